@@ -1,0 +1,63 @@
+//! The server.
+
+use anyhow::Context as _;
+use campaign_automation::client::demo::{self, DemoOptions};
+use campaign_automation::clock::SystemClock;
+use campaign_automation::config::{Cli, Command, Config, MigrateArgs};
+use campaign_automation::random::Random;
+use campaign_automation::server::Server;
+use campaign_automation::store::{ConnectSettings, Store};
+use campaign_automation::telemetry;
+use clap::Parser as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => serve(cli.config).await,
+        Some(Command::Serve(config)) => serve(*config).await,
+        Some(Command::Migrate(args)) => migrate(args).await,
+        Some(Command::Demo(args)) => demo::run(DemoOptions { outbox: args.outbox, database: None, days: args.days }).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("campaignd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    telemetry::init(&config.log)?;
+    let (database, insecure) = (config.database.database_url.clone(), config.insecure_public);
+    let mut server = Server::start(config, Arc::new(SystemClock), Random::from_os()).await?;
+    tracing::info!(addr = %server.addr(), ?database, "serving gRPC on {}, database {database:?}", server.addr());
+    if insecure {
+        tracing::warn!("nobody is asked who he is: whoever reaches this address may read and send everything");
+    }
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        broken = server.broken() => return broken,
+    }
+    tracing::info!("stopping: what is under way is finished; a second signal ends it at once");
+    tokio::select! {
+        stopped = server.shutdown() => stopped,
+        _ = terminate.recv() => anyhow::bail!("ended by a second signal"),
+        _ = interrupt.recv() => anyhow::bail!("ended by a second signal"),
+    }
+}
+
+async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
+    telemetry::init(&args.log)?;
+    let settings = ConnectSettings { url: args.database.database_url, max_connections: args.database.database_connections };
+    let store = Store::connect(&settings).await.with_context(|| format!("can't open the database {:?} (CAMPAIGN_DATABASE_URL)", settings.url))?;
+    store.migrate().await.context("can't migrate the database")?;
+    tracing::info!("the database's schema is up to date");
+    Ok(store.close().await?)
+}

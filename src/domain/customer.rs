@@ -1,0 +1,93 @@
+//! Customers and what they did.
+
+use chrono_tz::Tz;
+use serde_json::{Map, Value};
+
+use super::{ActionId, CustomerId, EmailAddress, PhoneNumber, ProgressId, Stage, Timestamp};
+
+/// A stored customer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Customer {
+    /// The CRM's id.
+    pub id: CustomerId,
+    /// The name, as templates see it; may be empty.
+    pub display_name: String,
+    /// The mail address.
+    pub email: Option<EmailAddress>,
+    /// The phone number.
+    pub phone: Option<PhoneNumber>,
+    /// The customer's own zone; none: the default holds.
+    pub time_zone: Option<Tz>,
+    /// The stage of the sales pipeline.
+    pub pipeline_stage: Option<Stage>,
+    /// Counts the visits to stages; a change of stage begins another.
+    pub stage_visit: i64,
+    /// What conditions see as the score.
+    pub engagement_score: i32,
+    /// Further facts for templates.
+    pub attributes: Map<String, Value>,
+    /// When the CRM recorded this state.
+    pub source_time: Option<Timestamp>,
+    /// When it was first stored.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A zone, and where it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Zone {
+    /// The zone.
+    pub tz: Tz,
+    /// True: the customer has none, so it is the configured default.
+    pub is_default: bool,
+}
+
+impl Customer {
+    /// The zone in which the customer is served.
+    pub fn zone(&self, default: Tz) -> Zone {
+        Zone { tz: self.time_zone.unwrap_or(default), is_default: self.time_zone.is_none() }
+    }
+}
+
+/// Something that a customer did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Engagement {
+    /// Who did it.
+    pub customer_id: CustomerId,
+    /// The event's own id, unique for the customer.
+    pub event_id: String,
+    /// What happened.
+    pub kind: EngagementKind,
+    /// When.
+    pub occurred_at: Timestamp,
+    /// When we learnt of it.
+    pub received_at: Timestamp,
+    /// About which action of which run.
+    pub about: Option<(ProgressId, ActionId)>,
+}
+
+/// What a customer did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngagementKind {
+    /// A mail was opened.
+    EmailOpened,
+    /// A link in a mail was followed.
+    EmailClicked,
+    /// A message was answered.
+    Replied,
+    /// Something else, by its name.
+    Custom(String),
+}
+
+impl EngagementKind {
+    /// The word in the database; a custom event's name is apart.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::EmailOpened => "email_opened",
+            Self::EmailClicked => "email_clicked",
+            Self::Replied => "replied",
+            Self::Custom(_) => "custom",
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What the service is about: timelines, customers, runs, and the rules. Pure: no async, no I/O, no clock, no database,
+//! no wire types. Every function that needs the time is given it.
+
+mod campaign;
+mod channel;
+pub mod condition;
+mod customer;
+mod ids;
+pub mod plan;
+mod progress;
+mod retry;
+pub mod schedule;
+pub mod text;
+mod tick;
+mod timeline;
+mod zone;
+
+pub use campaign::Campaign;
+pub use channel::{ActionType, Channel, DeliveryPolicy};
+pub use condition::{Condition, Test, Then};
+pub use customer::{Customer, Engagement, EngagementKind, Zone};
+pub use ids::{ActionId, BUCKETS, CampaignId, CustomerId, ProgressId, TickRunId, TimelineId, token};
+pub use plan::{Decision, Facts, Moves, Plan, Verdict};
+pub use progress::{
+    Attempted, DeferReason, Deferred, Failed, FailureReason, FailureState, FirstDay, InFlight, Lease, Origin, Run, SkipReason,
+    Skipped, Status, WrongStatus,
+};
+pub use retry::RetryPolicy;
+pub use schedule::Timestamp;
+pub use text::{EmailAddress, Invalid, PhoneNumber, Slug, Stage};
+pub use tick::{ChannelCounts, TickCounts, TickKind, TickRun, TickState, TickSummary};
+pub use timeline::{
+    Action, ActionDefinition, Changes, MAX_ACTIONS, MAX_DURATION_DAYS, Position, Timeline, TimelineDefinition, WhenMissed,
+};
+pub use zone::parse_zone;

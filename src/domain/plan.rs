@@ -1,0 +1,545 @@
+//! What time does to a run: the one place that decides what is sent, skipped, put off or given up, and when a day is over.
+//!
+//! [`plan`] is a pure function of (timeline, run, facts, now). The engine carries out what it says, and whoever wants to
+//! show or simulate the future calls the same function, so they can't disagree.
+//!
+//! An invariant that the bulk advance relies on: a run with unfinished actions on its current day has a wake-up no later
+//! than its next local midnight. So whoever has no overdue wake-up after that midnight has nothing left to do.
+
+use chrono::Duration;
+use std::collections::BTreeMap;
+
+use super::condition::verdict;
+use super::progress::{Attempted, Deferred, Failed};
+use super::schedule::{instant, local_date, plus_days};
+use super::{
+    Action, ActionId, ActionType, Channel, DeferReason, DeliveryPolicy, FailureReason, FailureState, InFlight, Position,
+    RetryPolicy, Run, SkipReason, Stage, Status, Then, Timeline, Timestamp, WhenMissed,
+};
+
+/// Messages that are later than this are kept [`SPACING`] apart.
+const LATE: Duration = Duration::hours(1);
+
+/// How far apart late messages of one run and channel are.
+const SPACING: Duration = Duration::hours(1);
+
+/// The most messages of one run in one claim. What is left is taken up right after.
+const MAX_SENDS: usize = 10;
+
+/// What is known about the customer when a run is planned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The score.
+    pub engagement_score: i32,
+    /// The stage.
+    pub pipeline_stage: Option<Stage>,
+    /// Whether there is a mail address.
+    pub has_email: bool,
+    /// Whether there is a phone number.
+    pub has_phone: bool,
+    /// When a mail was last opened, up to now. Loaded only where a condition asks for it.
+    pub last_opened: Option<Timestamp>,
+    /// Channels that are stopped, and until when.
+    pub stopped_channels: BTreeMap<Channel, Timestamp>,
+}
+
+/// What is to be done with a run at an instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The run as it is then, with all but the sends carried out. What is to be sent is in its `in_flight`, in order.
+    pub run: Run,
+    /// What was decided without sending, in order.
+    pub decisions: Vec<Decision>,
+    /// How the run moved.
+    pub moves: Moves,
+}
+
+/// A decision about one action that needs no send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Which action.
+    pub action: ActionId,
+    /// Which attempt it would have been, or was, from 1.
+    pub attempt: u32,
+    /// When the action was due.
+    pub due: Timestamp,
+    /// What was decided.
+    pub verdict: Verdict,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is done: a wait whose hour has come, or a gate that is open.
+    Completed,
+    /// It won't be carried out.
+    Skipped(SkipReason),
+    /// It waits.
+    Deferred {
+        /// Until when at most.
+        until: Timestamp,
+        /// What for.
+        reason: DeferReason,
+    },
+    /// It failed without an attempt, or its attempt was lost with the process that made it.
+    Failed {
+        /// Whether it is repeated.
+        state: FailureState,
+        /// Why, as a fixed word.
+        reason: FailureReason,
+        /// Why, for people.
+        error: String,
+    },
+}
+
+/// How a run moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// Whether it came to another day.
+    pub advanced: bool,
+    /// Whether it was completed.
+    pub completed: bool,
+    /// Days by which it was shifted.
+    pub shifted_days: i32,
+}
+
+/// Plans an active run of an active timeline that nobody holds.
+pub fn plan(timeline: &Timeline, run: &Run, facts: &Facts, retry: &RetryPolicy, now: Timestamp) -> Plan {
+    let mut planner = Planner::new(timeline, run.clone(), now);
+    planner.recover(retry);
+    loop {
+        planner.drop_removed();
+        planner.miss();
+        planner.decide(facts, retry);
+        if !planner.run.in_flight.is_empty() || !planner.advance() {
+            break;
+        }
+    }
+    planner.set_wake();
+    Plan { run: planner.run, decisions: planner.decisions, moves: planner.moves }
+}
+
+/// Moves a run on after its sends were recorded: to the next day if its day is over, and to its next wake-up.
+pub fn settle(timeline: &Timeline, run: &mut Run, now: Timestamp) -> Moves {
+    if run.status != Status::Active {
+        return Moves::default();
+    }
+    let mut planner = Planner::new(timeline, run.clone(), now);
+    while planner.run.in_flight.is_empty() && planner.advance() {}
+    planner.set_wake();
+    *run = planner.run;
+    planner.moves
+}
+
+/// Moves a run of which is known only that nothing of its day is left to do, as the bulk advance does for all runs that
+/// are alike in day, date and zone. None: it stays where it is.
+pub fn advance_served(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<(Run, Moves)> {
+    let mut planner = Planner::new(timeline, run.clone(), now);
+    let served = timeline.day(planner.run.current_day).iter().map(|action| action.id);
+    planner.run.completed.extend(served);
+    let thawed = planner.run.day_date != run.day_date;
+    while planner.advance() {}
+    planner.set_wake();
+    (planner.moves.advanced || planner.moves.completed || thawed).then_some((planner.run, planner.moves))
+}
+
+/// The run as it is now, if its timeline was switched off and on again since it last moved.
+pub fn thawed(timeline: &Timeline, mut run: Run) -> Run {
+    if let Some(activated_at) = timeline.activated_at.filter(|at| *at > run.not_before) {
+        run.not_before = activated_at;
+        run.day_date = run.day_date.max(local_date(activated_at, run.zone.tz));
+    }
+    run
+}
+
+/// What comes next in an active run, and when: of the current day and what waits, or else of a day to come, provided that
+/// the run advances every day until then.
+pub fn next_action(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<(ActionId, Timestamp)> {
+    let planner = Planner::new(timeline, run.clone(), now);
+    let soonest = planner.pending().into_iter().min_by_key(|pending| (pending.at, pending.position));
+    if let Some(pending) = soonest {
+        return Some((pending.id, pending.at));
+    }
+    let next = timeline.next_after_day(planner.run.current_day)?;
+    let definition = &next.definition;
+    let date = plus_days(planner.run.day_date, i64::from(definition.day_number - planner.run.current_day));
+    Some((next.id, instant(date, definition.delay_hours, planner.run.zone.tz)))
+}
+
+/// What is pending in a run: what of its current day is not decided, and what waits or is to be repeated, in order.
+pub fn pending_actions(timeline: &Timeline, run: &Run, now: Timestamp) -> Vec<(ActionId, Timestamp)> {
+    let mut pending = Planner::new(timeline, run.clone(), now).pending();
+    pending.sort_by_key(|pending| pending.position);
+    pending.into_iter().map(|pending| (pending.id, pending.at)).collect()
+}
+
+/// An action that has no final outcome yet and whose day has come.
+struct Pending {
+    id: ActionId,
+    position: Position,
+    /// When it was due at first.
+    due: Timestamp,
+    /// When it is to be looked at.
+    at: Timestamp,
+}
+
+struct Planner<'a> {
+    timeline: &'a Timeline,
+    run: Run,
+    now: Timestamp,
+    decisions: Vec<Decision>,
+    moves: Moves,
+}
+
+impl<'a> Planner<'a> {
+    fn new(timeline: &'a Timeline, run: Run, now: Timestamp) -> Self {
+        let run = thawed(timeline, run);
+        Self { timeline, run, now, decisions: Vec::new(), moves: Moves::default() }
+    }
+
+    /// When an action of the current day is due.
+    fn due(&self, action: &Action) -> Timestamp {
+        instant(self.run.day_date, action.definition.delay_hours, self.run.zone.tz).max(self.run.not_before)
+    }
+
+    /// The actions of the current day of which nothing is known yet.
+    fn undone(&self) -> impl Iterator<Item = &'a Action> {
+        let run = &self.run;
+        let is_jumped = run.jumped_days.iter().any(|(first, last)| (*first..=*last).contains(&run.current_day));
+        let day = if is_jumped { &[] } else { self.timeline.day(run.current_day) };
+        day.iter().filter(|action| action.removed_at.is_none() && !self.is_known(action.id))
+    }
+
+    fn is_known(&self, id: ActionId) -> bool {
+        let run = &self.run;
+        run.is_final(id)
+            || run.failed.iter().any(|failed| failed.id == id)
+            || run.deferred.iter().any(|deferred| deferred.id == id)
+            || run.in_flight.iter().any(|in_flight| in_flight.id == id)
+    }
+
+    fn is_missed(&self, action: &Action) -> bool {
+        self.now - self.due(action) > self.timeline.max_lateness(action)
+    }
+
+    /// What is pending, in no order. What was missed today and waits for tomorrow is there with tomorrow's midnight, so
+    /// that the run is looked at before anybody takes its day for finished.
+    fn pending(&self) -> Vec<Pending> {
+        let run = &self.run;
+        let undone = self.undone().map(|action| {
+            let due = self.due(action);
+            let tomorrow = instant(plus_days(run.day_date, 1), 0, run.zone.tz);
+            let at = if self.is_missed(action) { tomorrow } else { due };
+            Pending { id: action.id, position: action.position(), due, at }
+        });
+        let position = |id| self.timeline.action(id).map(Action::position);
+        let deferred = run.deferred.iter().filter_map(|deferred| {
+            let (id, due, at) = (deferred.id, deferred.due, deferred.until);
+            Some(Pending { id, position: position(id)?, due, at })
+        });
+        let retrying = run.failed.iter().filter_map(|failed| {
+            let (id, due, at) = (failed.id, failed.due, failed.retry_at()?);
+            Some(Pending { id, position: position(id)?, due, at })
+        });
+        undone.chain(deferred).chain(retrying).collect()
+    }
+
+    /// Finds out what became of messages whose sender died: a mail goes again, what promises at most once is unknown.
+    fn recover(&mut self, retry: &RetryPolicy) {
+        for attempt in std::mem::take(&mut self.run.in_flight) {
+            let error = "the server that sent it stopped before it could record the outcome".to_owned();
+            self.fail(&attempt, Attempted::Unknown { error }, retry);
+        }
+        self.run.lease = None;
+    }
+
+    /// Ends what is pending of actions that were removed from the timeline.
+    fn drop_removed(&mut self) {
+        let begin_of_day = instant(self.run.day_date, 0, self.run.zone.tz).max(self.run.started_at);
+        let is_pending = |planner: &Self, action: &Action| {
+            let waits = planner.run.deferred.iter().any(|deferred| deferred.id == action.id)
+                || planner.run.failed.iter().any(|failed| failed.id == action.id && failed.retry_at().is_some());
+            let of_today = action.definition.day_number == planner.run.current_day && !planner.is_known(action.id);
+            waits || of_today && action.removed_at.is_some_and(|at| at >= begin_of_day)
+        };
+        for action in &self.timeline.definition.actions {
+            if action.removed_at.is_some() && is_pending(self, action) {
+                let due = self.due(action);
+                self.skip(action.id, due, SkipReason::Removed);
+            }
+        }
+    }
+
+    /// Deals with actions of the day that nobody took up in time, and with repetitions for which it is too late.
+    fn miss(&mut self) {
+        if self.timeline.definition.when_missed == WhenMissed::CatchUp {
+            self.expire_retries();
+        }
+        let missed: Vec<&Action> = self.undone().filter(|action| self.is_missed(action)).collect();
+        if missed.is_empty() {
+            return;
+        }
+        let today = local_date(self.now, self.run.zone.tz);
+        match self.timeline.definition.when_missed {
+            WhenMissed::Shift if today > self.run.day_date => {
+                self.shift((today - self.run.day_date).num_days());
+                self.run.day_date = today;
+            }
+            WhenMissed::Shift => {}
+            WhenMissed::CatchUp => {
+                let whole_day = missed.len() == self.timeline.day(self.run.current_day).iter().filter(|action| action.removed_at.is_none()).count();
+                if whole_day && self.moves.advanced && today > self.run.day_date {
+                    self.jump();
+                } else {
+                    for action in missed {
+                        self.skip(action.id, self.due(action), SkipReason::Expired);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives up what was to be repeated while nobody ticked.
+    fn expire_retries(&mut self) {
+        let is_over = |failed: &&Failed| {
+            let due = failed.due.max(self.run.not_before);
+            failed.retry_at().is_some() && !self.timeline.may_retry_at(failed.id, due, self.now)
+        };
+        let over: Vec<_> = self.run.failed.iter().filter(is_over).map(|failed| (failed.id, failed.due)).collect();
+        for (id, due) in over {
+            self.skip(id, due, SkipReason::Expired);
+        }
+    }
+
+    fn shift(&mut self, days: i64) {
+        let days = i32::try_from(days).unwrap_or(i32::MAX);
+        self.run.shifted_days = self.run.shifted_days.saturating_add(days);
+        self.moves.shifted_days = self.moves.shifted_days.saturating_add(days);
+    }
+
+    /// Notes that the current day was jumped over.
+    fn jump(&mut self) {
+        let day = self.run.current_day;
+        match self.run.jumped_days.last_mut() {
+            Some((_, last)) if *last + 1 == day => *last = day,
+            _ => self.run.jumped_days.push((day, day)),
+        }
+    }
+
+    /// Decides all that is due, in order, until something has to be sent first.
+    fn decide(&mut self, facts: &Facts, retry: &RetryPolicy) {
+        let mut due: Vec<Pending> = self.pending().into_iter().filter(|pending| pending.at <= self.now).collect();
+        due.sort_by_key(|pending| pending.position);
+        for pending in due {
+            let Some(action) = self.timeline.action(pending.id) else { continue };
+            if !self.decide_one(action, &pending, facts, retry) {
+                return;
+            }
+        }
+    }
+
+    /// Decides one action. False: it and what follows must wait until what is in flight is recorded.
+    fn decide_one(&mut self, action: &Action, pending: &Pending, facts: &Facts, retry: &RetryPolicy) -> bool {
+        let (id, due) = (pending.id, pending.due);
+        match self.gate_before(action) {
+            Gate::Open => {}
+            Gate::Closed => {
+                self.skip(id, due, SkipReason::Gated);
+                return true;
+            }
+            Gate::InFlight => return false,
+            Gate::Waiting(until) => {
+                self.defer(id, due, until, DeferReason::WaitingForAction);
+                return true;
+            }
+        }
+        if action.definition.action_type == ActionType::CheckCondition && self.now - due <= self.timeline.max_lateness(action) {
+            match self.unfinished_before(action) {
+                Some(None) => return false,
+                Some(Some(until)) => {
+                    self.defer(id, due, until, DeferReason::WaitingForAction);
+                    return true;
+                }
+                None => {}
+            }
+        }
+        if verdict(&action.definition.conditions, facts, self.now) == Then::Skip {
+            self.skip(id, due, SkipReason::Condition);
+            return true;
+        }
+        if !action.definition.action_type.sends() {
+            self.decided(id, due, Verdict::Completed);
+            self.run.forget(id);
+            self.run.completed.push(id);
+            return true;
+        }
+        self.send(action, due, facts, retry)
+    }
+
+    /// Puts an action in flight, or says why not. False as in `decide_one`.
+    fn send(&mut self, action: &Action, due: Timestamp, facts: &Facts, retry: &RetryPolicy) -> bool {
+        let (id, channel) = (action.id, action.definition.channel);
+        if let Some(until) = facts.stopped_channels.get(&channel).filter(|until| **until > self.now) {
+            self.defer(id, due, *until, DeferReason::ChannelUnavailable);
+            return true;
+        }
+        let attempt = InFlight { id, attempt: self.run.attempts(id) + 1, due };
+        if let Some(error) = missing_address(channel, facts) {
+            let reason = FailureReason::MissingAddress;
+            self.fail(&attempt, Attempted::Failed { reason, error: error.to_owned() }, retry);
+            return true;
+        }
+        // What promises at most once goes alone: if the process dies, nothing is unknown that was not being sent.
+        let at_most_once = |channel: Channel| channel.delivery_policy() == DeliveryPolicy::AtMostOnce;
+        let first_is_alone = self.run.in_flight.first().is_some_and(|first| self.timeline.action(first.id).is_none_or(|first| at_most_once(first.definition.channel)));
+        let full = self.run.in_flight.len() >= MAX_SENDS;
+        if !self.run.in_flight.is_empty() && (first_is_alone || full || at_most_once(channel)) {
+            return false;
+        }
+        if channel.is_message() && is_late(due, self.now) {
+            if let Some(until) = self.run.last_late.get(&channel).map(|last| *last + SPACING).filter(|until| *until > self.now) {
+                self.defer(id, due, until, DeferReason::Spacing);
+                return true;
+            }
+            self.run.last_late.insert(channel, self.now);
+        }
+        self.run.in_flight.push(attempt);
+        true
+    }
+
+    /// What the gates before an action on its day say.
+    fn gate_before(&self, action: &Action) -> Gate {
+        let gates = self.timeline.day(action.definition.day_number).iter().filter(|gate| {
+            gate.definition.action_type == ActionType::CheckCondition && gate.position() < action.position() && gate.removed_at.is_none()
+        });
+        for gate in gates {
+            let skipped = |skipped: &&super::Skipped| skipped.id == gate.id;
+            if let Some(skipped) = self.run.skipped.iter().find(skipped) {
+                if matches!(skipped.reason, SkipReason::Condition | SkipReason::Gated) {
+                    return Gate::Closed;
+                }
+            } else if !self.run.is_final(gate.id) {
+                let waiting = self.run.deferred.iter().find(|deferred| deferred.id == gate.id);
+                return match waiting {
+                    Some(deferred) if deferred.until > self.now => Gate::Waiting(deferred.until),
+                    Some(_) => Gate::InFlight,
+                    None if gate.definition.day_number != self.run.current_day => continue,
+                    None if self.is_missed(gate) => Gate::Waiting(instant(plus_days(self.run.day_date, 1), 0, self.run.zone.tz)),
+                    None if self.due(gate) > self.now => Gate::Waiting(self.due(gate)),
+                    None => Gate::InFlight,
+                };
+            }
+        }
+        Gate::Open
+    }
+
+    /// Whether a message before `gate` on its day is not final: `Some(None)` when it is in flight, and else when it is looked at again.
+    fn unfinished_before(&self, gate: &Action) -> Option<Option<Timestamp>> {
+        let before = |id: ActionId| {
+            let action = self.timeline.action(id);
+            action.is_some_and(|action| action.definition.day_number == gate.definition.day_number && action.position() < gate.position() && action.definition.action_type.sends())
+        };
+        if self.run.in_flight.iter().any(|in_flight| before(in_flight.id)) {
+            return Some(None);
+        }
+        let deferred = self.run.deferred.iter().filter(|deferred| before(deferred.id)).map(|deferred| deferred.until);
+        let retrying = self.run.failed.iter().filter(|failed| before(failed.id)).filter_map(Failed::retry_at);
+        deferred.chain(retrying).filter(|until| *until > self.now).max().map(Some)
+    }
+
+    /// Moves to the next day when this one is over. False: the run stays on its day, or is completed.
+    fn advance(&mut self) -> bool {
+        let today = local_date(self.now, self.run.zone.tz);
+        if self.run.status != Status::Active || today <= self.run.day_date || self.undone().next().is_some() {
+            return false;
+        }
+        if self.run.current_day >= self.timeline.definition.duration_days {
+            if self.pending().is_empty() {
+                self.moves.completed = true;
+                self.run.status = Status::Completed;
+                self.run.ended_at = Some(self.now);
+            }
+            return false;
+        }
+        self.moves.advanced = true;
+        self.run.current_day += 1;
+        match self.timeline.definition.when_missed {
+            WhenMissed::Shift => {
+                self.shift((today - self.run.day_date).num_days() - 1);
+                self.run.day_date = today;
+            }
+            WhenMissed::CatchUp => self.run.day_date = plus_days(self.run.day_date, 1),
+        }
+        true
+    }
+
+    fn set_wake(&mut self) {
+        if self.run.status != Status::Active {
+            self.run.next_action_at = None;
+        } else if !self.run.in_flight.is_empty() {
+            // If its sender dies, it must be found.
+            self.run.next_action_at = self.run.next_action_at.min(Some(self.now)).or(Some(self.now));
+        } else {
+            let tomorrow = || instant(plus_days(self.run.day_date, 1), 0, self.run.zone.tz);
+            let soonest = self.pending().iter().map(|pending| pending.at).min();
+            let unfinished = self.undone().next().map(|_| tomorrow());
+            self.run.next_action_at = soonest.into_iter().chain(unfinished).min();
+        }
+        self.run.updated_at = self.now;
+    }
+
+    fn decided(&mut self, action: ActionId, due: Timestamp, verdict: Verdict) {
+        let attempt = self.run.attempts(action) + 1;
+        self.decisions.push(Decision { action, attempt, due, verdict });
+    }
+
+    fn skip(&mut self, id: ActionId, due: Timestamp, reason: SkipReason) {
+        self.decided(id, due, Verdict::Skipped(reason));
+        self.run.skip(id, reason);
+    }
+
+    fn defer(&mut self, id: ActionId, due: Timestamp, until: Timestamp, reason: DeferReason) {
+        self.decided(id, due, Verdict::Deferred { until, reason });
+        let attempts = self.run.attempts(id);
+        self.run.forget(id);
+        self.run.deferred.push(Deferred { id, until, reason, due, attempts });
+    }
+
+    /// Records an attempt that is not made, or was lost. There is no provider to be spread over, so no jitter.
+    fn fail(&mut self, attempt: &InFlight, result: Attempted, retry: &RetryPolicy) {
+        self.run.record(self.timeline, attempt, result, retry, 0.5, self.now);
+        if let Some(failed) = self.run.failed.iter().find(|failed| failed.id == attempt.id) {
+            let verdict = Verdict::Failed { state: failed.state, reason: failed.reason, error: failed.error.clone() };
+            self.decisions.push(Decision { action: attempt.id, attempt: attempt.attempt, due: attempt.due, verdict });
+        }
+    }
+}
+
+/// Whether a message that was due at `due` is so late that it keeps its distance from other late ones.
+pub(super) fn is_late(due: Timestamp, now: Timestamp) -> bool {
+    now - due > LATE
+}
+
+/// What the gates before an action say.
+enum Gate {
+    /// There is none, or it let pass.
+    Open,
+    /// It said skip.
+    Closed,
+    /// It can't be decided before what is in flight is recorded.
+    InFlight,
+    /// It waits itself, until then at most.
+    Waiting(Timestamp),
+}
+
+/// What a customer lacks to be reached by a channel.
+fn missing_address(channel: Channel, facts: &Facts) -> Option<&'static str> {
+    match channel {
+        Channel::Email if !facts.has_email => Some("the customer has no email"),
+        Channel::Sms | Channel::Phone if !facts.has_phone => Some("the customer has no phone"),
+        Channel::Email | Channel::Sms | Channel::Phone | Channel::Wait | Channel::Interaction => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

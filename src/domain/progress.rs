@@ -1,0 +1,523 @@
+//! Runs: one customer's way through one timeline, and the moves that people and providers make on it.
+//!
+//! What time does to a run is in `plan`. `day_date` is written here by start, resume and zone change, there by advance, shift and
+//! reactivate, and by nothing else.
+
+use chrono::{Duration, NaiveDate};
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::plan::is_late;
+use super::schedule::{instant, local_date, plus_days};
+use super::{
+    ActionId, Channel, CustomerId, DeliveryPolicy, ProgressId, RetryPolicy, Timeline, TimelineId, Timestamp, WhenMissed, Zone,
+};
+
+/// One run of one timeline for one customer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Its id; 0 until it is stored.
+    pub id: ProgressId,
+    /// Whose it is.
+    pub customer_id: CustomerId,
+    /// Which timeline it runs.
+    pub timeline_id: TimelineId,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Where it stands.
+    pub status: Status,
+    /// The reason given with the last pause, resume or stop; may be empty.
+    pub status_reason: String,
+    /// The day it is on, from 1.
+    pub current_day: i32,
+    /// The customer's local date on which that day falls.
+    pub day_date: NaiveDate,
+    /// Where the customer lives.
+    pub zone: Zone,
+    /// Nothing of the run is due before this instant: its start, or the last resume, reactivation or zone change. So
+    /// hours that had passed by then are due then, and not late.
+    pub not_before: Timestamp,
+    /// Days by which the run was shifted because nobody ticked.
+    pub shifted_days: i32,
+    /// Ranges of days that were jumped over (`WhenMissed::CatchUp`), first and last.
+    pub jumped_days: Vec<(i32, i32)>,
+    /// Actions that were carried out.
+    pub completed: Vec<ActionId>,
+    /// Actions that won't be carried out.
+    pub skipped: Vec<Skipped>,
+    /// Actions that failed, for now or for good.
+    pub failed: Vec<Failed>,
+    /// Actions that were due and wait.
+    pub deferred: Vec<Deferred>,
+    /// Actions that are claimed, in the order in which they are sent.
+    pub in_flight: Vec<InFlight>,
+    /// When the last late message of a channel was taken up, unless it has to go again.
+    pub last_late: BTreeMap<Channel, Timestamp>,
+    /// When the run is to be looked at next; none: when its day is over.
+    pub next_action_at: Option<Timestamp>,
+    /// Who holds the run, if anybody does.
+    pub lease: Option<Lease>,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// When it was completed or stopped.
+    pub ended_at: Option<Timestamp>,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Where a run came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// By a call that named the timeline.
+    Started,
+    /// By the customer's stage, on this visit to it.
+    Assigned {
+        /// The customer's `stage_visit`.
+        visit: i64,
+    },
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// The ticks serve it.
+    Active,
+    /// It is frozen.
+    Paused,
+    /// It is over, as all its days are.
+    Completed,
+    /// It was ended.
+    Stopped,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Active, Self::Paused, Self::Completed, Self::Stopped];
+
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Whether it may still move.
+    pub fn is_live(self) -> bool {
+        match self {
+            Self::Active | Self::Paused => true,
+            Self::Completed | Self::Stopped => false,
+        }
+    }
+}
+
+/// An action that won't be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Which.
+    pub id: ActionId,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// Why an action won't be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// A condition said so.
+    Condition,
+    /// A gate earlier on its day said so.
+    Gated,
+    /// Its hour had passed at the start, and such were not wanted.
+    HourPassedAtStart,
+    /// It was removed while it was pending.
+    Removed,
+    /// It came too late.
+    Expired,
+}
+
+impl SkipReason {
+    /// The word in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Condition => "condition",
+            Self::Gated => "gated",
+            Self::HourPassedAtStart => "hour_passed_at_start",
+            Self::Removed => "removed",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// An action that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Which.
+    pub id: ActionId,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// Whether it is repeated.
+    pub state: FailureState,
+    /// Why, as a fixed word.
+    pub reason: FailureReason,
+    /// Why, for people; at most 500 characters.
+    pub error: String,
+    /// When it was due at first.
+    pub due: Timestamp,
+    /// When the last attempt ended.
+    pub at: Timestamp,
+}
+
+/// Whether a failed action is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureState {
+    /// At this instant.
+    Retrying(Timestamp),
+    /// It is not.
+    Failed,
+    /// It is not, because it may have been delivered.
+    Unknown,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureReason {
+    /// Refused for good.
+    Rejected,
+    /// Refused for now, or not reached.
+    Temporary,
+    /// Handed over perhaps.
+    OutcomeUnknown,
+    /// The customer has no address for the channel.
+    MissingAddress,
+    /// The content can't be rendered.
+    Template,
+    /// The channel is not set up as it must be.
+    Misconfigured,
+    /// The recipient must not be written to.
+    Suppressed,
+}
+
+impl FailureReason {
+    /// The word in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Temporary => "temporary",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::MissingAddress => "missing_address",
+            Self::Template => "template",
+            Self::Misconfigured => "misconfigured",
+            Self::Suppressed => "suppressed",
+        }
+    }
+}
+
+/// An action that was due and waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deferred {
+    /// Which.
+    pub id: ActionId,
+    /// Until when at most.
+    pub until: Timestamp,
+    /// What for.
+    pub reason: DeferReason,
+    /// When it was due at first. What waits does not age.
+    pub due: Timestamp,
+    /// How many attempts were made before.
+    #[serde(default)]
+    pub attempts: u32,
+}
+
+/// What an action waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeferReason {
+    /// An earlier action of the run.
+    WaitingForAction,
+    /// An hour since the last late message of the channel.
+    Spacing,
+    /// The channel to be mended.
+    ChannelUnavailable,
+}
+
+/// An action that is claimed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// Which.
+    pub id: ActionId,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// When it was due at first.
+    pub due: Timestamp,
+}
+
+/// Who holds a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// A random number that the holder must show to record anything.
+    pub token: i64,
+    /// When it is free again.
+    pub expires_at: Timestamp,
+}
+
+/// What becomes of hours that have passed when a run starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FirstDay {
+    /// They are due at the start.
+    #[default]
+    SendPassed,
+    /// They are skipped.
+    SkipPassed,
+    /// The first day is tomorrow.
+    NextDay,
+}
+
+/// What an attempt came to, as the run sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempted {
+    /// Carried out.
+    Completed,
+    /// Failed; perhaps worth another attempt.
+    Retry {
+        /// Why, as a fixed word.
+        reason: FailureReason,
+        /// Why, for people.
+        error: String,
+        /// How long the provider asked to wait.
+        after: Option<Duration>,
+    },
+    /// Failed for good.
+    Failed {
+        /// Why, as a fixed word.
+        reason: FailureReason,
+        /// Why, for people.
+        error: String,
+    },
+    /// Nobody knows.
+    Unknown {
+        /// What happened.
+        error: String,
+    },
+    /// Not begun, because the channel is stopped until then. It costs no attempt.
+    ChannelUnavailable {
+        /// Until when.
+        until: Timestamp,
+    },
+    /// Not begun in time; it is due still. It costs no attempt.
+    HandedBack,
+}
+
+/// A move that the state of a run does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the run is {}", .status.as_str())]
+pub struct WrongStatus {
+    /// The status that it has.
+    pub status: Status,
+}
+
+impl Run {
+    /// A new run, and the actions that are skipped from the start. Not planned yet: `plan::settle` says when it is to be looked at.
+    pub fn start(
+        timeline: &Timeline,
+        customer_id: CustomerId,
+        origin: Origin,
+        zone: Zone,
+        first_day: FirstDay,
+        start_day: i32,
+        now: Timestamp,
+    ) -> Self {
+        let today = local_date(now, zone.tz);
+        let day_date = match first_day {
+            FirstDay::SendPassed | FirstDay::SkipPassed => today,
+            FirstDay::NextDay => plus_days(today, 1),
+        };
+        let has_passed = |hour| instant(day_date, hour, zone.tz) < now;
+        let skipped = timeline
+            .day(start_day)
+            .iter()
+            .filter(|action| first_day == FirstDay::SkipPassed && action.removed_at.is_none() && has_passed(action.definition.delay_hours))
+            .map(|action| Skipped { id: action.id, reason: SkipReason::HourPassedAtStart })
+            .collect();
+        Self {
+            id: ProgressId(0),
+            customer_id,
+            timeline_id: timeline.id,
+            origin,
+            status: Status::Active,
+            status_reason: String::new(),
+            current_day: start_day,
+            day_date,
+            zone,
+            not_before: now,
+            shifted_days: 0,
+            jumped_days: Vec::new(),
+            completed: Vec::new(),
+            skipped,
+            failed: Vec::new(),
+            deferred: Vec::new(),
+            in_flight: Vec::new(),
+            last_late: BTreeMap::new(),
+            next_action_at: None,
+            lease: None,
+            started_at: now,
+            ended_at: None,
+            updated_at: now,
+        }
+    }
+
+    /// Freezes an active run.
+    pub fn pause(self, reason: String, now: Timestamp) -> Result<Self, WrongStatus> {
+        match self.status {
+            Status::Active => Ok(Self { status: Status::Paused, status_reason: reason, updated_at: now, ..self }),
+            status @ (Status::Paused | Status::Completed | Status::Stopped) => Err(WrongStatus { status }),
+        }
+    }
+
+    /// Thaws a paused run: its day is today, or tomorrow.
+    pub fn resume(self, reason: String, next_day: bool, now: Timestamp) -> Result<Self, WrongStatus> {
+        match self.status {
+            Status::Paused => {
+                let today = local_date(now, self.zone.tz);
+                let day_date = if next_day { plus_days(today, 1) } else { today };
+                let run = Self { status: Status::Active, status_reason: reason, updated_at: now, ..self };
+                Ok(Self { day_date, not_before: now, next_action_at: Some(now), ..run })
+            }
+            status @ (Status::Active | Status::Completed | Status::Stopped) => Err(WrongStatus { status }),
+        }
+    }
+
+    /// Ends a live run.
+    pub fn stop(self, reason: String, now: Timestamp) -> Result<Self, WrongStatus> {
+        match self.status {
+            Status::Active | Status::Paused => Ok(Self {
+                status: Status::Stopped,
+                status_reason: reason,
+                next_action_at: None,
+                ended_at: Some(now),
+                updated_at: now,
+                ..self
+            }),
+            status @ (Status::Completed | Status::Stopped) => Err(WrongStatus { status }),
+        }
+    }
+
+    /// Moves a live run to another zone: its day is today there, and the rest of it is planned anew.
+    pub fn move_to(self, zone: Zone, now: Timestamp) -> Self {
+        if zone.tz == self.zone.tz {
+            return Self { zone, ..self };
+        }
+        let day_date = local_date(now, zone.tz);
+        Self { zone, day_date, not_before: now, next_action_at: Some(now), updated_at: now, ..self }
+    }
+
+    /// Days finished of the timeline's `duration_days`, 0 to 100; 100 when the run is completed.
+    pub fn percent_complete(&self, duration_days: i32) -> f64 {
+        if self.status == Status::Completed {
+            return 100.0;
+        }
+        let finished = (self.current_day - 1).clamp(0, duration_days);
+        f64::from(finished) * 100.0 / f64::from(duration_days.max(1))
+    }
+
+    /// Whether an action has a final outcome in this run.
+    pub fn is_final(&self, id: ActionId) -> bool {
+        self.completed.contains(&id)
+            || self.skipped.iter().any(|skipped| skipped.id == id)
+            || self.failed.iter().any(|failed| failed.id == id && failed.retry_at().is_none())
+    }
+
+    /// How many attempts an action has had.
+    pub fn attempts(&self, id: ActionId) -> u32 {
+        let failed = self.failed.iter().find(|failed| failed.id == id).map(|failed| failed.attempts);
+        let deferred = || self.deferred.iter().find(|deferred| deferred.id == id).map(|deferred| deferred.attempts);
+        failed.or_else(deferred).unwrap_or(0)
+    }
+
+    /// Notes what an attempt came to. `jitter` is from 0 to 1.
+    pub fn record(&mut self, timeline: &Timeline, attempt: &InFlight, result: Attempted, retry: &RetryPolicy, jitter: f64, now: Timestamp) {
+        let id = attempt.id;
+        self.in_flight.retain(|in_flight| in_flight.id != id);
+        let policy = timeline.action(id).map_or(DeliveryPolicy::AtMostOnce, |action| action.definition.channel.delivery_policy());
+        let failed = |state, reason, error: &str| Failed {
+            id,
+            attempts: attempt.attempt,
+            state,
+            reason,
+            error: super::text::shortened(error, 500),
+            due: attempt.due,
+            at: now,
+        };
+        let again = |reason, error: &str, after| {
+            let at = retry.wait(attempt.attempt, after, jitter).map(|wait| now + wait);
+            let at = at.filter(|at| timeline.may_retry_at(id, attempt.due, *at));
+            let last = if reason == FailureReason::OutcomeUnknown { FailureState::Unknown } else { FailureState::Failed };
+            failed(at.map_or(last, FailureState::Retrying), reason, error)
+        };
+        // What goes again, as it did not reach the customer, keeps no late message waiting, least of all itself.
+        let goes_again = matches!(result, Attempted::Retry { .. } | Attempted::ChannelUnavailable { .. } | Attempted::HandedBack);
+        if let Some(action) = timeline.action(id).filter(|_| goes_again && is_late(attempt.due, now)) {
+            self.last_late.remove(&action.definition.channel);
+        }
+        let entry = match result {
+            Attempted::HandedBack => return,
+            Attempted::ChannelUnavailable { until } => {
+                let (reason, attempts) = (DeferReason::ChannelUnavailable, attempt.attempt.saturating_sub(1));
+                self.forget(id);
+                self.deferred.push(Deferred { id, until, reason, due: attempt.due, attempts });
+                return;
+            }
+            Attempted::Completed => {
+                self.forget(id);
+                self.completed.push(id);
+                return;
+            }
+            Attempted::Retry { reason, error, after } => again(reason, &error, after),
+            Attempted::Failed { reason, error } => failed(FailureState::Failed, reason, &error),
+            Attempted::Unknown { error } => match policy {
+                DeliveryPolicy::AtLeastOnce => again(FailureReason::OutcomeUnknown, &error, None),
+                DeliveryPolicy::AtMostOnce => failed(FailureState::Unknown, FailureReason::OutcomeUnknown, &error),
+            },
+        };
+        self.forget(id);
+        self.failed.push(entry);
+    }
+
+    /// Notes that an action won't be carried out.
+    pub(super) fn skip(&mut self, id: ActionId, reason: SkipReason) {
+        self.forget(id);
+        self.skipped.push(Skipped { id, reason });
+    }
+
+    /// Takes an action out of what waits, before it is entered anew.
+    pub(super) fn forget(&mut self, id: ActionId) {
+        self.failed.retain(|failed| failed.id != id);
+        self.deferred.retain(|deferred| deferred.id != id);
+    }
+}
+
+impl Failed {
+    /// When it is repeated, if it is.
+    pub fn retry_at(&self) -> Option<Timestamp> {
+        match self.state {
+            FailureState::Retrying(at) => Some(at),
+            FailureState::Failed | FailureState::Unknown => None,
+        }
+    }
+}
+
+impl Timeline {
+    /// Whether an action that was due at `due` may be tried again at `at`: under `CatchUp` not when it would be too late.
+    pub(super) fn may_retry_at(&self, id: ActionId, due: Timestamp, at: Timestamp) -> bool {
+        match (self.definition.when_missed, self.action(id)) {
+            (WhenMissed::CatchUp, Some(action)) => at <= due + self.max_lateness(action),
+            (WhenMissed::CatchUp, None) | (WhenMissed::Shift, _) => true,
+        }
+    }
+}
+

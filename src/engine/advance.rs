@@ -1,0 +1,169 @@
+//! The daily job: runs whose local date is over move to their next day, all that are alike at once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use chrono::Duration;
+use chrono_tz::Tz;
+
+use super::flight::Flight;
+use super::tick::{Limits, TickEvents, TickRequest};
+use super::{Engine, EngineError};
+use crate::domain::schedule::{instant, local_date};
+use crate::domain::{CustomerId, FirstDay, Origin, Run, Timeline, TimelineId, Timestamp, Zone, plan};
+use crate::store::{Buckets, Cohort, CohortMove, CustomerRange, ZoneDate};
+
+/// How many runs are looked at in one go. The locks of one statement are held for well under a second.
+const CHUNK: usize = 10_000;
+
+/// How long after a zone's midnight a sweep must begin to be believed when it finds nothing left: whoever computed
+/// yesterday's date before midnight has committed by then, as no statement runs longer than a minute.
+const SETTLED: Duration = Duration::minutes(15);
+
+impl Engine {
+    /// Plans runs anew whose timelines were changed, and advances those whose day is over. True: it stopped at a limit.
+    pub(super) async fn advance_days(&self, request: &TickRequest, limits: &mut Limits, flight: &Flight, events: &TickEvents) -> Result<bool, EngineError> {
+        if !request.dry_run && self.wake_changed(request, limits).await? {
+            return Ok(true);
+        }
+        let (reader, now) = (self.store.reader(), self.clock.now());
+        let zones: Vec<ZoneDate> = reader
+            .zones()
+            .await?
+            .into_iter()
+            .map(|(tz, swept)| (ZoneDate { tz, date: local_date(now, tz) }, swept))
+            .filter(|(today, swept)| swept.is_none_or(|swept| swept < today.date))
+            .map(|(today, _)| today)
+            .collect();
+        if zones.is_empty() {
+            return Ok(false);
+        }
+        let timelines = self.active_timelines(&request.timelines).await?;
+        let mut unfinished: HashSet<Tz> = HashSet::new();
+        let mut after = String::new();
+        while let Some(range) = reader.next_range(&after, CHUNK).await? {
+            if limits.reached() {
+                return Ok(true);
+            }
+            let moves = self.plan_cohorts(&range, &zones, &timelines, request.buckets, now).await?;
+            unfinished.extend(moves.iter().map(|(one, _)| one.cohort.tz));
+            if !moves.is_empty() {
+                self.move_cohorts(request, &range, moves, limits, flight, now).await?;
+                events.note(flight.counts());
+            }
+            after = range.until;
+        }
+        // Only who has looked at all runs can say that a zone has nothing left.
+        if request.buckets.is_all() && request.timelines.is_empty() && !request.dry_run {
+            let is_done = |zone: &&ZoneDate| !unfinished.contains(&zone.tz) && now >= instant(zone.date, 0, zone.tz) + SETTLED;
+            let done: Vec<ZoneDate> = zones.iter().filter(is_done).copied().collect();
+            let txn = self.store.begin().await?;
+            txn.note_swept(&done).await?;
+            txn.commit().await?;
+        }
+        Ok(false)
+    }
+
+    /// Where the cohorts of a range go, and what of it is to be counted.
+    async fn plan_cohorts(
+        &self,
+        range: &CustomerRange,
+        zones: &[ZoneDate],
+        timelines: &HashMap<TimelineId, Arc<Timeline>>,
+        buckets: Buckets,
+        now: Timestamp,
+    ) -> Result<Vec<(CohortMove, crate::domain::Moves)>, EngineError> {
+        let ids: Vec<TimelineId> = timelines.keys().copied().collect();
+        let cohorts = self.store.reader().cohorts(range, zones, &ids, buckets, now).await?;
+        let planned = cohorts.into_iter().filter_map(|cohort| {
+            let timeline = timelines.get(&cohort.timeline_id)?;
+            let (run, moves) = plan::advance_served(timeline, &example(timeline, &cohort)?, now)?;
+            // What has something pending is completed when that is recorded, and not before.
+            if moves.completed && !cohort.is_idle {
+                return None;
+            }
+            let shifted_days = moves.shifted_days;
+            Some((CohortMove { cohort, revision: timeline.revision, run, shifted_days }, moves))
+        });
+        Ok(planned.collect())
+    }
+
+    async fn move_cohorts(
+        &self,
+        request: &TickRequest,
+        range: &CustomerRange,
+        moves: Vec<(CohortMove, crate::domain::Moves)>,
+        limits: &mut Limits,
+        flight: &Flight,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let mut moved: u64 = moves.iter().map(|(one, _)| one.cohort.runs).sum();
+        if !request.dry_run {
+            let cohorts: Vec<CohortMove> = moves.iter().map(|(one, _)| one.clone()).collect();
+            let txn = self.store.begin().await?;
+            moved = txn.move_cohorts(range, &cohorts, request.buckets, now).await?;
+            txn.commit().await?;
+        }
+        limits.spend(moved);
+        flight.count(|counts| {
+            for (one, moves) in &moves {
+                let runs = one.cohort.runs;
+                counts.advanced_runs += if moves.advanced { runs } else { 0 };
+                counts.completed_runs += if moves.completed { runs } else { 0 };
+                counts.shifted_days += u64::from(moves.shifted_days.unsigned_abs()) * runs;
+            }
+        });
+        Ok(())
+    }
+
+    /// Wakes runs on days of which the plan was changed. True: it stopped at a limit.
+    async fn wake_changed(&self, request: &TickRequest, limits: &Limits) -> Result<bool, EngineError> {
+        let now = self.clock.now();
+        for (id, revision, days) in self.store.reader().timelines_to_replan().await? {
+            if !request.timelines.is_empty() && !request.timelines.contains(&id) {
+                continue;
+            }
+            let mut after = String::new();
+            while let Some(range) = self.store.reader().next_range(&after, CHUNK).await? {
+                if limits.reached() {
+                    return Ok(true);
+                }
+                let txn = self.store.begin().await?;
+                txn.wake_runs(id, &days, &range, now).await?;
+                txn.commit().await?;
+                after = range.until;
+            }
+            let txn = self.store.begin().await?;
+            txn.clear_replan(id, revision).await?;
+            txn.commit().await?;
+        }
+        Ok(false)
+    }
+
+    /// The active timelines, read anew where they changed.
+    async fn active_timelines(&self, only: &[TimelineId]) -> Result<HashMap<TimelineId, Arc<Timeline>>, EngineError> {
+        let reader = self.store.reader();
+        let active = reader.active_timelines(only).await?;
+        let (mut known, mut changed) = (HashMap::new(), Vec::new());
+        for (id, revision) in active {
+            match self.definitions.timeline(id, revision) {
+                Some(timeline) => drop(known.insert(id, timeline)),
+                None => changed.push(id),
+            }
+        }
+        for timeline in reader.timelines_by_id(&changed).await? {
+            if timeline.definition.is_active {
+                known.insert(timeline.id, self.definitions.keep_timeline(timeline));
+            }
+        }
+        Ok(known)
+    }
+}
+
+/// A run such as those of a cohort, of which no more is known than that nothing of its day is left to do.
+fn example(timeline: &Timeline, cohort: &Cohort) -> Option<Run> {
+    let customer = CustomerId::parse("any").ok()?;
+    let zone = Zone { tz: cohort.tz, is_default: false };
+    let run = Run::start(timeline, customer, Origin::Started, zone, FirstDay::SendPassed, cohort.current_day, Timestamp::UNIX_EPOCH);
+    Some(Run { day_date: cohort.day_date, ..run })
+}

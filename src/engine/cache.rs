@@ -1,0 +1,55 @@
+//! Definitions that ticks need again and again, kept between claims.
+//!
+//! A timeline is good as long as its revision is the one that the claim holds, so it can't be stale. Campaigns are read
+//! anew after two seconds, which is how long an edit may take to be seen.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+use crate::domain::{Campaign, CampaignId, Timeline, TimelineId};
+
+const CAMPAIGNS_GOOD_FOR: Duration = Duration::from_secs(2);
+
+/// Campaigns by id.
+pub(super) type Campaigns = Arc<HashMap<CampaignId, Arc<Campaign>>>;
+
+/// The kept definitions.
+#[derive(Debug, Default)]
+pub(super) struct Definitions {
+    timelines: Mutex<HashMap<TimelineId, Arc<Timeline>>>,
+    campaigns: Mutex<HashMap<TimelineId, (Instant, Campaigns)>>,
+}
+
+impl Definitions {
+    /// A timeline at a revision, if it is kept.
+    pub(super) fn timeline(&self, id: TimelineId, revision: i64) -> Option<Arc<Timeline>> {
+        let kept = lock(&self.timelines).get(&id).map(Arc::clone);
+        kept.filter(|timeline| timeline.revision == revision)
+    }
+
+    /// Keeps a timeline.
+    pub(super) fn keep_timeline(&self, timeline: Timeline) -> Arc<Timeline> {
+        let timeline = Arc::new(timeline);
+        lock(&self.timelines).insert(timeline.id, Arc::clone(&timeline));
+        timeline
+    }
+
+    /// The campaigns of a timeline's actions, if they are kept and good still.
+    pub(super) fn campaigns(&self, timeline: TimelineId) -> Option<Campaigns> {
+        let kept = lock(&self.campaigns).get(&timeline).map(|(at, campaigns)| (*at, Arc::clone(campaigns)));
+        kept.filter(|(at, _)| at.elapsed() < CAMPAIGNS_GOOD_FOR).map(|(_, campaigns)| campaigns)
+    }
+
+    /// Keeps the campaigns of a timeline's actions.
+    pub(super) fn keep_campaigns(&self, timeline: TimelineId, found: Vec<Campaign>) -> Campaigns {
+        let campaigns: Campaigns = Arc::new(found.into_iter().map(|campaign| (campaign.id.clone(), Arc::new(campaign))).collect());
+        lock(&self.campaigns).insert(timeline, (Instant::now(), Arc::clone(&campaigns)));
+        campaigns
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,297 @@
+//! Defining timelines and campaigns, and switching timelines.
+
+use std::collections::HashMap;
+
+use super::once::Begin;
+use super::{Answer, Engine, EngineError, Once};
+use crate::domain::{
+    ActionDefinition, Campaign, CampaignId, Changes, Slug, Stage, Timeline, TimelineDefinition, TimelineId,
+};
+use crate::store::{Page, StoreError, TimelineFilter, Txn};
+
+/// What to apply.
+#[derive(Debug, Clone)]
+pub struct ApplyTimeline {
+    /// The whole definition, its actions in order of the plan.
+    pub definition: TimelineDefinition<ActionDefinition>,
+    /// For each action, where it stood in the request.
+    pub positions: Vec<usize>,
+    /// The etag that was read last, as it was given; empty for a new timeline.
+    pub etag: String,
+    /// Whether nothing is stored.
+    pub validate_only: bool,
+}
+
+/// What was applied.
+#[derive(Debug)]
+pub struct AppliedTimeline {
+    /// The timeline as it is, or would be.
+    pub timeline: Timeline,
+    /// Whether it is new.
+    pub created: bool,
+    /// What is different.
+    pub changes: Changes,
+    /// How many live runs are planned anew.
+    pub runs_to_replan: i64,
+}
+
+/// What a campaign consists of; empty text: there is none.
+#[derive(Debug, Clone)]
+pub struct CampaignContent {
+    /// Its id.
+    pub id: CampaignId,
+    /// The name for people.
+    pub name: String,
+    /// The subject or title.
+    pub subject: String,
+    /// The plain text.
+    pub text_body: String,
+    /// The HTML.
+    pub html_body: String,
+    /// The SMS.
+    pub sms_text: String,
+    /// The script of the call.
+    pub call_script: String,
+}
+
+/// What was applied.
+#[derive(Debug)]
+pub struct AppliedCampaign {
+    /// The campaign as it is, or would be.
+    pub campaign: Campaign,
+    /// Whether it is new.
+    pub created: bool,
+}
+
+/// What became the default of a stage.
+#[derive(Debug)]
+pub struct DefaultChange {
+    /// The default now.
+    pub timeline: Option<Timeline>,
+    /// The default before.
+    pub previous: Option<TimelineId>,
+}
+
+/// An action whose content is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentProblem {
+    /// Where the action stood in the request.
+    pub position: usize,
+    /// The campaign that it names.
+    pub campaign: CampaignId,
+    /// What the campaign lacks; none: there is no such campaign.
+    pub lacks: Option<&'static str>,
+}
+
+impl Engine {
+    /// Creates a timeline, or makes the stored one equal to a definition.
+    pub async fn apply_timeline(&self, command: ApplyTimeline, once: Once<'_, AppliedTimeline>) -> Result<Answer<AppliedTimeline>, EngineError> {
+        let operation = match self.begin_once(once).await? {
+            Begin::Do(operation) => operation,
+            Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
+        };
+        let (txn, now) = (&operation.txn, operation.now);
+        let definition = &command.definition;
+        let stored = txn.timeline_by_slug_for_update(&definition.slug).await?;
+        check_etag(&command.etag, stored.as_ref().map(|timeline| timeline.revision))?;
+        if let Some(stored) = stored.as_ref().filter(|stored| stored.definition.pipeline_stage != definition.pipeline_stage) {
+            let (slug, stored) = (definition.slug.clone(), stored.definition.pipeline_stage.clone());
+            return Err(EngineError::StageFixed { slug, stored });
+        }
+        check_content(txn, &command).await?;
+        let changes = Changes::between(stored.as_ref(), definition);
+        let (id, runs_to_replan) = match &stored {
+            None => {
+                if definition.is_default {
+                    refuse_second_default(txn, &definition.pipeline_stage).await?;
+                }
+                (txn.insert_timeline(definition, now).await.map_err(concurrent)?, 0)
+            }
+            Some(stored) if changes.is_empty() => (stored.id, 0),
+            Some(stored) => {
+                let runs = txn.live_runs_on_days(stored.id, &changes.days).await?;
+                txn.update_timeline(stored, definition, &changes.days, now).await?;
+                (stored.id, runs)
+            }
+        };
+        let timeline = txn.timeline(id).await?.ok_or(EngineError::TimelineNotFound(id))?;
+        let applied = AppliedTimeline { timeline, created: stored.is_none(), changes, runs_to_replan };
+        if command.validate_only {
+            return Ok(Answer::Fresh(applied));
+        }
+        operation.finish(applied).await
+    }
+
+    /// A timeline.
+    pub async fn timeline(&self, id: TimelineId) -> Result<Timeline, EngineError> {
+        self.store.reader().timeline(id).await?.ok_or(EngineError::TimelineNotFound(id))
+    }
+
+    /// A timeline by its slug.
+    pub async fn timeline_by_slug(&self, slug: &Slug) -> Result<Timeline, EngineError> {
+        self.store.reader().timeline_by_slug(slug).await?.ok_or_else(|| EngineError::SlugNotFound(slug.clone()))
+    }
+
+    /// A page of timelines, by slug.
+    pub async fn timelines(&self, filter: &TimelineFilter, page: &Page<String>) -> Result<Vec<Timeline>, EngineError> {
+        Ok(self.store.reader().timelines(filter, page).await?)
+    }
+
+    /// Switches a timeline on or off.
+    pub async fn set_timeline_active(&self, id: TimelineId, is_active: bool, reason: &str, once: Once<'_, Timeline>) -> Result<Answer<Timeline>, EngineError> {
+        let operation = match self.begin_once(once).await? {
+            Begin::Do(operation) => operation,
+            Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
+        };
+        let (txn, now) = (&operation.txn, operation.now);
+        let mut timeline = txn.timeline_for_update(id).await?.ok_or(EngineError::TimelineNotFound(id))?;
+        if timeline.definition.is_active != is_active {
+            txn.set_timeline_active(id, is_active, reason, now).await?;
+            timeline = txn.timeline(id).await?.ok_or(EngineError::TimelineNotFound(id))?;
+        }
+        operation.finish(timeline).await
+    }
+
+    /// Makes a timeline the default of a stage; none: the stage has no default.
+    pub async fn set_default_timeline(&self, stage: &Stage, id: Option<TimelineId>, once: Once<'_, DefaultChange>) -> Result<Answer<DefaultChange>, EngineError> {
+        let operation = match self.begin_once(once).await? {
+            Begin::Do(operation) => operation,
+            Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
+        };
+        let (txn, now) = (&operation.txn, operation.now);
+        let new = match id {
+            Some(id) => Some(txn.timeline_for_update(id).await?.ok_or(EngineError::TimelineNotFound(id))?),
+            None => None,
+        };
+        if let Some(new) = new.as_ref().filter(|new| new.definition.pipeline_stage != *stage) {
+            return Err(EngineError::StageMismatch { timeline: new.id, stored: new.definition.pipeline_stage.clone() });
+        }
+        let previous = txn.default_timeline(stage).await?.map(|timeline| timeline.id);
+        if previous != id {
+            if let Some(previous) = previous {
+                txn.set_timeline_default(previous, false, now).await?;
+            }
+            if let Some(id) = id {
+                txn.set_timeline_default(id, true, now).await.map_err(concurrent)?;
+            }
+        }
+        let timeline = match id {
+            Some(id) => txn.timeline(id).await?,
+            None => None,
+        };
+        operation.finish(DefaultChange { timeline, previous }).await
+    }
+
+    /// Creates a campaign, or replaces its content.
+    pub async fn apply_campaign(
+        &self,
+        content: CampaignContent,
+        etag: &str,
+        validate_only: bool,
+        once: Once<'_, AppliedCampaign>,
+    ) -> Result<Answer<AppliedCampaign>, EngineError> {
+        let operation = match self.begin_once(once).await? {
+            Begin::Do(operation) => operation,
+            Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
+        };
+        let (txn, now) = (&operation.txn, operation.now);
+        let stored = txn.campaign_for_update(&content.id).await?;
+        check_etag(etag, stored.as_ref().map(|campaign| campaign.revision))?;
+        let campaign = Campaign {
+            id: content.id,
+            name: content.name,
+            subject: content.subject,
+            text_body: content.text_body,
+            html_body: content.html_body,
+            sms_text: content.sms_text,
+            call_script: content.call_script,
+            revision: stored.as_ref().map_or(1, |stored| stored.revision + 1),
+            created_at: stored.as_ref().map_or(now, |stored| stored.created_at),
+            updated_at: now,
+        };
+        let problems: Vec<String> = txn
+            .uses_of_campaign(&campaign.id)
+            .await?
+            .into_iter()
+            .filter_map(|(slug, key, action_type)| campaign.lacks_for(action_type).map(|lacks| format!("action {key} of timeline {slug} needs {lacks}")))
+            .collect();
+        if !problems.is_empty() {
+            return Err(EngineError::ContentInUse(problems));
+        }
+        let created = stored.is_none();
+        let same = |stored: &Campaign| {
+            let Campaign { revision, updated_at, .. } = stored.clone();
+            Campaign { revision, updated_at, ..campaign.clone() } == *stored
+        };
+        if let Some(stored) = stored.filter(same) {
+            return operation.finish(AppliedCampaign { campaign: stored, created }).await;
+        }
+        if validate_only {
+            return Ok(Answer::Fresh(AppliedCampaign { campaign, created }));
+        }
+        txn.put_campaign(&campaign).await.map_err(concurrent)?;
+        operation.finish(AppliedCampaign { campaign, created }).await
+    }
+
+    /// A campaign.
+    pub async fn campaign(&self, id: &CampaignId) -> Result<Campaign, EngineError> {
+        self.store.reader().campaign(id).await?.ok_or_else(|| EngineError::CampaignNotFound(id.clone()))
+    }
+
+    /// A page of campaigns, by id.
+    pub async fn campaigns(&self, page: &Page<String>) -> Result<Vec<Campaign>, EngineError> {
+        Ok(self.store.reader().campaigns(page).await?)
+    }
+}
+
+/// The etag of a revision: a quoted string, as RFC 7232 has it.
+pub(crate) fn etag(revision: i64) -> String {
+    format!("\"{revision}\"")
+}
+
+fn check_etag(given: &str, current: Option<i64>) -> Result<(), EngineError> {
+    if given == current.map(etag).unwrap_or_default() {
+        return Ok(());
+    }
+    Err(EngineError::EtagMismatch { given: given.to_owned(), current })
+}
+
+async fn check_content(txn: &Txn, command: &ApplyTimeline) -> Result<(), EngineError> {
+    let actions = &command.definition.actions;
+    let mut ids: Vec<CampaignId> = actions.iter().filter_map(|action| action.campaign_id.clone()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let found = txn.campaigns_by_id(&ids).await?;
+    let campaigns: HashMap<&CampaignId, &Campaign> = found.iter().map(|campaign| (&campaign.id, campaign)).collect();
+    let mut problems: Vec<ContentProblem> = actions
+        .iter()
+        .zip(&command.positions)
+        .filter_map(|(action, position)| {
+            let id = action.campaign_id.as_ref()?;
+            let lacks = match campaigns.get(id) {
+                None => None,
+                Some(campaign) => Some(campaign.lacks_for(action.action_type)?),
+            };
+            Some(ContentProblem { position: *position, campaign: id.clone(), lacks })
+        })
+        .collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    problems.sort_by_key(|problem| problem.position);
+    Err(EngineError::ContentMissing(problems))
+}
+
+async fn refuse_second_default(txn: &Txn, stage: &Stage) -> Result<(), EngineError> {
+    match txn.default_timeline(stage).await? {
+        None => Ok(()),
+        Some(current) => Err(EngineError::SecondDefault { stage: stage.clone(), current: current.definition.slug }),
+    }
+}
+
+fn concurrent(error: StoreError) -> EngineError {
+    match error {
+        StoreError::Duplicate => EngineError::Concurrent,
+        error => EngineError::Store(error),
+    }
+}

@@ -1,0 +1,243 @@
+//! What a tick or a call has under way, and the recorder that writes down what came of it.
+//!
+//! Sends run in tasks of their own, which outlive the call that asked for them. Outcomes are recorded in groups: when 500 are
+//! there, when nothing else is under way, or after a tenth of a second, whichever is first.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tracing::Instrument as _;
+
+use super::sending::{Claimed, Served};
+use super::{Engine, EngineError};
+use crate::domain::{Channel, TickCounts, Timestamp};
+use crate::store::{Completion, Execution, ExecutionOutcome, Unrecorded};
+
+/// The most runs that are recorded in one transaction.
+const GROUP: usize = 500;
+
+/// How long an outcome waits for others.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// The most runs that are under way, so that memory stays bounded: while one batch is sent, the next is claimed.
+const MOST_UNDER_WAY: usize = 1000;
+
+/// How long recording is tried when the database is away, in steps of a second. Leases run out meanwhile, and what is not
+/// recorded then is treated as after a crash.
+const RECORD_TRIES: u32 = 120;
+
+/// What is under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    engine: Arc<Engine>,
+    served: mpsc::UnboundedSender<Served>,
+    recorder: JoinHandle<()>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    under_way: AtomicUsize,
+    counts: Mutex<TickCounts>,
+    /// Runs that have something due again, by when they were recorded.
+    due_again: AtomicUsize,
+    /// Told whenever a group is recorded.
+    recorded: Notify,
+    /// What was recorded, where somebody wants to know.
+    reports: Option<Mutex<Vec<Recorded>>>,
+}
+
+/// A run that was recorded.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    pub(super) completion: Completion,
+    pub(super) executions: Vec<Execution>,
+}
+
+impl Flight {
+    /// Nothing under way yet. `report`: keep what was recorded for [`Flight::finish`].
+    pub(super) fn new(engine: &Arc<Engine>, report: bool) -> Self {
+        let (served, queue) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            under_way: AtomicUsize::new(0),
+            counts: Mutex::new(TickCounts::default()),
+            due_again: AtomicUsize::new(0),
+            recorded: Notify::new(),
+            reports: report.then(|| Mutex::new(Vec::new())),
+        });
+        let recorder = Recorder { engine: Arc::clone(engine), shared: Arc::clone(&shared), queue };
+        let recorder = engine.tracker.spawn(recorder.run().in_current_span());
+        Self { engine: Arc::clone(engine), served, recorder, shared }
+    }
+
+    /// Sends what was claimed for a run, in a task of its own.
+    pub(super) fn launch(&self, claimed: Claimed) {
+        self.shared.under_way.fetch_add(1, Ordering::Relaxed);
+        let (engine, served) = (Arc::clone(&self.engine), self.served.clone());
+        let task = async move {
+            let outcome = engine.serve(claimed).await;
+            // The recorder is there as long as anybody can send to it.
+            let _ = served.send(outcome);
+            engine.lanes.freed.notify_waiters();
+        };
+        self.engine.tracker.spawn(task.in_current_span());
+    }
+
+    /// Whether another batch may be claimed.
+    pub(super) fn has_room(&self) -> bool {
+        self.shared.under_way.load(Ordering::Relaxed) < MOST_UNDER_WAY
+    }
+
+    /// Waits until nothing is under way.
+    pub(super) async fn drained(&self) {
+        loop {
+            let recorded = self.shared.recorded.notified();
+            if self.shared.under_way.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            recorded.await;
+        }
+    }
+
+    /// Adds to the counts.
+    pub(super) fn count(&self, add: impl FnOnce(&mut TickCounts)) {
+        add(&mut self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The counts so far.
+    pub(super) fn counts(&self) -> TickCounts {
+        self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many recorded runs had something due again, counted from zero at each call.
+    pub(super) fn take_due_again(&self) -> usize {
+        self.shared.due_again.swap(0, Ordering::Relaxed)
+    }
+
+    /// Notes that a run has something due that was left for later.
+    pub(super) fn note_due_again(&self) {
+        self.shared.due_again.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until all is recorded. Gives the counts, and what was recorded if that was asked for.
+    pub(super) async fn finish(self) -> (TickCounts, Vec<Recorded>) {
+        let Self { served, recorder, shared, .. } = self;
+        drop(served);
+        if let Err(error) = recorder.await {
+            tracing::error!(%error, "the recorder broke off; what it had not recorded is treated as after a crash");
+        }
+        let counts = shared.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reports = shared.reports.as_ref().map(|reports| std::mem::take(&mut *reports.lock().unwrap_or_else(PoisonError::into_inner)));
+        (counts, reports.unwrap_or_default())
+    }
+}
+
+struct Recorder {
+    engine: Arc<Engine>,
+    shared: Arc<Shared>,
+    queue: mpsc::UnboundedReceiver<Served>,
+}
+
+impl Recorder {
+    async fn run(mut self) {
+        while let Some(first) = self.queue.recv().await {
+            let mut group = vec![first];
+            let gathered = tokio::time::Instant::now() + GATHER;
+            while group.len() < GROUP && self.shared.under_way.load(Ordering::Relaxed) > group.len() {
+                match tokio::time::timeout_at(gathered, self.queue.recv()).await {
+                    Ok(Some(next)) => group.push(next),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            self.record(group).await;
+        }
+    }
+
+    async fn record(&self, group: Vec<Served>) {
+        let size = group.len();
+        let mut group = group;
+        group.sort_by(|a, b| {
+            let key = |served: &Served| (served.completion.run.customer_id.clone(), served.completion.run.id);
+            key(a).cmp(&key(b))
+        });
+        for attempt in 1..=RECORD_TRIES {
+            match self.try_record(&group).await {
+                Ok(now) => {
+                    self.account(group, now);
+                    break;
+                }
+                Err(error) if attempt < RECORD_TRIES => {
+                    tracing::warn!(%error, runs = size, "recording {size} runs failed, trying again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Err(error) => tracing::error!(%error, runs = size, "{size} runs could not be recorded; they are treated as after a crash"),
+            }
+        }
+        self.shared.under_way.fetch_sub(size, Ordering::Relaxed);
+        self.shared.recorded.notify_waiters();
+        self.engine.lanes.freed.notify_waiters();
+    }
+
+    /// Records all in one transaction: the runs that are held still, and their attempts.
+    async fn try_record(&self, group: &[Served]) -> Result<Timestamp, EngineError> {
+        let now = self.engine.clock.now();
+        let txn = self.engine.store.begin().await?;
+        let completions: Vec<Completion> = group.iter().map(|served| served.completion.clone()).collect();
+        let recorded = txn.complete(&completions, now).await?;
+        let executions: Vec<Execution> = group
+            .iter()
+            .filter(|served| recorded.contains(&served.completion.run.id))
+            .flat_map(|served| served.executions.iter().cloned())
+            .collect();
+        txn.insert_executions(&executions).await?;
+        for Served { completion, .. } in group.iter().filter(|served| !recorded.contains(&served.completion.run.id)) {
+            let run = &completion.run;
+            match txn.why_unrecorded(&run.customer_id, run.id).await? {
+                Unrecorded::TakenOver => {
+                    tracing::warn!(progress_id = run.id.0, "run {}: the outcome came after its lease had ended, and somebody else had taken over", run.id);
+                }
+                Unrecorded::Gone => tracing::warn!(progress_id = run.id.0, "run {}: the outcome came after the run was erased", run.id),
+            }
+        }
+        txn.commit().await?;
+        let stale = group.len() - recorded.len();
+        self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner).stale_completions += stale as u64;
+        Ok(now)
+    }
+
+    fn account(&self, group: Vec<Served>, now: Timestamp) {
+        let mut counts = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for served in group {
+            counts.add_moves(&served.moves);
+            counts.handed_back += served.handed_back;
+            for execution in &served.executions {
+                count_outcome(&mut counts, execution.channel, execution.outcome);
+            }
+            let due_again = served.completion.run.next_action_at.is_some_and(|at| at <= now);
+            if due_again {
+                self.shared.due_again.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(reports) = &self.shared.reports {
+                let recorded = Recorded { completion: served.completion, executions: served.executions };
+                reports.lock().unwrap_or_else(PoisonError::into_inner).push(recorded);
+            }
+            drop(served.permits);
+        }
+    }
+}
+
+/// Counts an entry of the ledger.
+pub(super) fn count_outcome(counts: &mut TickCounts, channel: Channel, outcome: ExecutionOutcome) {
+    let channel = counts.channel(channel);
+    let counter = match outcome {
+        ExecutionOutcome::Completed => &mut channel.completed,
+        ExecutionOutcome::Skipped => &mut channel.skipped,
+        ExecutionOutcome::Failed => &mut channel.failed,
+        ExecutionOutcome::Retrying => &mut channel.retrying,
+        ExecutionOutcome::Unknown => &mut channel.unknown,
+        ExecutionOutcome::Expired => &mut channel.expired,
+    };
+    *counter += 1;
+}

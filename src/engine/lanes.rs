@@ -1,0 +1,185 @@
+//! The ways out, each with its own breadth: how many messages of a channel are under way, how many more may be claimed, and
+//! whether the channel is stopped. So one slow or broken provider holds up nobody else.
+
+use chrono::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::channels::{Sender, Senders};
+use crate::domain::{Channel, DeliveryPolicy, Timestamp};
+
+/// A claimed message starts within this time, or is given back.
+pub(super) const START_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Whoever waits for room looks again after this time, whether or not it was told of any.
+pub(super) const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// The most messages of a channel that are claimed ahead.
+const MOST_AHEAD: usize = 500;
+
+/// How many messages are under way at a time, by channel; each from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneSettings {
+    /// Mails.
+    pub email: usize,
+    /// Text messages.
+    pub sms: usize,
+    /// Calls.
+    pub phone: usize,
+    /// Tasks.
+    pub interaction: usize,
+}
+
+/// All lanes.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    email: Lane,
+    sms: Lane,
+    phone: Lane,
+    interaction: Lane,
+    /// Told whenever there is room again.
+    pub(super) freed: Arc<Notify>,
+}
+
+/// One channel's way out.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) sender: Arc<dyn Sender>,
+    permits: Arc<Semaphore>,
+    breadth: usize,
+    policy: DeliveryPolicy,
+    /// How many are claimed and have not begun.
+    waiting: AtomicUsize,
+    /// How long a send takes, smoothed, in microseconds; 0: not known yet.
+    pace: AtomicU64,
+    stopped_until: Mutex<Option<Timestamp>>,
+}
+
+/// Room for one message. Of a channel that promises at most once it is a permit to send, held from the claim to the record.
+#[derive(Debug)]
+pub(super) enum Room {
+    /// It may wait for a permit.
+    Waiting,
+    /// It has its permit.
+    Permit(OwnedSemaphorePermit),
+}
+
+impl Lanes {
+    pub(super) fn new(senders: Senders, settings: &LaneSettings) -> Self {
+        let Senders { email, sms, phone, interaction } = senders;
+        Self {
+            email: Lane::new(email, settings.email, Channel::Email),
+            sms: Lane::new(sms, settings.sms, Channel::Sms),
+            phone: Lane::new(phone, settings.phone, Channel::Phone),
+            interaction: Lane::new(interaction, settings.interaction, Channel::Interaction),
+            freed: Arc::new(Notify::new()),
+        }
+    }
+
+    /// The lane of a channel; none for what is never sent.
+    pub(super) fn of(&self, channel: Channel) -> Option<&Lane> {
+        match channel {
+            Channel::Email => Some(&self.email),
+            Channel::Sms => Some(&self.sms),
+            Channel::Phone => Some(&self.phone),
+            Channel::Interaction => Some(&self.interaction),
+            Channel::Wait => None,
+        }
+    }
+
+    /// The channels that are stopped at `now`, and until when.
+    pub(super) fn stopped(&self, now: Timestamp) -> impl Iterator<Item = (Channel, Timestamp)> + '_ {
+        Channel::ALL.into_iter().filter_map(move |channel| {
+            let until = self.of(channel)?.stopped_until(now)?;
+            Some((channel, until))
+        })
+    }
+}
+
+impl Lane {
+    fn new(sender: Arc<dyn Sender>, breadth: usize, channel: Channel) -> Self {
+        Self {
+            sender,
+            permits: Arc::new(Semaphore::new(breadth)),
+            breadth,
+            policy: channel.delivery_policy(),
+            waiting: AtomicUsize::new(0),
+            pace: AtomicU64::new(0),
+            stopped_until: Mutex::new(None),
+        }
+    }
+
+    /// Takes room for one message, if there is any: a free permit for what promises at most once, and else a place among
+    /// those that will begin in time at the present pace.
+    pub(super) fn reserve(&self) -> Option<Room> {
+        match self.policy {
+            DeliveryPolicy::AtMostOnce => Arc::clone(&self.permits).try_acquire_owned().ok().map(Room::Permit),
+            DeliveryPolicy::AtLeastOnce => {
+                let limit = self.ahead();
+                let reserved = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| (waiting < limit).then_some(waiting + 1));
+                reserved.is_ok().then_some(Room::Waiting)
+            }
+        }
+    }
+
+    /// Gives back room that is not needed after all.
+    pub(super) fn release(&self, room: Room) {
+        match room {
+            Room::Waiting => drop(self.waiting.fetch_sub(1, Ordering::Relaxed)),
+            Room::Permit(permit) => drop(permit),
+        }
+    }
+
+    /// Turns room into a permit to send, as soon as there is one. None: not before `deadline`.
+    pub(super) async fn enter(&self, room: Room, deadline: tokio::time::Instant) -> Option<OwnedSemaphorePermit> {
+        match room {
+            Room::Permit(permit) => Some(permit),
+            Room::Waiting => {
+                let permit = tokio::time::timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                match permit {
+                    Ok(permit) => permit.ok(),
+                    Err(_) => {
+                        self.note_pace(START_WITHIN);
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes how long a send took.
+    pub(super) fn note_pace(&self, took: std::time::Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let smoothed = |pace: u64| Some(if pace == 0 { took } else { pace - pace / 8 + took / 8 });
+        let _ = self.pace.fetch_update(Ordering::Relaxed, Ordering::Relaxed, smoothed);
+    }
+
+    /// How many may wait so that each begins in three quarters of the time that it has.
+    fn ahead(&self) -> usize {
+        let pace = self.pace.load(Ordering::Relaxed);
+        if pace == 0 {
+            return MOST_AHEAD;
+        }
+        let budget = u64::try_from(START_WITHIN.as_micros()).unwrap_or(u64::MAX) * 3 / 4;
+        let turns = usize::try_from(budget / pace).unwrap_or(usize::MAX);
+        let room = self.permits.available_permits().saturating_add(self.breadth.saturating_mul(turns));
+        room.min(MOST_AHEAD)
+    }
+
+    /// Stops the channel, and says whether it was running.
+    pub(super) fn stop(&self, now: Timestamp, probe: Duration) -> (Timestamp, bool) {
+        let mut stopped = self.stopped_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_running = stopped.is_none_or(|until| until <= now);
+        let until = now + probe;
+        *stopped = Some(until);
+        (until, was_running)
+    }
+
+    /// Until when the channel is stopped, if it is.
+    pub(super) fn stopped_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let stopped = self.stopped_until.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.filter(|until| *until > now)
+    }
+}

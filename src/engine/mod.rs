@@ -1,0 +1,141 @@
+//! Moving runs: what calls about runs do, what the two ticks do, and how messages are claimed, sent and recorded.
+//!
+//! The engine has the clock. It reads, lets the pure core decide, writes, and keeps these promises:
+//! a message is sent only under a claim that is committed; no transaction is open while something is sent; whoever is served
+//! by a tick is served by the same code as by a call; and a tick holds no state, so that it may run twice, overlap or die.
+
+mod advance;
+mod cache;
+mod customers;
+mod definitions;
+mod error;
+mod executor;
+mod flight;
+mod lanes;
+mod once;
+mod orchestrator;
+mod sending;
+mod tick;
+mod view;
+
+pub use customers::{CustomerField, CustomerFields, RecordOutcome, Upsert, UpsertOutcome};
+pub(crate) use definitions::etag;
+pub use definitions::{AppliedCampaign, AppliedTimeline, ApplyTimeline, CampaignContent, ContentProblem, DefaultChange};
+pub use error::EngineError;
+pub use executor::{ActionReport, ActionReportKind, RunHold, RunReport};
+pub use lanes::LaneSettings;
+pub use once::{Answer, Once};
+pub use orchestrator::{Assigned, Assignment, StageChange, StartRun};
+pub use tick::{Stop, TickEvents, TickRequest};
+pub use view::RunView;
+
+use chrono::Duration;
+use chrono_tz::Tz;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::channels::{Renderer, Senders};
+use crate::clock::Clock;
+use crate::domain::RetryPolicy;
+use crate::random::Random;
+use crate::store::{Store, StoreError};
+use cache::Definitions;
+use lanes::Lanes;
+use tick::RunningTicks;
+
+/// How the engine behaves.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// The zone of customers that have none.
+    pub default_zone: Tz,
+    /// When failed attempts are repeated.
+    pub retry: RetryPolicy,
+    /// How long a claim holds. Longer than `send_timeout` by 10 seconds at least.
+    pub lease: Duration,
+    /// How long one attempt may take.
+    pub send_timeout: Duration,
+    /// How long a channel that is misconfigured stays stopped before it is tried again.
+    pub channel_probe: Duration,
+    /// The longest a tick runs.
+    pub tick_limit: std::time::Duration,
+    /// How many messages are under way at a time, by channel.
+    pub lanes: LaneSettings,
+}
+
+/// What the engine needs from outside.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Random,
+    /// The ways out.
+    pub senders: Senders,
+    /// Where tasks are counted that outlive the call that began them.
+    pub tracker: TaskTracker,
+    /// Cancelled when the server stops: nothing new is claimed from then on.
+    pub stopping: CancellationToken,
+}
+
+/// The engine. Shared by all calls.
+#[derive(Debug)]
+pub struct Engine {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    random: Random,
+    lanes: Lanes,
+    renderer: Renderer,
+    settings: EngineSettings,
+    definitions: Definitions,
+    deployment: Uuid,
+    running: RunningTicks,
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Engine {
+    /// An engine on a database that is migrated.
+    pub async fn new(parts: Parts, settings: EngineSettings) -> Result<Arc<Self>, StoreError> {
+        let Parts { store, clock, random, senders, tracker, stopping } = parts;
+        let txn = store.begin().await?;
+        let deployment = txn.deployment_id(random.uuid()).await?;
+        txn.commit().await?;
+        Ok(Arc::new(Self {
+            store,
+            clock,
+            random,
+            lanes: Lanes::new(senders, &settings.lanes),
+            renderer: Renderer::new(),
+            settings,
+            definitions: Definitions::default(),
+            deployment,
+            running: RunningTicks::default(),
+            tracker,
+            stopping,
+        }))
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The time.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// The zone of customers that have none.
+    pub fn default_zone(&self) -> Tz {
+        self.settings.default_zone
+    }
+
+    /// Where tasks are counted that outlive the call that began them.
+    pub fn tracker(&self) -> &TaskTracker {
+        &self.tracker
+    }
+}

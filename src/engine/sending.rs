@@ -1,0 +1,247 @@
+//! Carrying out what was claimed for one run: its messages one after the other, in order.
+
+use futures::FutureExt as _;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Engine;
+use super::cache::Campaigns;
+use super::lanes::{Room, START_WITHIN};
+use crate::channels::{Content, Message, Outcome, Rendered};
+use crate::domain::{
+    Action, ActionId, Attempted, Channel, Customer, FailureReason, FailureState, InFlight, Run, Timeline, Timestamp, plan,
+};
+use crate::store::{Before, Completion, Execution, ExecutionOutcome};
+
+/// A run that is claimed, with all that is needed to serve it.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) before: Before,
+    pub(super) token: i64,
+    pub(super) run: Run,
+    pub(super) timeline: Arc<Timeline>,
+    pub(super) customer: Option<Customer>,
+    pub(super) campaigns: Campaigns,
+    /// Room for each message, in order.
+    pub(super) rooms: Vec<Room>,
+    /// When the claim was made. Messages begin within [`START_WITHIN`] of it.
+    pub(super) claimed_at: Instant,
+}
+
+/// A run that was served, to be recorded.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) completion: Completion,
+    pub(super) executions: Vec<Execution>,
+    pub(super) timeline: Arc<Timeline>,
+    /// How it moved.
+    pub(super) moves: crate::domain::Moves,
+    /// How many messages were not begun in time.
+    pub(super) handed_back: u64,
+    /// Permits that are held until it is recorded.
+    pub(super) permits: Vec<OwnedSemaphorePermit>,
+}
+
+/// What one attempt came to.
+struct Attempt {
+    result: Attempted,
+    started_at: Timestamp,
+    provider_id: Option<String>,
+    content_revision: Option<i64>,
+}
+
+impl Engine {
+    /// Sends what was claimed for a run, and says what is to be recorded. Never fails: what goes wrong is an outcome.
+    pub(super) async fn serve(&self, claimed: Claimed) -> Served {
+        let Claimed { before, token, mut run, timeline, customer, campaigns, rooms, claimed_at } = claimed;
+        let (mut executions, mut permits, mut handed_back) = (Vec::new(), Vec::new(), 0);
+        for (in_flight, room) in run.in_flight.clone().into_iter().zip(rooms) {
+            let action = timeline.action(in_flight.id);
+            let attempt = match action {
+                Some(action) => self.attempt(&run, &timeline, action, &in_flight, customer.as_ref(), &campaigns, room, claimed_at, &mut permits).await,
+                None => Attempt::without(Attempted::HandedBack, self.clock.now()),
+            };
+            if attempt.result == Attempted::HandedBack {
+                handed_back += 1;
+            }
+            let now = self.clock.now();
+            let channel = action.map_or(Channel::Wait, |action| action.definition.channel);
+            run.record(&timeline, &in_flight, attempt.result.clone(), &self.settings.retry, self.random.fraction(), now);
+            executions.extend(entry(&run, channel, &in_flight, attempt, now));
+        }
+        let moves = plan::settle(&timeline, &mut run, self.clock.now());
+        let completion = Completion { before, token, run };
+        Served { completion, executions, timeline, moves, handed_back, permits }
+    }
+
+    /// Makes one attempt, if there is time for it still.
+    #[expect(clippy::too_many_arguments, reason = "what one attempt needs comes from as many places")]
+    async fn attempt(
+        &self,
+        run: &Run,
+        timeline: &Timeline,
+        action: &Action,
+        in_flight: &InFlight,
+        customer: Option<&Customer>,
+        campaigns: &Campaigns,
+        room: Room,
+        claimed_at: Instant,
+        permits: &mut Vec<OwnedSemaphorePermit>,
+    ) -> Attempt {
+        let channel = action.definition.channel;
+        let Some(lane) = self.lanes.of(channel) else { return Attempt::without(Attempted::HandedBack, self.clock.now()) };
+        let start_by = claimed_at + START_WITHIN;
+        let Some(permit) = lane.enter(room, start_by).await else { return Attempt::without(Attempted::HandedBack, self.clock.now()) };
+        let started_at = self.clock.now();
+        if Instant::now() > start_by || self.stopping.is_cancelled() {
+            return Attempt::without(Attempted::HandedBack, started_at);
+        }
+        if let Some(until) = lane.stopped_until(started_at) {
+            return Attempt::without(Attempted::ChannelUnavailable { until }, started_at);
+        }
+        let rendered = match self.message(run, timeline, action, in_flight, customer, campaigns) {
+            Ok(rendered) => rendered,
+            Err((reason, error)) => return Attempt::without(Attempted::Failed { reason, error }, started_at),
+        };
+        let (message, content_revision) = rendered;
+        let begun = Instant::now();
+        let sent = AssertUnwindSafe(lane.sender.send(&message)).catch_unwind();
+        let timeout = self.settings.send_timeout.to_std().unwrap_or_default();
+        let outcome = match tokio::time::timeout(timeout, sent).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Outcome::Unknown { error: "the sender panicked; see the log".to_owned() },
+            Err(_) => Outcome::Unknown { error: format!("no answer within {} seconds", timeout.as_secs()) },
+        };
+        lane.note_pace(begun.elapsed());
+        permits.push(permit);
+        let (result, provider_id) = self.judge(channel, outcome);
+        Attempt { result, started_at, provider_id, content_revision: Some(content_revision) }
+    }
+
+    /// What an outcome means for the run, and the provider's id if it was delivered.
+    fn judge(&self, channel: Channel, outcome: Outcome) -> (Attempted, Option<String>) {
+        let result = match outcome {
+            Outcome::Delivered { provider_id } => return (Attempted::Completed, Some(provider_id)),
+            Outcome::Retry { error, after } => {
+                let after = after.and_then(|after| chrono::Duration::from_std(after).ok());
+                Attempted::Retry { reason: FailureReason::Temporary, error, after }
+            }
+            Outcome::Rejected { error } => Attempted::Failed { reason: FailureReason::Rejected, error },
+            Outcome::Suppress { error } => Attempted::Failed { reason: FailureReason::Suppressed, error },
+            Outcome::Unknown { error } => Attempted::Unknown { error },
+            Outcome::Misconfigured { error } => {
+                let now = self.clock.now();
+                let stopped = self.lanes.of(channel).map(|lane| lane.stop(now, self.settings.channel_probe));
+                let (until, was_running) = stopped.unwrap_or((now, false));
+                if was_running {
+                    tracing::error!(channel = channel.as_str(), %error, %until, "channel {} is misconfigured and stopped until {until}", channel.as_str());
+                }
+                Attempted::ChannelUnavailable { until }
+            }
+        };
+        (result, None)
+    }
+
+    /// The message of an action, with the revision of its content.
+    fn message(
+        &self,
+        run: &Run,
+        timeline: &Timeline,
+        action: &Action,
+        in_flight: &InFlight,
+        customer: Option<&Customer>,
+        campaigns: &Campaigns,
+    ) -> Result<(Message, i64), (FailureReason, String)> {
+        let customer = customer.ok_or((FailureReason::MissingAddress, "the customer is not there any more".to_owned()))?;
+        let campaign = action.definition.campaign_id.as_ref().and_then(|id| campaigns.get(id));
+        let campaign = campaign.ok_or((FailureReason::Template, "the campaign is not there any more".to_owned()))?;
+        let context = context(run, timeline, action, customer);
+        let rendered = self.renderer.render(action.definition.channel, campaign, &context);
+        let rendered = rendered.map_err(|error| (FailureReason::Template, format!("campaign {}: {error}", campaign.id)))?;
+        let missing = |what: &str| (FailureReason::MissingAddress, format!("the customer has no {what}"));
+        let phone = || customer.phone.clone().ok_or_else(|| missing("phone"));
+        let content = match rendered {
+            Rendered::Email { subject, text, html } => {
+                let to = customer.email.clone().ok_or_else(|| missing("email"))?;
+                Content::Email { to, to_name: customer.display_name.clone(), subject, text, html }
+            }
+            Rendered::Sms { text } => Content::Sms { to: phone()?, text },
+            Rendered::Call { script } => Content::Call { to: phone()?, script },
+            Rendered::Task { title, text } => Content::Task { title, text },
+        };
+        let idempotency_key = self.idempotency_key(run, action.id);
+        let message = Message { idempotency_key, attempt: in_flight.attempt, customer_id: run.customer_id.clone(), content };
+        Ok((message, campaign.revision))
+    }
+
+    /// The key of an action of a run, the same over all attempts.
+    fn idempotency_key(&self, run: &Run, action: ActionId) -> String {
+        let name = format!("{}/{}/{}", run.customer_id, run.id, action);
+        Uuid::new_v5(&self.deployment, name.as_bytes()).hyphenated().to_string()
+    }
+}
+
+impl Attempt {
+    /// An attempt that did not get as far as the provider.
+    fn without(result: Attempted, started_at: Timestamp) -> Self {
+        Self { result, started_at, provider_id: None, content_revision: None }
+    }
+}
+
+/// What templates see.
+fn context(run: &Run, timeline: &Timeline, action: &Action, customer: &Customer) -> serde_json::Value {
+    serde_json::json!({
+        "customer": {
+            "id": customer.id.as_str(),
+            "name": customer.display_name,
+            "email": customer.email.as_ref().map(crate::domain::EmailAddress::as_str).unwrap_or_default(),
+            "phone": customer.phone.as_ref().map(crate::domain::PhoneNumber::as_str).unwrap_or_default(),
+            "time_zone": run.zone.tz.name(),
+            "pipeline_stage": customer.pipeline_stage.as_ref().map(crate::domain::Stage::as_str).unwrap_or_default(),
+            "engagement_score": customer.engagement_score,
+            "attributes": customer.attributes,
+        },
+        "timeline": {
+            "name": timeline.definition.name,
+            "slug": timeline.definition.slug.as_str(),
+            "duration_days": timeline.definition.duration_days,
+        },
+        "day": action.definition.day_number,
+    })
+}
+
+/// The ledger's entry for an attempt; none when it did not count as one.
+fn entry(run: &Run, channel: Channel, in_flight: &InFlight, attempt: Attempt, now: Timestamp) -> Option<Execution> {
+    let failed = run.failed.iter().find(|failed| failed.id == in_flight.id);
+    let (outcome, reason, error) = match (&attempt.result, failed) {
+        (Attempted::HandedBack | Attempted::ChannelUnavailable { .. }, _) => return None,
+        (Attempted::Completed, _) => (ExecutionOutcome::Completed, None, None),
+        (Attempted::Retry { .. } | Attempted::Failed { .. } | Attempted::Unknown { .. }, Some(failed)) => {
+            let outcome = match failed.state {
+                FailureState::Retrying(_) => ExecutionOutcome::Retrying,
+                FailureState::Failed => ExecutionOutcome::Failed,
+                FailureState::Unknown => ExecutionOutcome::Unknown,
+            };
+            (outcome, Some(failed.reason.as_str().to_owned()), Some(failed.error.clone()))
+        }
+        (Attempted::Retry { .. } | Attempted::Failed { .. } | Attempted::Unknown { .. }, None) => return None,
+    };
+    Some(Execution {
+        customer_id: run.customer_id.clone(),
+        progress_id: run.id,
+        action_id: in_flight.id,
+        attempt: in_flight.attempt,
+        due_at: in_flight.due,
+        started_at: attempt.started_at,
+        finished_at: now,
+        channel,
+        outcome,
+        reason,
+        provider_id: attempt.provider_id,
+        error,
+        content_revision: attempt.content_revision,
+    })
+}

@@ -1,0 +1,252 @@
+//! The two scheduled jobs. A tick reads what is there, does what is due, records it, and keeps nothing in mind: called twice,
+//! overlapping or not at all, the next one does the rest.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::flight::Flight;
+use super::lanes::LOOK_AGAIN;
+use super::{Engine, EngineError};
+use crate::domain::{ProgressId, TickCounts, TickKind, TickRun, TickRunId, TickSummary, TimelineId, Timestamp};
+use crate::store::{Buckets, Cursor, EnteredTick, Page, TimelineWake};
+
+/// How often a tick goes over what is due again, for runs that have something due after what it did.
+const MOST_PASSES: usize = 1000;
+
+/// What a tick is asked to do.
+#[derive(Debug, Clone)]
+pub struct TickRequest {
+    /// Which job.
+    pub kind: TickKind,
+    /// The caller's name for it.
+    pub tick_id: Option<String>,
+    /// The most actions that it takes up, or runs that it advances.
+    pub max_actions: Option<u64>,
+    /// Which customers.
+    pub buckets: Buckets,
+    /// Which timelines; none: all.
+    pub timelines: Vec<TimelineId>,
+    /// Whether it changes nothing.
+    pub dry_run: bool,
+}
+
+/// When a tick stops, though there may be more to do.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    /// At this instant.
+    pub deadline: Option<Instant>,
+    /// Or when nobody listens any more.
+    pub abandoned: CancellationToken,
+}
+
+/// How far a tick is, for whoever watches it.
+#[derive(Debug, Default)]
+pub struct TickEvents {
+    counts: Mutex<TickCounts>,
+}
+
+/// What limits a tick.
+#[derive(Debug)]
+pub(super) struct Limits {
+    deadline: Instant,
+    abandoned: CancellationToken,
+    stopping: CancellationToken,
+    budget: Option<u64>,
+}
+
+impl TickEvents {
+    /// The counts so far.
+    pub fn counts(&self) -> TickCounts {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn note(&self, counts: TickCounts) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    }
+}
+
+impl Limits {
+    /// Whether to stop now.
+    pub(super) fn reached(&self) -> bool {
+        self.budget == Some(0) || self.abandoned.is_cancelled() || self.stopping.is_cancelled() || Instant::now() >= self.deadline
+    }
+
+    /// Takes from what may be done.
+    pub(super) fn spend(&mut self, actions: u64) {
+        self.budget = self.budget.map(|budget| budget.saturating_sub(actions));
+    }
+}
+
+impl Engine {
+    /// Runs a tick to its end, or to a limit.
+    pub async fn tick(self: &Arc<Self>, request: TickRequest, stop: Stop, events: &TickEvents) -> Result<TickSummary, EngineError> {
+        if self.stopping.is_cancelled() {
+            return Err(EngineError::Stopping);
+        }
+        let started_at = self.clock.now();
+        let tick_id = request.tick_id.clone().unwrap_or_else(|| self.random.uuid().to_string());
+        let mut limits = Limits {
+            deadline: stop.deadline.unwrap_or_else(|| Instant::now() + self.settings.tick_limit),
+            abandoned: stop.abandoned,
+            stopping: self.stopping.clone(),
+            budget: request.max_actions,
+        };
+        let mut summary = TickSummary {
+            kind: request.kind,
+            tick_id,
+            started_at,
+            finished_at: None,
+            counts: TickCounts::default(),
+            has_more: false,
+            next_due_at: None,
+            oldest_due_at: None,
+            dry_run: request.dry_run,
+        };
+        if request.dry_run {
+            self.work(&request, &mut limits, events, &mut summary).await?;
+            summary.finished_at = Some(self.clock.now());
+            return Ok(summary);
+        }
+        let _running = self.running.enter(request.kind, &summary.tick_id)?;
+        let id = match self.enter_tick(&request, &summary.tick_id, started_at).await? {
+            EnteredTick::Entered(id) => id,
+            EnteredTick::Finished(summary) => return Ok(*summary),
+        };
+        let worked = self.work(&request, &mut limits, events, &mut summary).await;
+        summary.finished_at = Some(self.clock.now());
+        let error = worked.as_ref().err().map(ToString::to_string);
+        self.finish_tick(id, &summary, error.as_deref()).await?;
+        worked.map(|()| summary)
+    }
+
+    /// A page of the ticks that ran, the newest first.
+    pub async fn tick_runs(&self, kind: Option<TickKind>, page: &Page<TickRunId>) -> Result<Vec<TickRun>, EngineError> {
+        Ok(self.store.reader().tick_runs(kind, page).await?)
+    }
+
+    async fn enter_tick(&self, request: &TickRequest, tick_id: &str, now: Timestamp) -> Result<EnteredTick, EngineError> {
+        let txn = self.store.begin().await?;
+        let entered = txn.enter_tick(request.kind, tick_id, now).await?;
+        txn.commit().await?;
+        Ok(entered)
+    }
+
+    async fn finish_tick(&self, id: TickRunId, summary: &TickSummary, error: Option<&str>) -> Result<(), EngineError> {
+        let txn = self.store.begin().await?;
+        txn.finish_tick(id, summary, error).await?;
+        if summary.kind == TickKind::Advance {
+            txn.purge_requests(self.clock.now()).await?;
+        }
+        Ok(txn.commit().await?)
+    }
+
+    async fn work(self: &Arc<Self>, request: &TickRequest, limits: &mut Limits, events: &TickEvents, summary: &mut TickSummary) -> Result<(), EngineError> {
+        let flight = Flight::new(self, false);
+        let worked = match request.kind {
+            TickKind::Advance => self.advance_days(request, limits, &flight, events).await,
+            TickKind::Process => self.process(request, limits, &flight, events).await,
+        };
+        let (counts, _) = flight.finish().await;
+        events.note(counts.clone());
+        summary.counts = counts;
+        summary.has_more = worked?;
+        let now = self.clock.now();
+        let wakes = self.store.reader().timeline_wakes(&request.timelines, request.buckets).await?;
+        summary.oldest_due_at = wakes.iter().map(|wake| wake.earliest).filter(|at| *at <= now).min();
+        summary.next_due_at = wakes.iter().map(|wake| wake.earliest).min();
+        Ok(())
+    }
+
+    /// The hourly job: advance first, then execute. True: it stopped at a limit.
+    async fn process(self: &Arc<Self>, request: &TickRequest, limits: &mut Limits, flight: &Flight, events: &TickEvents) -> Result<bool, EngineError> {
+        let mut unlimited = Limits { budget: None, abandoned: limits.abandoned.clone(), stopping: limits.stopping.clone(), deadline: limits.deadline };
+        if self.advance_days(request, &mut unlimited, flight, events).await? {
+            return Ok(true);
+        }
+        for _ in 0..MOST_PASSES {
+            let wakes = self.store.reader().timeline_wakes(&request.timelines, request.buckets).await?;
+            if self.serve_in_turn(request, wakes, limits, flight, events).await? {
+                return Ok(true);
+            }
+            flight.drained().await;
+            if flight.take_due_again() == 0 || request.dry_run {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Serves all that is due once, timeline by timeline in turn, so that a large one doesn't starve a small one. True: it
+    /// stopped at a limit.
+    async fn serve_in_turn(
+        self: &Arc<Self>,
+        request: &TickRequest,
+        wakes: Vec<TimelineWake>,
+        limits: &mut Limits,
+        flight: &Flight,
+        events: &TickEvents,
+    ) -> Result<bool, EngineError> {
+        let now = self.clock.now();
+        let begin: Cursor = (Timestamp::UNIX_EPOCH, ProgressId(0));
+        let due = wakes.into_iter().filter(|wake| wake.earliest <= now);
+        let mut queue: VecDeque<(TimelineId, Cursor)> = due.map(|wake| (wake.id, begin)).collect();
+        let mut blocked_in_a_row = 0;
+        while let Some((id, mut cursor)) = queue.pop_front() {
+            if limits.reached() {
+                return Ok(true);
+            }
+            let freed = self.lanes.freed.notified();
+            if !flight.has_room() || blocked_in_a_row > queue.len() {
+                let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
+                blocked_in_a_row = 0;
+                queue.push_front((id, cursor));
+                continue;
+            }
+            let budget = limits.budget.unwrap_or(u64::MAX);
+            let claims = if request.dry_run {
+                self.rehearse_due(flight, id, &mut cursor, request.buckets, budget).await?
+            } else {
+                self.claim_due(flight, id, &mut cursor, request.buckets, budget).await?
+            };
+            limits.spend(claims.actions);
+            events.note(flight.counts());
+            blocked_in_a_row = if claims.blocked && claims.actions == 0 { blocked_in_a_row + 1 } else { 0 };
+            if claims.more {
+                queue.push_back((id, cursor));
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The ticks that run on this server, by kind and name.
+#[derive(Debug, Default)]
+pub(super) struct RunningTicks(Mutex<Vec<(TickKind, String)>>);
+
+/// A tick is entered as long as this is held.
+#[derive(Debug)]
+pub(super) struct Running<'a> {
+    ticks: &'a RunningTicks,
+    key: (TickKind, String),
+}
+
+impl RunningTicks {
+    fn enter(&self, kind: TickKind, tick_id: &str) -> Result<Running<'_>, EngineError> {
+        let key = (kind, tick_id.to_owned());
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.contains(&key) {
+            return Err(EngineError::TickRunning(tick_id.to_owned()));
+        }
+        running.push(key.clone());
+        drop(running);
+        Ok(Running { ticks: self, key })
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.ticks.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|key| *key != self.key);
+    }
+}

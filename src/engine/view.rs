@@ -1,0 +1,98 @@
+//! Runs as they are shown.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Engine, EngineError};
+use crate::domain::{CustomerId, ProgressId, Run, Timeline, TimelineId, Timestamp, plan};
+use crate::store::{Execution, Page, ProgressFilter, Txn};
+
+/// A run with all that is needed to show it.
+#[derive(Debug, Clone)]
+pub struct RunView {
+    /// The run as it is at `now`.
+    pub run: Run,
+    /// Its timeline.
+    pub timeline: Arc<Timeline>,
+    /// The last entry of the ledger for each action, in order of time.
+    pub executions: Vec<Execution>,
+    /// When it was looked at.
+    pub now: Timestamp,
+}
+
+impl Engine {
+    /// Shows a run; without an id the customer's only live one, or else the one that ended last.
+    pub async fn progress(&self, customer: &CustomerId, id: Option<ProgressId>) -> Result<RunView, EngineError> {
+        let reader = self.store.reader();
+        let run = if let Some(run) = id {
+            let found = reader.run(customer, run).await?;
+            found.ok_or_else(|| EngineError::RunNotFound { customer: customer.clone(), run })
+        } else {
+            let mut live = reader.live_runs(customer).await?;
+            match (live.pop(), live.as_slice()) {
+                (Some(only), []) => Ok(only),
+                (Some(last), others) => {
+                    let ids = others.iter().chain([&last]).map(|run| run.id).collect();
+                    Err(EngineError::AmbiguousRun(ids))
+                }
+                (None, _) => reader.last_ended_run(customer).await?.ok_or_else(|| EngineError::NoRun(customer.clone())),
+            }
+        };
+        let run = match run {
+            Ok(run) => run,
+            Err(error @ EngineError::AmbiguousRun(_)) => return Err(error),
+            Err(error) if reader.customer(customer).await?.is_some() => return Err(error),
+            Err(_) => return Err(EngineError::CustomerNotFound(customer.clone())),
+        };
+        let mut views = self.views(vec![run]).await?;
+        views.pop().ok_or_else(|| EngineError::NoRun(customer.clone()))
+    }
+
+    /// Shows a page of runs, by customer and id.
+    pub async fn list_progress(&self, filter: &ProgressFilter, page: &Page<(String, i64)>) -> Result<Vec<RunView>, EngineError> {
+        let runs = self.store.reader().runs(filter, page).await?;
+        self.views(runs).await
+    }
+
+    async fn views(&self, runs: Vec<Run>) -> Result<Vec<RunView>, EngineError> {
+        let reader = self.store.reader();
+        let keys: Vec<_> = runs.iter().map(|run| (run.customer_id.clone(), run.id)).collect();
+        let executions = reader.last_executions(&keys).await?;
+        let timelines = reader.timelines_by_id(&distinct_timelines(&runs)).await?;
+        Ok(self.assemble(runs, timelines, executions))
+    }
+
+    /// Shows a run as a transaction that changed it sees it.
+    pub(super) async fn view_in(&self, txn: &Txn, run: Run, timeline: Timeline) -> Result<RunView, EngineError> {
+        let executions = txn.last_executions(&[(run.customer_id.clone(), run.id)]).await?;
+        let run = shown(&timeline, run);
+        Ok(RunView { run, timeline: Arc::new(timeline), executions, now: self.clock.now() })
+    }
+
+    fn assemble(&self, runs: Vec<Run>, timelines: Vec<Timeline>, executions: Vec<Execution>) -> Vec<RunView> {
+        let timelines: HashMap<TimelineId, Arc<Timeline>> = timelines.into_iter().map(|timeline| (timeline.id, Arc::new(timeline))).collect();
+        let mut by_run: HashMap<ProgressId, Vec<Execution>> = HashMap::new();
+        for execution in executions {
+            by_run.entry(execution.progress_id).or_default().push(execution);
+        }
+        let now = self.clock.now();
+        runs.into_iter()
+            .filter_map(|run| {
+                let timeline = Arc::clone(timelines.get(&run.timeline_id)?);
+                let executions = by_run.remove(&run.id).unwrap_or_default();
+                Some(RunView { run: shown(&timeline, run), timeline, executions, now })
+            })
+            .collect()
+    }
+}
+
+fn shown(timeline: &Timeline, run: Run) -> Run {
+    if timeline.definition.is_active { plan::thawed(timeline, run) } else { run }
+}
+
+fn distinct_timelines(runs: &[Run]) -> Vec<TimelineId> {
+    let mut ids: Vec<_> = runs.iter().map(|run| run.timeline_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

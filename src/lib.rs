@@ -1,0 +1,41 @@
+//! Walks customers through multi-day campaign timelines, over gRPC.
+//!
+//! A customer runs through a timeline, day by day in the customer's own time zone; actions of a day are sent at their hour.
+//! CRM services start runs and show them; two ticks, called by CronJobs, advance days and execute what is due.
+//!
+//! What is where, and who knows whom (an arrow reads "knows"; `tests/it/layers.rs` holds it):
+//!
+//! ```text
+//! bin ─> client ─> proto          (the demo also starts a server)
+//!  └───> server ─> rpc ─> engine ─> store ────┐
+//!          │                └─────> channels ─┼─> domain      (store and channels don't know each other)
+//!          └─> config, telemetry
+//! ```
+//!
+//! - [`domain`]: the rules, pure. [`domain::plan`] alone decides what is sent, skipped or put off, and when a day is over.
+//! - [`store`]: the database, `SQLite` or `PostgreSQL`, one file per table. Nobody else knows SQL.
+//! - [`channels`]: the ways out, one file each.
+//! - [`engine`]: carries out what the rules say: claims, sends, records; starts and moves runs; the two ticks.
+//! - [`rpc`]: the gRPC services of `proto/`: parse, call the engine, wrap. Nobody else knows statuses.
+//! - [`server`], [`config`], [`telemetry`]: a process of it. [`client`]: programs that call one.
+//!
+//! What never happens:
+//!
+//! - Nothing is sent that was not committed as claimed before; no transaction is open while something is sent.
+//! - `domain` does no I/O and never asks for the time. Only [`clock`] knows what time it is, only [`random`] is random.
+//! - An SMS or a call whose outcome is not known is not sent again. A mail goes again with the same Message-ID.
+//! - A tick keeps no state: it may run twice, overlap, come late or never, and the next one does the rest.
+//! - No request stores half of what it asks for, and no bad one stores anything.
+
+pub mod channels;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod engine;
+pub mod proto;
+pub mod random;
+pub mod rpc;
+pub mod server;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,183 @@
+//! Runs as they are shown.
+
+use std::collections::HashMap;
+
+use super::time::{date, time};
+use super::timeline::{action_type, channel};
+use crate::domain::{
+    ActionId, DeferReason, FailureReason, FailureState, Origin, ProgressId, Run, SkipReason, Status, Timeline, plan,
+};
+use crate::engine::RunView;
+use crate::proto::campaign::v1 as pb;
+use crate::store::Execution;
+
+/// A run as a message.
+pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
+    let RunView { run, timeline, executions, now } = view;
+    let ledger: HashMap<ActionId, &Execution> = executions.iter().map(|execution| (execution.action_id, execution)).collect();
+    let is_served = run.status == Status::Active && timeline.definition.is_active;
+    let next = if is_served && run.in_flight.is_empty() { plan::next_action(timeline, run, *now) } else { None };
+    pb::Progress {
+        progress_id: run.id.0,
+        customer_id: run.customer_id.to_string(),
+        timeline_id: run.timeline_id.0,
+        timeline_slug: timeline.definition.slug.to_string(),
+        timeline_name: timeline.definition.name.clone(),
+        timeline_is_active: timeline.definition.is_active,
+        origin: origin(run.origin).into(),
+        status: status(run.status).into(),
+        status_reason: run.status_reason.clone(),
+        current_day: run.current_day,
+        day_date: Some(date(run.day_date)),
+        duration_days: timeline.definition.duration_days,
+        percent_complete: run.percent_complete(timeline.definition.duration_days),
+        shifted_days: run.shifted_days,
+        time_zone: run.zone.tz.name().to_owned(),
+        time_zone_source: if run.zone.is_default { pb::TimeZoneSource::Default } else { pb::TimeZoneSource::Customer }.into(),
+        start_time: Some(time(run.started_at)),
+        end_time: run.ended_at.map(time),
+        update_time: Some(time(run.updated_at)),
+        completed_actions: run.completed.iter().map(|id| completed(timeline, *id, ledger.get(id).copied())).collect(),
+        skipped_actions: run
+            .skipped
+            .iter()
+            .map(|skipped| pb::SkippedAction {
+                action: Some(action_ref(timeline, skipped.id)),
+                skip_time: ledger.get(&skipped.id).map(|execution| time(execution.finished_at)),
+                reason: skip_reason(skipped.reason).into(),
+            })
+            .collect(),
+        failed_actions: failed(timeline, run),
+        deferred_actions: run
+            .deferred
+            .iter()
+            .map(|deferred| pb::DeferredAction {
+                action: Some(action_ref(timeline, deferred.id)),
+                until_time: Some(time(deferred.until)),
+                reason: defer_reason(deferred.reason).into(),
+            })
+            .collect(),
+        in_flight_actions: run
+            .in_flight
+            .iter()
+            .map(|in_flight| pb::InFlightAction { action: Some(action_ref(timeline, in_flight.id)), attempt: number(in_flight.attempt) })
+            .collect(),
+        next_action: next.map(|(id, due)| pb::NextAction { action: Some(action_ref(timeline, id)), due_time: Some(time(due)) }),
+    }
+}
+
+fn completed(timeline: &Timeline, id: ActionId, execution: Option<&Execution>) -> pb::CompletedAction {
+    pb::CompletedAction {
+        action: Some(action_ref(timeline, id)),
+        complete_time: execution.map(|execution| time(execution.finished_at)),
+        attempts: execution.map_or(1, |execution| number(execution.attempt)),
+        provider_id: execution.and_then(|execution| execution.provider_id.clone()).unwrap_or_default(),
+        content_revision: execution.and_then(|execution| execution.content_revision).unwrap_or_default(),
+    }
+}
+
+fn failed(timeline: &Timeline, run: &Run) -> Vec<pb::FailedAction> {
+    let message = |failed: &crate::domain::Failed| {
+        let state = match failed.state {
+            FailureState::Retrying(_) => pb::FailureState::Retrying,
+            FailureState::Failed => pb::FailureState::Failed,
+            FailureState::Unknown => pb::FailureState::Unknown,
+        };
+        pb::FailedAction {
+            action: Some(action_ref(timeline, failed.id)),
+            state: state.into(),
+            attempts: number(failed.attempts),
+            fail_time: Some(time(failed.at)),
+            reason: failure_reason(failed.reason).into(),
+            error: failed.error.clone(),
+            next_retry_time: failed.retry_at().map(time),
+        }
+    };
+    run.failed.iter().map(message).collect()
+}
+
+/// An action as it is defined now.
+pub(in crate::rpc) fn action_ref(timeline: &Timeline, id: ActionId) -> pb::ActionRef {
+    let Some(action) = timeline.action(id) else { return pb::ActionRef { action_id: id.0, is_removed: true, ..pb::ActionRef::default() } };
+    let definition = &action.definition;
+    pb::ActionRef {
+        action_id: id.0,
+        key: definition.key.clone(),
+        day_number: definition.day_number,
+        delay_hours: number(definition.delay_hours),
+        channel: channel(definition.channel).into(),
+        action_type: action_type(definition.action_type).into(),
+        campaign_id: definition.campaign_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        is_removed: action.removed_at.is_some(),
+    }
+}
+
+/// A status as a message.
+pub(in crate::rpc) fn status(status: Status) -> pb::ProgressStatus {
+    match status {
+        Status::Active => pb::ProgressStatus::Active,
+        Status::Paused => pb::ProgressStatus::Paused,
+        Status::Completed => pb::ProgressStatus::Completed,
+        Status::Stopped => pb::ProgressStatus::Stopped,
+    }
+}
+
+/// A status from a filter; none: any.
+pub(in crate::rpc) fn parse_status(given: pb::ProgressStatus) -> Option<Status> {
+    match given {
+        pb::ProgressStatus::Unspecified => None,
+        pb::ProgressStatus::Active => Some(Status::Active),
+        pb::ProgressStatus::Paused => Some(Status::Paused),
+        pb::ProgressStatus::Completed => Some(Status::Completed),
+        pb::ProgressStatus::Stopped => Some(Status::Stopped),
+    }
+}
+
+fn origin(origin: Origin) -> pb::ProgressOrigin {
+    match origin {
+        Origin::Started => pb::ProgressOrigin::Started,
+        Origin::Assigned { .. } => pb::ProgressOrigin::Assigned,
+    }
+}
+
+/// A reason as a message.
+pub(in crate::rpc) fn skip_reason(reason: SkipReason) -> pb::SkipReason {
+    match reason {
+        SkipReason::Condition => pb::SkipReason::Condition,
+        SkipReason::Gated => pb::SkipReason::Gated,
+        SkipReason::HourPassedAtStart => pb::SkipReason::HourPassedAtStart,
+        SkipReason::Removed => pb::SkipReason::Removed,
+        SkipReason::Expired => pb::SkipReason::Expired,
+    }
+}
+
+/// A reason as a message.
+pub(in crate::rpc) fn failure_reason(reason: FailureReason) -> pb::FailureReason {
+    match reason {
+        FailureReason::Rejected => pb::FailureReason::Rejected,
+        FailureReason::Temporary => pb::FailureReason::Temporary,
+        FailureReason::OutcomeUnknown => pb::FailureReason::OutcomeUnknown,
+        FailureReason::MissingAddress => pb::FailureReason::MissingAddress,
+        FailureReason::Template => pb::FailureReason::Template,
+        FailureReason::Misconfigured => pb::FailureReason::Misconfigured,
+        FailureReason::Suppressed => pb::FailureReason::Suppressed,
+    }
+}
+
+/// A reason as a message.
+pub(in crate::rpc) fn defer_reason(reason: DeferReason) -> pb::DeferReason {
+    match reason {
+        DeferReason::WaitingForAction => pb::DeferReason::WaitingForAction,
+        DeferReason::Spacing => pb::DeferReason::Spacing,
+        DeferReason::ChannelUnavailable => pb::DeferReason::ChannelUnavailable,
+    }
+}
+
+/// Ids of runs as they are listed.
+pub(in crate::rpc) fn ids(runs: &[ProgressId]) -> Vec<i64> {
+    runs.iter().map(|run| run.0).collect()
+}
+
+fn number(n: u32) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}

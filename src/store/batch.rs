@@ -1,0 +1,207 @@
+//! Many rows as the parameters of one statement.
+//!
+//! A [`Batch`] stands in a statement's FROM as a table `u`. On `PostgreSQL` it is UNNEST over one array per column, which is
+//! the fastest way in, and on `SQLite` a JSON document that `json_each` takes apart. sea-query's arrays can't hold NULL, so a
+//! NULL travels as a value that never occurs, and NULLIF turns it back.
+
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use sea_orm::sea_query::ArrayType;
+use sea_orm::{DbBackend, Value};
+use std::fmt::Write as _;
+
+/// The type of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Col {
+    Text,
+    /// Text that is never empty, or NULL.
+    OptText,
+    Int,
+    BigInt,
+    /// A positive number, or NULL.
+    OptBigInt,
+    Time,
+    OptTime,
+    Date,
+    Json,
+}
+
+/// A value of a row.
+#[derive(Debug, Clone)]
+pub(super) enum Cell {
+    Text(String),
+    Int(i32),
+    BigInt(i64),
+    Time(DateTime<Utc>),
+    Date(NaiveDate),
+    Json(serde_json::Value),
+    Null,
+}
+
+/// Rows that travel as parameters.
+#[derive(Debug)]
+pub(super) struct Batch {
+    columns: &'static [(&'static str, Col)],
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Batch {
+    pub(super) fn new(columns: &'static [(&'static str, Col)]) -> Self {
+        Self { columns, rows: Vec::new() }
+    }
+
+    /// Adds a row with a cell for each column, in their order.
+    pub(super) fn push<const N: usize>(&mut self, cells: [Cell; N]) {
+        debug_assert_eq!(N, self.columns.len(), "a cell for each column");
+        self.rows.push(cells.into());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The table `u` and its parameters, whose numbers begin with `first`.
+    pub(super) fn bind(self, backend: DbBackend, first: usize) -> (String, Vec<Value>) {
+        match backend {
+            DbBackend::Postgres => self.bind_arrays(first),
+            _ => self.bind_json(first),
+        }
+    }
+
+    fn bind_arrays(self, first: usize) -> (String, Vec<Value>) {
+        let (mut outer, mut params, mut names) = (String::new(), String::new(), String::new());
+        for (at, (name, col)) in self.columns.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            let (sql_type, selected) = match col {
+                Col::Text => ("text", format!("r.{name}")),
+                Col::OptText => ("text", format!("nullif(r.{name}, '') as {name}")),
+                Col::Int => ("integer", format!("r.{name}")),
+                Col::BigInt => ("bigint", format!("r.{name}")),
+                Col::OptBigInt => ("bigint", format!("nullif(r.{name}, -1) as {name}")),
+                Col::Time => ("timestamptz", format!("r.{name}")),
+                Col::OptTime => ("timestamptz", format!("nullif(r.{name}, '{NO_TIME_TEXT}'::timestamptz) as {name}")),
+                Col::Date => ("date", format!("r.{name}")),
+                Col::Json => ("jsonb", format!("r.{name}")),
+            };
+            let _ = write!(outer, "{comma}{selected}");
+            let _ = write!(params, "{comma}${}::{sql_type}[]", first + at);
+            let _ = write!(names, "{comma}{name}");
+        }
+        let table = format!("(select {outer} from unnest({params}) as r({names})) as u");
+        let mut columns: Vec<Vec<Value>> = self.columns.iter().map(|_| Vec::with_capacity(self.rows.len())).collect();
+        for row in self.rows {
+            for ((cell, column), (_, col)) in row.into_iter().zip(&mut columns).zip(self.columns) {
+                column.push(array_value(cell, *col));
+            }
+        }
+        let types = self.columns.iter().map(|(_, col)| array_type(*col));
+        let values = types.zip(columns).map(|(array, column)| Value::Array(array, Some(Box::new(column)))).collect();
+        (table, values)
+    }
+
+    fn bind_json(self, first: usize) -> (String, Vec<Value>) {
+        let columns: Vec<String> = self.columns.iter().enumerate().map(|(at, (name, _))| format!("json_extract(value, '$[{at}]') as {name}")).collect();
+        let table = format!("(select {} from json_each(${first})) as u", columns.join(", "));
+        let rows: Vec<Vec<serde_json::Value>> = self.rows.into_iter().map(|row| row.into_iter().map(json_value).collect()).collect();
+        (table, vec![Value::from(serde_json::json!(rows).to_string())])
+    }
+}
+
+/// Stands for no instant: long before any that is stored.
+const NO_TIME_TEXT: &str = "0001-01-01T00:00:00Z";
+
+fn no_time() -> DateTime<Utc> {
+    NaiveDate::from_ymd_opt(1, 1, 1).unwrap_or_default().and_time(chrono::NaiveTime::MIN).and_utc()
+}
+
+fn array_type(col: Col) -> ArrayType {
+    match col {
+        Col::Text | Col::OptText => ArrayType::String,
+        Col::Int => ArrayType::Int,
+        Col::BigInt | Col::OptBigInt => ArrayType::BigInt,
+        Col::Time | Col::OptTime => ArrayType::ChronoDateTimeUtc,
+        Col::Date => ArrayType::ChronoDate,
+        Col::Json => ArrayType::Json,
+    }
+}
+
+fn array_value(cell: Cell, col: Col) -> Value {
+    match cell {
+        Cell::Text(text) => text.into(),
+        Cell::Int(number) => number.into(),
+        Cell::BigInt(number) => number.into(),
+        Cell::Time(time) => time.into(),
+        Cell::Date(date) => date.into(),
+        Cell::Json(json) => json.into(),
+        Cell::Null => match col {
+            Col::OptBigInt | Col::BigInt | Col::Int => (-1_i64).into(),
+            Col::OptTime | Col::Time | Col::Date => no_time().into(),
+            Col::OptText | Col::Text => "".into(),
+            Col::Json => serde_json::Value::Null.into(),
+        },
+    }
+}
+
+fn json_value(cell: Cell) -> serde_json::Value {
+    match cell {
+        Cell::Text(text) => text.into(),
+        Cell::Int(number) => number.into(),
+        Cell::BigInt(number) => number.into(),
+        Cell::Time(time) => sqlite_time(time).into(),
+        Cell::Date(date) => date.to_string().into(),
+        Cell::Json(json) => json,
+        Cell::Null => serde_json::Value::Null,
+    }
+}
+
+/// An instant as sqlx writes it into `SQLite`.
+fn sqlite_time(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, false)
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i32> for Cell {
+    fn from(number: i32) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<i64> for Cell {
+    fn from(number: i64) -> Self {
+        Self::BigInt(number)
+    }
+}
+
+impl From<DateTime<Utc>> for Cell {
+    fn from(time: DateTime<Utc>) -> Self {
+        Self::Time(time)
+    }
+}
+
+impl From<NaiveDate> for Cell {
+    fn from(date: NaiveDate) -> Self {
+        Self::Date(date)
+    }
+}
+
+impl From<serde_json::Value> for Cell {
+    fn from(json: serde_json::Value) -> Self {
+        Self::Json(json)
+    }
+}
+
+impl<T: Into<Self>> From<Option<T>> for Cell {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}

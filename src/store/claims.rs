@@ -1,0 +1,263 @@
+//! `customer_timeline_progress`, many runs at a time: finding what is due, claiming it, and recording what came of it.
+//!
+//! The three statements that a tick lives on. A claim is read, planned and committed in one transaction; what is not
+//! committed is not sent. The due index is walked by a cursor, which begins anew with every tick, so that dead entries
+//! and held rows are passed once. LIMIT is a literal, because as a parameter it turns the plan into a scan of the table.
+
+use chrono::NaiveDate;
+use chrono_tz::Tz;
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use serde_json::json;
+use std::collections::HashSet;
+
+use super::batch::{Batch, Cell, Col};
+use super::progress::TABLE;
+use super::session::{Session, values};
+use super::timelines::list;
+use super::{Buckets, StoreError, Txn};
+use crate::domain::{CustomerId, ProgressId, Run, TimelineId, Timestamp};
+
+/// Where a tick is in the due index of a timeline.
+pub type Cursor = (Timestamp, ProgressId);
+
+/// An active timeline with something planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimelineWake {
+    /// Which.
+    pub id: TimelineId,
+    /// Its revision.
+    pub revision: i64,
+    /// Its earliest wake-up, past or to come.
+    pub earliest: Timestamp,
+}
+
+/// What a run was like when it was read. A write that finds it otherwise does nothing, or wakes it to be planned anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    /// Its day.
+    pub current_day: i32,
+    /// The date of that day.
+    pub day_date: NaiveDate,
+    /// Its zone.
+    pub tz: Tz,
+}
+
+impl From<&Run> for Before {
+    fn from(run: &Run) -> Self {
+        Self { current_day: run.current_day, day_date: run.day_date, tz: run.zone.tz }
+    }
+}
+
+/// A run as it was planned: with a lease when something is to be sent, without one when all is decided.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// What it was like when it was read.
+    pub before: Before,
+    /// What it is to be.
+    pub run: Run,
+}
+
+/// A run as it is after its sends.
+#[derive(Debug, Clone)]
+pub struct Completion {
+    /// What it was like when it was claimed.
+    pub before: Before,
+    /// The lease under which it was sent.
+    pub token: i64,
+    /// What it is to be.
+    pub run: Run,
+}
+
+/// Why an outcome could not be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unrecorded {
+    /// The lease had expired, and somebody else took over.
+    TakenOver,
+    /// The run is not there any more.
+    Gone,
+}
+
+#[derive(FromQueryResult)]
+struct WakeRow {
+    id: i64,
+    revision: i64,
+    earliest: Option<Timestamp>,
+}
+
+#[derive(FromQueryResult)]
+struct ActiveRow {
+    id: i64,
+    is_active: bool,
+    revision: i64,
+}
+
+#[derive(FromQueryResult)]
+struct IdRow {
+    id: i64,
+}
+
+impl<C: ConnectionTrait> Session<C> {
+    /// The active timelines that have something planned, by id. `only`: none means all.
+    pub async fn timeline_wakes(&self, only: &[TimelineId], buckets: Buckets) -> Result<Vec<TimelineWake>, StoreError> {
+        let only = if only.is_empty() { String::new() } else { format!("and t.id in ({})", list(only.iter().map(|id| id.0))) };
+        let sql = format!(
+            "select t.id, t.revision, (select p.next_action_at from {TABLE} p where p.campaign_timeline_id = t.id \
+             and p.status = 'active' and p.next_action_at is not null {} order by p.next_action_at limit 1) as earliest \
+             from campaign_timelines t where t.is_active {only} order by t.id",
+            buckets.and_in()
+        );
+        let rows: Vec<WakeRow> = self.rows(&sql, vec![]).await?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|row| Some(TimelineWake { id: TimelineId(row.id), revision: row.revision, earliest: row.earliest? }))
+            .collect())
+    }
+
+    /// All active timelines and their revisions. `only`: none means all.
+    pub async fn active_timelines(&self, only: &[TimelineId]) -> Result<Vec<(TimelineId, i64)>, StoreError> {
+        let only = if only.is_empty() { String::new() } else { format!("and id in ({})", list(only.iter().map(|id| id.0))) };
+        let sql = format!("select id, revision, is_active from campaign_timelines where is_active {only} order by id");
+        let rows: Vec<ActiveRow> = self.rows(&sql, vec![]).await?;
+        Ok(rows.into_iter().map(|row| (TimelineId(row.id), row.revision)).collect())
+    }
+
+    /// Due runs of a timeline after the cursor that nobody holds, in order of their wake-ups; as a dry run reads them.
+    pub async fn due_runs(&self, timeline: TimelineId, after: Cursor, now: Timestamp, buckets: Buckets, limit: usize) -> Result<Vec<Run>, StoreError> {
+        self.due(timeline, after, now, buckets, limit, "").await
+    }
+
+    async fn due(&self, timeline: TimelineId, after: Cursor, now: Timestamp, buckets: Buckets, limit: usize, lock: &str) -> Result<Vec<Run>, StoreError> {
+        let condition = format!(
+            "p.campaign_timeline_id = $1 and p.status = 'active' and p.next_action_at <= $2 and (p.next_action_at, p.id) > ($3, $4) \
+             and (p.lease_expires_at is null or p.lease_expires_at <= $2) {} order by p.next_action_at, p.id limit {limit}",
+            buckets.and_in()
+        );
+        self.runs_where(&condition, lock, values![timeline.0, now, after.0, after.1.0]).await
+    }
+}
+
+impl Txn {
+    /// Whether a timeline is active still, and its revision, held so until the end of the transaction: whoever switches it
+    /// off waits for claims that are about to commit, and no claim commits after it.
+    pub async fn hold_timeline(&self, id: TimelineId) -> Result<Option<i64>, StoreError> {
+        let sql = format!("select id, is_active, revision from campaign_timelines where id = $1 {}", self.pick("for share", ""));
+        let row: Option<ActiveRow> = self.row(&sql, values![id.0]).await?;
+        Ok(row.filter(|row| row.is_active).map(|row| row.revision))
+    }
+
+    /// Due runs as [`Session::due_runs`] finds them, locked. Rows that another replica is about to claim are passed over.
+    pub async fn due_runs_for_update(&self, timeline: TimelineId, after: Cursor, now: Timestamp, buckets: Buckets, limit: usize) -> Result<Vec<Run>, StoreError> {
+        self.due(timeline, after, now, buckets, limit, self.pick("for update of p skip locked", "")).await
+    }
+
+    /// Commits what was planned for runs, and says which were as they had been read; nothing was done about the others.
+    pub async fn claim(&self, claims: &[Claim], now: Timestamp) -> Result<HashSet<ProgressId>, StoreError> {
+        let mut batch = Batch::new(PLANNED);
+        for claim in claims {
+            push_planned(&mut batch, &claim.before, &claim.run, claim.run.lease.map(|lease| lease.token));
+        }
+        if batch.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let (table, mut values) = batch.bind(self.backend, 2);
+        values.insert(0, now.into());
+        let sql = format!(
+            "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, in_flight_actions = u.in_flight, \
+             completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
+             deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
+             day_date = u.new_date, not_before = u.begin_at, shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
+             next_action_at = u.wake, updated_at = $1 \
+             from {table} where p.customer_id = u.customer and p.id = u.run_id and p.status = 'active' \
+             and (p.lease_expires_at is null or p.lease_expires_at <= $1) \
+             and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone returning id"
+        );
+        let rows: Vec<IdRow> = self.rows(&sql, values).await?;
+        Ok(rows.into_iter().map(|row| ProgressId(row.id)).collect())
+    }
+
+    /// Records what came of sends and gives the runs free, and says which were held under the given tokens still. Where a
+    /// run was paused, stopped or moved meanwhile only its outcomes count, and its place in time stays as it is now.
+    pub async fn complete(&self, completions: &[Completion], now: Timestamp) -> Result<HashSet<ProgressId>, StoreError> {
+        let mut batch = Batch::new(PLANNED);
+        for done in completions {
+            push_planned(&mut batch, &done.before, &done.run, Some(done.token));
+        }
+        if batch.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let (table, mut values) = batch.bind(self.backend, 2);
+        values.insert(0, now.into());
+        let unmoved = "p.status = 'active' and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone";
+        let sql = format!(
+            "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
+             completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
+             deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, \
+             current_day = case when {unmoved} then u.new_day else p.current_day end, \
+             day_date = case when {unmoved} then u.new_date else p.day_date end, \
+             shifted_days = case when {unmoved} then u.shifted else p.shifted_days end, \
+             ended_at = case when {unmoved} then u.ended else p.ended_at end, \
+             next_action_at = case when {unmoved} then u.wake when p.status = 'active' then $1 else p.next_action_at end, \
+             status = case when {unmoved} then u.new_status else p.status end, updated_at = $1 \
+             from {table} where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token returning id"
+        );
+        let rows: Vec<IdRow> = self.rows(&sql, values).await?;
+        Ok(rows.into_iter().map(|row| ProgressId(row.id)).collect())
+    }
+
+    /// Why an outcome could not be recorded.
+    pub async fn why_unrecorded(&self, customer: &CustomerId, id: ProgressId) -> Result<Unrecorded, StoreError> {
+        let run = self.run(customer, id).await?;
+        Ok(run.map_or(Unrecorded::Gone, |_| Unrecorded::TakenOver))
+    }
+}
+
+/// A planned run as it travels.
+const PLANNED: &[(&str, Col)] = &[
+    ("customer", Col::Text),
+    ("run_id", Col::BigInt),
+    ("was_day", Col::Int),
+    ("was_date", Col::Date),
+    ("was_zone", Col::Text),
+    ("token", Col::OptBigInt),
+    ("lease_until", Col::OptTime),
+    ("in_flight", Col::Json),
+    ("completed", Col::Json),
+    ("skipped", Col::Json),
+    ("failed", Col::Json),
+    ("deferred", Col::Json),
+    ("jumped", Col::Json),
+    ("late", Col::Json),
+    ("new_day", Col::Int),
+    ("new_date", Col::Date),
+    ("begin_at", Col::Time),
+    ("shifted", Col::Int),
+    ("new_status", Col::Text),
+    ("ended", Col::OptTime),
+    ("wake", Col::OptTime),
+];
+
+fn push_planned(batch: &mut Batch, before: &Before, run: &Run, token: Option<i64>) {
+    batch.push([
+        run.customer_id.as_str().into(),
+        run.id.0.into(),
+        before.current_day.into(),
+        before.day_date.into(),
+        before.tz.name().into(),
+        token.into(),
+        Cell::from(run.lease.map(|lease| lease.expires_at)),
+        json!(run.in_flight).into(),
+        json!(run.completed).into(),
+        json!(run.skipped).into(),
+        json!(run.failed).into(),
+        json!(run.deferred).into(),
+        json!(run.jumped_days).into(),
+        json!(run.last_late).into(),
+        run.current_day.into(),
+        run.day_date.into(),
+        run.not_before.into(),
+        run.shifted_days.into(),
+        run.status.as_str().into(),
+        run.ended_at.into(),
+        run.next_action_at.into(),
+    ]);
+}

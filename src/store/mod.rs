@@ -1,0 +1,45 @@
+//! Everything that is kept, and the only user of the database. Takes and returns domain types.
+//!
+//! One file per aggregate, the same functions for `SQLite` and `PostgreSQL`. Statements are written out, with `$1` as the
+//! first parameter, which both understand; where one must differ, both variants stand side by side in that function.
+//! Instants and dates are computed in Rust and bound. No statement asks the database for the time, and no
+//! transaction is held while something is sent.
+
+mod advance;
+mod batch;
+mod campaigns;
+mod claims;
+mod connect;
+mod customers;
+mod engagements;
+mod error;
+mod executions;
+mod metadata;
+mod partition;
+mod progress;
+mod requests;
+mod session;
+mod ticks;
+mod timelines;
+
+pub use advance::{Cohort, CohortMove, CustomerRange, ZoneDate};
+pub use claims::{Before, Claim, Completion, Cursor, TimelineWake, Unrecorded};
+pub use connect::{ConnectSettings, Store, StoreUrl};
+pub use customers::CustomerFilter;
+pub use error::StoreError;
+pub use executions::{Execution, ExecutionOutcome};
+pub use partition::Buckets;
+pub use progress::ProgressFilter;
+pub use requests::{Begun, RequestKey};
+pub use session::{Reader, Txn};
+pub use ticks::EnteredTick;
+pub use timelines::TimelineFilter;
+
+/// A page of a list: at most `size` rows after `after`.
+#[derive(Debug, Clone)]
+pub struct Page<K> {
+    /// The key of the last row of the page before.
+    pub after: Option<K>,
+    /// How many rows at most.
+    pub size: u64,
+}

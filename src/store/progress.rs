@@ -1,0 +1,250 @@
+//! `customer_timeline_progress`, one run at a time: what calls about runs read and write.
+//!
+//! The arrays of actions and the lease belong to whoever holds the lease, and are written in `claims` alone.
+
+use chrono::NaiveDate;
+use chrono_tz::Tz;
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::batch::{Batch, Col};
+use super::session::{Number, Session, values};
+use super::{Page, StoreError, Txn};
+use crate::domain::{CustomerId, Lease, Origin, ProgressId, Run, Status, TimelineId, Timestamp, Zone};
+
+pub(super) const TABLE: &str = "customer_timeline_progress";
+
+pub(super) const COLUMNS: &str = "p.id, p.customer_id, p.campaign_timeline_id, p.stage_visit, p.lease_token, p.lease_expires_at, \
+     p.next_action_at, p.not_before, p.started_at, p.ended_at, p.updated_at, p.current_day, p.day_date, p.shifted_days, \
+     p.zone_is_default, p.origin, p.status, p.status_reason, p.time_zone, p.completed_actions, p.skipped_actions, \
+     p.failed_actions, p.deferred_actions, p.in_flight_actions, p.jumped_days, p.last_late";
+
+/// Which runs to list.
+#[derive(Debug, Clone, Default)]
+pub struct ProgressFilter {
+    /// Only of this customer.
+    pub customer_id: Option<CustomerId>,
+    /// Only of this timeline.
+    pub timeline_id: Option<TimelineId>,
+    /// Only with this status.
+    pub status: Option<Status>,
+}
+
+#[derive(FromQueryResult)]
+pub(super) struct Row {
+    id: i64,
+    customer_id: String,
+    campaign_timeline_id: i64,
+    stage_visit: Option<i64>,
+    lease_token: Option<i64>,
+    lease_expires_at: Option<Timestamp>,
+    next_action_at: Option<Timestamp>,
+    not_before: Timestamp,
+    started_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    updated_at: Timestamp,
+    current_day: i32,
+    day_date: NaiveDate,
+    shifted_days: i32,
+    zone_is_default: bool,
+    origin: String,
+    status: String,
+    status_reason: String,
+    time_zone: String,
+    completed_actions: serde_json::Value,
+    skipped_actions: serde_json::Value,
+    failed_actions: serde_json::Value,
+    deferred_actions: serde_json::Value,
+    in_flight_actions: serde_json::Value,
+    jumped_days: serde_json::Value,
+    last_late: serde_json::Value,
+}
+
+impl<C: ConnectionTrait> Session<C> {
+    /// A run of a customer.
+    pub async fn run(&self, customer: &CustomerId, id: ProgressId) -> Result<Option<Run>, StoreError> {
+        let found = self.runs_where("p.customer_id = $1 and p.id = $2", "", values![customer.as_str(), id.0]).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// All live runs of a customer, by id.
+    pub async fn live_runs(&self, customer: &CustomerId) -> Result<Vec<Run>, StoreError> {
+        self.runs_where("p.customer_id = $1 and p.status in ('active', 'paused') order by p.id", "", values![customer.as_str()]).await
+    }
+
+    /// The run of a customer that ended last.
+    pub async fn last_ended_run(&self, customer: &CustomerId) -> Result<Option<Run>, StoreError> {
+        let condition = "p.customer_id = $1 and p.status in ('completed', 'stopped') order by p.ended_at desc, p.id desc limit 1";
+        Ok(self.runs_where(condition, "", values![customer.as_str()]).await?.into_iter().next())
+    }
+
+    /// A page of runs, by (customer, id).
+    pub async fn runs(&self, filter: &ProgressFilter, page: &Page<(String, i64)>) -> Result<Vec<Run>, StoreError> {
+        let mut condition = String::from("(p.customer_id, p.id) > ($1, $2)");
+        let (after, id) = page.after.clone().unwrap_or_default();
+        let mut values = values![after, id];
+        let mut also = |column: &str, value: Value| {
+            values.push(value);
+            condition.push_str(&format!(" and {column} = ${}", values.len()));
+        };
+        if let Some(customer) = &filter.customer_id {
+            also("p.customer_id", customer.as_str().into());
+        }
+        if let Some(timeline) = filter.timeline_id {
+            also("p.campaign_timeline_id", timeline.0.into());
+        }
+        if let Some(status) = filter.status {
+            also("p.status", status.as_str().into());
+        }
+        condition.push_str(&format!(" order by p.customer_id, p.id limit {}", page.size));
+        self.runs_where(&condition, "", values).await
+    }
+
+    pub(super) async fn runs_where(&self, condition: &str, lock: &str, values: Vec<Value>) -> Result<Vec<Run>, StoreError> {
+        let sql = format!("select {COLUMNS} from {TABLE} p where {condition} {lock}");
+        self.rows::<Row>(&sql, values).await?.into_iter().map(Row::into_run).collect()
+    }
+}
+
+impl Txn {
+    /// A run of a customer, locked against changes by others.
+    pub async fn run_for_update(&self, customer: &CustomerId, id: ProgressId) -> Result<Option<Run>, StoreError> {
+        let values = values![customer.as_str(), id.0];
+        let found = self.runs_where("p.customer_id = $1 and p.id = $2", self.for_update(), values).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// All live runs of some customers, locked in the order of customer and id.
+    pub async fn live_runs_for_update<'a>(&self, customers: impl IntoIterator<Item = &'a CustomerId>) -> Result<Vec<Run>, StoreError> {
+        let mut batch = Batch::new(&[("customer_id", Col::Text)]);
+        for customer in customers {
+            batch.push([customer.as_str().into()]);
+        }
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (table, values) = batch.bind(self.backend, 1);
+        let sql = format!(
+            "select {COLUMNS} from {table} join {TABLE} p on p.customer_id = u.customer_id \
+             where p.status in ('active', 'paused') order by p.customer_id, p.id {}",
+            self.pick("for update of p", "")
+        );
+        self.rows::<Row>(&sql, values).await?.into_iter().map(Row::into_run).collect()
+    }
+
+    /// The last run of a timeline for a customer, live or ended.
+    pub async fn last_run_of(&self, customer: &CustomerId, timeline: TimelineId) -> Result<Option<Run>, StoreError> {
+        let condition = "p.customer_id = $1 and p.campaign_timeline_id = $2 order by p.id desc limit 1";
+        Ok(self.runs_where(condition, "", values![customer.as_str(), timeline.0]).await?.into_iter().next())
+    }
+
+    /// The last run that was assigned on a visit to a stage.
+    pub async fn run_of_visit(&self, customer: &CustomerId, visit: i64) -> Result<Option<Run>, StoreError> {
+        let condition = "p.customer_id = $1 and p.stage_visit = $2 order by p.id desc limit 1";
+        Ok(self.runs_where(condition, "", values![customer.as_str(), visit]).await?.into_iter().next())
+    }
+
+    /// Stores a new run, and says its id. None: the customer has a live run of this timeline.
+    pub async fn insert_run(&self, run: &Run) -> Result<Option<ProgressId>, StoreError> {
+        let (origin, visit) = match run.origin {
+            Origin::Started => ("started", None),
+            Origin::Assigned { visit } => ("assigned", Some(visit)),
+        };
+        let sql = format!(
+            "insert into {TABLE} (customer_id, campaign_timeline_id, stage_visit, next_action_at, not_before, started_at, \
+             updated_at, bucket, current_day, day_date, zone_is_default, origin, status, status_reason, time_zone, skipped_actions) \
+             values ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+             on conflict (customer_id, campaign_timeline_id) where status in ('active', 'paused') do nothing returning id as n"
+        );
+        let values = values![
+            run.customer_id.as_str(),
+            run.timeline_id.0,
+            visit,
+            run.next_action_at,
+            run.not_before,
+            run.started_at,
+            run.customer_id.bucket(),
+            run.current_day,
+            run.day_date,
+            run.zone.is_default,
+            origin,
+            run.status.as_str(),
+            run.status_reason.as_str(),
+            run.zone.tz.name(),
+            json!(run.skipped),
+        ];
+        let id: Option<Number> = self.row(&sql, values).await?;
+        self.note_zone(run.zone.tz).await?;
+        Ok(id.map(|id| ProgressId(id.n)))
+    }
+
+    /// Stores what people do to a run: its status, its place in time and its zone. The run must be locked by this transaction.
+    pub async fn update_run(&self, run: &Run) -> Result<(), StoreError> {
+        let sql = format!(
+            "update {TABLE} set status = $3, status_reason = $4, day_date = $5, time_zone = $6, zone_is_default = $7, \
+             not_before = $8, next_action_at = $9, ended_at = $10, updated_at = $11 where customer_id = $1 and id = $2"
+        );
+        let values = values![
+            run.customer_id.as_str(),
+            run.id.0,
+            run.status.as_str(),
+            run.status_reason.as_str(),
+            run.day_date,
+            run.zone.tz.name(),
+            run.zone.is_default,
+            run.not_before,
+            run.next_action_at,
+            run.ended_at,
+            run.updated_at,
+        ];
+        let changed = self.execute(&sql, values).await?;
+        if changed != 1 {
+            return Err(StoreError::corrupt(TABLE, run.id, format!("{changed} rows changed in place of one")));
+        }
+        self.note_zone(run.zone.tz).await
+    }
+}
+
+impl Row {
+    pub(super) fn into_run(self) -> Result<Run, StoreError> {
+        let id = self.id;
+        let corrupt = |what: String| StoreError::corrupt(TABLE, id, what);
+        let tz: Tz = self.time_zone.parse().map_err(|_| corrupt(format!("time_zone {}", self.time_zone)))?;
+        let status = Status::ALL.into_iter().find(|known| known.as_str() == self.status);
+        let origin = match (self.origin.as_str(), self.stage_visit) {
+            ("started", _) => Origin::Started,
+            ("assigned", Some(visit)) => Origin::Assigned { visit },
+            (other, visit) => return Err(corrupt(format!("origin {other} with visit {visit:?}"))),
+        };
+        Ok(Run {
+            id: ProgressId(id),
+            customer_id: CustomerId::parse(&self.customer_id).map_err(|error| corrupt(error.to_string()))?,
+            timeline_id: TimelineId(self.campaign_timeline_id),
+            origin,
+            status: status.ok_or_else(|| corrupt(format!("status {}", self.status)))?,
+            status_reason: self.status_reason,
+            current_day: self.current_day,
+            day_date: self.day_date,
+            zone: Zone { tz, is_default: self.zone_is_default },
+            not_before: self.not_before,
+            shifted_days: self.shifted_days,
+            jumped_days: parsed(id, "jumped_days", self.jumped_days)?,
+            completed: parsed(id, "completed_actions", self.completed_actions)?,
+            skipped: parsed(id, "skipped_actions", self.skipped_actions)?,
+            failed: parsed(id, "failed_actions", self.failed_actions)?,
+            deferred: parsed(id, "deferred_actions", self.deferred_actions)?,
+            in_flight: parsed(id, "in_flight_actions", self.in_flight_actions)?,
+            last_late: parsed(id, "last_late", self.last_late)?,
+            next_action_at: self.next_action_at,
+            lease: self.lease_token.zip(self.lease_expires_at).map(|(token, expires_at)| Lease { token, expires_at }),
+            started_at: self.started_at,
+            ended_at: self.ended_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+fn parsed<T: DeserializeOwned>(id: i64, column: &str, json: serde_json::Value) -> Result<T, StoreError> {
+    serde_json::from_value(json).map_err(|error| StoreError::corrupt(TABLE, id, format!("{column}: {error}")))
+}

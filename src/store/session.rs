@@ -1,0 +1,76 @@
+//! Running statements: on the pool for reading, in a transaction for writing.
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, FromQueryResult, Statement, Value};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::StoreError;
+
+/// A way to run statements. Functions that read are there on every session, those that write on [`Txn`] only.
+#[derive(Debug)]
+pub struct Session<C> {
+    pub(super) conn: C,
+    pub(super) backend: DbBackend,
+    pub(super) statements: Arc<AtomicU64>,
+}
+
+/// Reads, each statement on its own.
+pub type Reader = Session<DatabaseConnection>;
+
+/// Reads and writes, all or nothing. Dropped without [`Txn::commit`] it is rolled back.
+pub type Txn = Session<DatabaseTransaction>;
+
+impl Txn {
+    /// Makes everything lasting.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.conn.commit().await?)
+    }
+}
+
+impl<C: ConnectionTrait> Session<C> {
+    /// All rows of a query.
+    pub(super) async fn rows<T: FromQueryResult>(&self, sql: &str, values: Vec<Value>) -> Result<Vec<T>, StoreError> {
+        let rows = self.conn.query_all_raw(self.statement(sql, values)).await?;
+        rows.iter().map(|row| T::from_query_result(row, "").map_err(StoreError::from)).collect()
+    }
+
+    /// The first row of a query.
+    pub(super) async fn row<T: FromQueryResult>(&self, sql: &str, values: Vec<Value>) -> Result<Option<T>, StoreError> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
+    }
+
+    /// Runs a statement, and says how many rows it changed.
+    pub(super) async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, StoreError> {
+        Ok(self.conn.execute_raw(self.statement(sql, values)).await?.rows_affected())
+    }
+
+    fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        Statement::from_sql_and_values(self.backend, sql, values)
+    }
+
+    /// The variant of a piece of SQL for this database.
+    pub(super) fn pick<'a>(&self, postgres: &'a str, sqlite: &'a str) -> &'a str {
+        match self.backend {
+            DbBackend::Postgres => postgres,
+            _ => sqlite,
+        }
+    }
+
+    /// Locks the rows that a SELECT finds until the end of the transaction. `SQLite` has one writer at a time anyway.
+    pub(super) fn for_update(&self) -> &'static str {
+        self.pick("for update", "")
+    }
+}
+
+/// The parameters of a statement.
+macro_rules! values {
+    ($($value:expr),* $(,)?) => { vec![$(sea_orm::Value::from($value)),*] };
+}
+pub(super) use values;
+
+/// A row with one number.
+#[derive(Debug, FromQueryResult)]
+pub(super) struct Number {
+    pub(super) n: i64,
+}

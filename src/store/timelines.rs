@@ -1,0 +1,360 @@
+//! `campaign_timelines` and `campaign_timeline_actions`.
+
+use chrono::Duration;
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::batch::{Batch, Cell, Col};
+use super::session::{Number, Session, values};
+use super::{Page, StoreError, Txn};
+use crate::domain::{
+    Action, ActionDefinition, ActionId, ActionType, CampaignId, Channel, Slug, Stage, Timeline, TimelineDefinition,
+    TimelineId, Timestamp, WhenMissed, condition,
+};
+
+const TABLE: &str = "campaign_timelines";
+
+const COLUMNS: &str = "id, slug, name, pipeline_stage, duration_days, is_active, is_default, when_missed, \
+     max_lateness_seconds, revision, activated_at, created_at, updated_at";
+
+/// Which timelines to list.
+#[derive(Debug, Clone, Default)]
+pub struct TimelineFilter {
+    /// Only of this stage.
+    pub pipeline_stage: Option<Stage>,
+    /// Only active ones.
+    pub active_only: bool,
+}
+
+#[derive(FromQueryResult)]
+struct TimelineRow {
+    id: i64,
+    slug: String,
+    name: String,
+    pipeline_stage: String,
+    duration_days: i32,
+    is_active: bool,
+    is_default: bool,
+    when_missed: String,
+    max_lateness_seconds: i64,
+    revision: i64,
+    activated_at: Option<Timestamp>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+#[derive(FromQueryResult)]
+struct ActionRow {
+    id: i64,
+    campaign_timeline_id: i64,
+    key: String,
+    day_number: i32,
+    delay_hours: i32,
+    priority: i32,
+    channel: String,
+    action_type: String,
+    campaign_id: Option<String>,
+    conditions: serde_json::Value,
+    max_lateness_seconds: Option<i64>,
+    removed_at: Option<Timestamp>,
+}
+
+#[derive(FromQueryResult)]
+struct ReplanRow {
+    id: i64,
+    revision: i64,
+    replan_days: serde_json::Value,
+}
+
+impl<C: ConnectionTrait> Session<C> {
+    /// A timeline.
+    pub async fn timeline(&self, id: TimelineId) -> Result<Option<Timeline>, StoreError> {
+        self.one_timeline("id = $1", "", values![id.0]).await
+    }
+
+    /// A timeline by its slug.
+    pub async fn timeline_by_slug(&self, slug: &Slug) -> Result<Option<Timeline>, StoreError> {
+        self.one_timeline("slug = $1", "", values![slug.as_str()]).await
+    }
+
+    /// The default timeline of a stage.
+    pub async fn default_timeline(&self, stage: &Stage) -> Result<Option<Timeline>, StoreError> {
+        self.one_timeline("pipeline_stage = $1 and is_default", "", values![stage.as_str()]).await
+    }
+
+    /// Several timelines, in no order. Ids without one are left out.
+    pub async fn timelines_by_id(&self, ids: &[TimelineId]) -> Result<Vec<Timeline>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let condition = format!("id in ({})", list(ids.iter().map(|id| id.0)));
+        let rows = self.rows(&format!("select {COLUMNS} from {TABLE} where {condition}"), vec![]).await?;
+        self.with_actions(rows).await
+    }
+
+    /// A page of timelines, by slug.
+    pub async fn timelines(&self, filter: &TimelineFilter, page: &Page<String>) -> Result<Vec<Timeline>, StoreError> {
+        let stage = filter.pipeline_stage.as_ref().map(|stage| stage.as_str().to_owned());
+        let sql = format!(
+            "select {COLUMNS} from {TABLE} where slug > $1 and ($2 = '' or pipeline_stage = $2) and (not $3 or is_active) \
+             order by slug limit {}",
+            page.size
+        );
+        let after = page.after.clone().unwrap_or_default();
+        let rows = self.rows(&sql, values![after, stage.unwrap_or_default(), filter.active_only]).await?;
+        self.with_actions(rows).await
+    }
+
+    /// How many live runs are on one of these days of a timeline.
+    pub async fn live_runs_on_days(&self, id: TimelineId, days: &BTreeSet<i32>) -> Result<i64, StoreError> {
+        if days.is_empty() {
+            return Ok(0);
+        }
+        let sql = format!(
+            "select count(*) as n from customer_timeline_progress \
+             where campaign_timeline_id = $1 and status in ('active', 'paused') and current_day in ({})",
+            list(days.iter().copied())
+        );
+        let count: Option<Number> = self.row(&sql, values![id.0]).await?;
+        Ok(count.map_or(0, |count| count.n))
+    }
+
+    /// Active timelines whose runs on some days are to be planned anew, with the revision that asked for it.
+    pub async fn timelines_to_replan(&self) -> Result<Vec<(TimelineId, i64, Vec<i32>)>, StoreError> {
+        let sql = format!("select id, revision, replan_days from {TABLE} where replan_days is not null and is_active");
+        let rows: Vec<ReplanRow> = self.rows(&sql, vec![]).await?;
+        rows.into_iter()
+            .map(|row| {
+                let days = serde_json::from_value(row.replan_days).map_err(|error| StoreError::corrupt(TABLE, row.id, error))?;
+                Ok((TimelineId(row.id), row.revision, days))
+            })
+            .collect()
+    }
+
+    pub(super) async fn one_timeline(&self, condition: &str, lock: &str, values: Vec<Value>) -> Result<Option<Timeline>, StoreError> {
+        let rows = self.rows(&format!("select {COLUMNS} from {TABLE} where {condition} {lock}"), values).await?;
+        Ok(self.with_actions(rows).await?.into_iter().next())
+    }
+
+    async fn with_actions(&self, rows: Vec<TimelineRow>) -> Result<Vec<Timeline>, StoreError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "select id, campaign_timeline_id, key, day_number, delay_hours, priority, channel, action_type, campaign_id, \
+             conditions, max_lateness_seconds, removed_at from campaign_timeline_actions \
+             where campaign_timeline_id in ({}) order by campaign_timeline_id, day_number, delay_hours, priority, id",
+            list(rows.iter().map(|row| row.id))
+        );
+        let mut actions: BTreeMap<i64, Vec<Action>> = BTreeMap::new();
+        for row in self.rows::<ActionRow>(&sql, vec![]).await? {
+            let timeline_id = row.campaign_timeline_id;
+            actions.entry(timeline_id).or_default().push(row.into_action()?);
+        }
+        rows.into_iter().map(|row| {
+            let actions = actions.remove(&row.id).unwrap_or_default();
+            row.into_timeline(actions)
+        }).collect()
+    }
+}
+
+impl Txn {
+    /// A timeline, locked against changes by others.
+    pub async fn timeline_for_update(&self, id: TimelineId) -> Result<Option<Timeline>, StoreError> {
+        self.one_timeline("id = $1", self.for_update(), values![id.0]).await
+    }
+
+    /// A timeline by its slug, locked against changes by others.
+    pub async fn timeline_by_slug_for_update(&self, slug: &Slug) -> Result<Option<Timeline>, StoreError> {
+        self.one_timeline("slug = $1", self.for_update(), values![slug.as_str()]).await
+    }
+
+    /// Stores a new timeline, and says its id. [`StoreError::Duplicate`] when its slug is taken, or its stage has a default.
+    pub async fn insert_timeline(&self, definition: &TimelineDefinition<ActionDefinition>, now: Timestamp) -> Result<TimelineId, StoreError> {
+        let sql = format!(
+            "insert into {TABLE} (slug, name, pipeline_stage, duration_days, is_active, is_default, when_missed, \
+             max_lateness_seconds, revision, activated_at, created_at, updated_at) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $10) returning id as n"
+        );
+        let activated_at = definition.is_active.then_some(now);
+        let values = values![
+            definition.slug.as_str(),
+            definition.name.as_str(),
+            definition.pipeline_stage.as_str(),
+            definition.duration_days,
+            definition.is_active,
+            definition.is_default,
+            definition.when_missed.as_str(),
+            definition.max_lateness.num_seconds(),
+            activated_at,
+            now,
+        ];
+        let id: Option<Number> = self.row(&sql, values).await?;
+        let id = TimelineId(id.map_or(0, |id| id.n));
+        self.put_actions(id, &definition.actions).await?;
+        Ok(id)
+    }
+
+    /// Makes a stored timeline equal to a definition, but for `is_active` and `is_default`, and notes which days are to be planned anew.
+    pub async fn update_timeline(
+        &self,
+        stored: &Timeline,
+        definition: &TimelineDefinition<ActionDefinition>,
+        replan_days: &BTreeSet<i32>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let row: Option<ReplanRow> = self
+            .row(&format!("select id, revision, coalesce(replan_days, '[]') as replan_days from {TABLE} where id = $1"), values![stored.id.0])
+            .await?;
+        let noted = row.map_or(json!([]), |row| row.replan_days);
+        let noted: BTreeSet<i32> = serde_json::from_value(noted).map_err(|error| StoreError::corrupt(TABLE, stored.id, error))?;
+        let days: BTreeSet<i32> = noted.union(replan_days).copied().collect();
+        let replan = (!days.is_empty()).then(|| json!(days));
+        let sql = format!(
+            "update {TABLE} set name = $2, duration_days = $3, when_missed = $4, max_lateness_seconds = $5, replan_days = $6, \
+             revision = revision + 1, updated_at = $7 where id = $1"
+        );
+        let values = values![
+            stored.id.0,
+            definition.name.as_str(),
+            definition.duration_days,
+            definition.when_missed.as_str(),
+            definition.max_lateness.num_seconds(),
+            replan,
+            now,
+        ];
+        self.execute(&sql, values).await?;
+        self.put_actions(stored.id, &definition.actions).await?;
+        let kept = |action: &&Action| definition.actions.iter().any(|new| new.key == action.definition.key);
+        let removed: Vec<i64> = stored.definition.actions.iter().filter(|action| action.removed_at.is_none() && !kept(action)).map(|action| action.id.0).collect();
+        if !removed.is_empty() {
+            let sql = format!("update campaign_timeline_actions set removed_at = $1 where id in ({})", list(removed));
+            self.execute(&sql, values![now]).await?;
+        }
+        Ok(())
+    }
+
+    /// Switches a timeline.
+    pub async fn set_timeline_active(&self, id: TimelineId, is_active: bool, reason: &str, now: Timestamp) -> Result<(), StoreError> {
+        let sql = format!(
+            "update {TABLE} set is_active = $2, status_reason = $3, revision = revision + 1, updated_at = $4, \
+             activated_at = case when $2 then $4 else activated_at end where id = $1"
+        );
+        self.execute(&sql, values![id.0, is_active, reason, now]).await?;
+        Ok(())
+    }
+
+    /// Makes a timeline the default of its stage, or no longer.
+    pub async fn set_timeline_default(&self, id: TimelineId, is_default: bool, now: Timestamp) -> Result<(), StoreError> {
+        let sql = format!("update {TABLE} set is_default = $2, revision = revision + 1, updated_at = $3 where id = $1");
+        self.execute(&sql, values![id.0, is_default, now]).await?;
+        Ok(())
+    }
+
+    /// Notes that the runs were planned anew, unless the timeline was changed meanwhile.
+    pub async fn clear_replan(&self, id: TimelineId, revision: i64) -> Result<(), StoreError> {
+        let sql = format!("update {TABLE} set replan_days = null where id = $1 and revision = $2");
+        self.execute(&sql, values![id.0, revision]).await?;
+        Ok(())
+    }
+
+    async fn put_actions(&self, id: TimelineId, actions: &[ActionDefinition]) -> Result<(), StoreError> {
+        let mut batch = Batch::new(&[
+            ("key", Col::Text),
+            ("day_number", Col::Int),
+            ("delay_hours", Col::Int),
+            ("priority", Col::Int),
+            ("channel", Col::Text),
+            ("action_type", Col::Text),
+            ("campaign_id", Col::OptText),
+            ("conditions", Col::Json),
+            ("max_lateness_seconds", Col::OptBigInt),
+        ]);
+        for action in actions {
+            batch.push([
+                action.key.as_str().into(),
+                action.day_number.into(),
+                i32::try_from(action.delay_hours).unwrap_or(0).into(),
+                action.priority.into(),
+                action.channel.as_str().into(),
+                action.action_type.as_str().into(),
+                action.campaign_id.as_ref().map(CampaignId::as_str).into(),
+                condition::to_json(&action.conditions).into(),
+                Cell::from(action.max_lateness.map(|lateness| lateness.num_seconds())),
+            ]);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (table, mut values) = batch.bind(self.backend, 2);
+        values.insert(0, id.0.into());
+        // SQLite takes ON CONFLICT after a SELECT for a join condition unless there is a WHERE before it.
+        let sql = format!(
+            "insert into campaign_timeline_actions (campaign_timeline_id, key, day_number, delay_hours, priority, channel, \
+             action_type, campaign_id, conditions, max_lateness_seconds) \
+             select $1, u.key, u.day_number, u.delay_hours, u.priority, u.channel, u.action_type, u.campaign_id, u.conditions, \
+             u.max_lateness_seconds from {table} where true \
+             on conflict (campaign_timeline_id, key) do update set day_number = excluded.day_number, \
+             delay_hours = excluded.delay_hours, priority = excluded.priority, channel = excluded.channel, \
+             action_type = excluded.action_type, campaign_id = excluded.campaign_id, conditions = excluded.conditions, \
+             max_lateness_seconds = excluded.max_lateness_seconds, removed_at = null"
+        );
+        self.execute(&sql, values).await?;
+        Ok(())
+    }
+}
+
+impl TimelineRow {
+    fn into_timeline(self, actions: Vec<Action>) -> Result<Timeline, StoreError> {
+        let corrupt = |what: String| StoreError::corrupt(TABLE, self.id, what);
+        let when_missed = [WhenMissed::Shift, WhenMissed::CatchUp].into_iter().find(|known| known.as_str() == self.when_missed);
+        Ok(Timeline {
+            id: TimelineId(self.id),
+            definition: TimelineDefinition {
+                slug: Slug::parse(&self.slug).map_err(|error| corrupt(error.to_string()))?,
+                name: self.name,
+                pipeline_stage: Stage::parse(&self.pipeline_stage).map_err(|error| corrupt(error.to_string()))?,
+                duration_days: self.duration_days,
+                is_active: self.is_active,
+                is_default: self.is_default,
+                when_missed: when_missed.ok_or_else(|| corrupt(format!("when_missed {}", self.when_missed)))?,
+                max_lateness: Duration::seconds(self.max_lateness_seconds),
+                actions,
+            },
+            revision: self.revision,
+            activated_at: self.activated_at,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+impl ActionRow {
+    fn into_action(self) -> Result<Action, StoreError> {
+        let corrupt = |what: String| StoreError::corrupt("campaign_timeline_actions", self.id, what);
+        let channel = Channel::ALL.into_iter().find(|known| known.as_str() == self.channel);
+        let action_type = ActionType::ALL.into_iter().find(|known| known.as_str() == self.action_type);
+        let campaign_id = self.campaign_id.as_deref().map(CampaignId::parse).transpose();
+        Ok(Action {
+            id: ActionId(self.id),
+            definition: ActionDefinition {
+                key: self.key,
+                day_number: self.day_number,
+                delay_hours: self.delay_hours.unsigned_abs(),
+                priority: self.priority,
+                channel: channel.ok_or_else(|| corrupt(format!("channel {}", self.channel)))?,
+                action_type: action_type.ok_or_else(|| corrupt(format!("action_type {}", self.action_type)))?,
+                campaign_id: campaign_id.map_err(|error| corrupt(error.to_string()))?,
+                conditions: condition::from_json(self.conditions).map_err(&corrupt)?,
+                max_lateness: self.max_lateness_seconds.map(Duration::seconds),
+            },
+            removed_at: self.removed_at,
+        })
+    }
+}
+
+/// Numbers of ours as an SQL list. They are no user's input, and an IN list of literals is planned well by both databases.
+pub(super) fn list<N: ToString>(numbers: impl IntoIterator<Item = N>) -> String {
+    numbers.into_iter().map(|number| number.to_string()).collect::<Vec<_>>().join(", ")
+}

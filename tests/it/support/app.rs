@@ -1,0 +1,351 @@
+//! The real server on a free port, with a hand-wound clock, a fresh database, and an outbox in place of providers.
+
+use campaign_automation::clock::ManualClock;
+use campaign_automation::config::Config;
+use campaign_automation::domain::Timestamp;
+use campaign_automation::proto::campaign::v1 as pb;
+use campaign_automation::proto::campaign::v1::campaign_content_service_client::CampaignContentServiceClient;
+use campaign_automation::proto::campaign::v1::campaign_orchestrator_service_client::CampaignOrchestratorServiceClient;
+use campaign_automation::proto::campaign::v1::campaign_tick_service_client::CampaignTickServiceClient;
+use campaign_automation::proto::campaign::v1::campaign_timeline_service_client::CampaignTimelineServiceClient;
+use campaign_automation::proto::campaign::v1::customer_service_client::CustomerServiceClient;
+use campaign_automation::random::Random;
+use campaign_automation::server::Server;
+use campaign_automation::store::StoreUrl;
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::database::{Backend, TestDatabase};
+
+/// A server, its database, its outbox and its clock.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub clock: Arc<ManualClock>,
+    pub server: Server,
+    pub database: TestDatabase,
+    outbox: TempDir,
+    channel: Channel,
+}
+
+/// A message that left: its channel, the customer, and the file's name and text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// The name, which begins with the time.
+    pub name: String,
+    /// What is in the file.
+    pub text: String,
+}
+
+impl App {
+    /// A server with the defaults, at noon UTC of Monday, 5 January 2026.
+    pub(crate) async fn start(backend: Backend) -> Self {
+        Self::start_with(backend, |_| {}).await
+    }
+
+    /// A server with a changed configuration.
+    pub(crate) async fn start_with(backend: Backend, change: impl FnOnce(&mut Config)) -> Self {
+        let database = TestDatabase::create(backend).await.expect("a database");
+        let clock = Arc::new(ManualClock::new(at("2026-01-05T12:00:00Z")));
+        let outbox = tempfile::tempdir().expect("a directory");
+        let (server, channel) = serve(&database.url, outbox.path(), &clock, 7, change).await;
+        Self { clock, server, database, outbox, channel }
+    }
+
+    /// Another server on the same database, with the same clock and outbox.
+    pub(crate) async fn second_server(&self) -> (Server, Channel) {
+        serve(&self.database.url, self.outbox.path(), &self.clock, 8, |_| {}).await
+    }
+
+    /// A connection to the server.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(crate) fn orchestrator(&self) -> CampaignOrchestratorServiceClient<Channel> {
+        CampaignOrchestratorServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn timelines(&self) -> CampaignTimelineServiceClient<Channel> {
+        CampaignTimelineServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn content(&self) -> CampaignContentServiceClient<Channel> {
+        CampaignContentServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn customers(&self) -> CustomerServiceClient<Channel> {
+        CustomerServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn ticks(&self) -> CampaignTickServiceClient<Channel> {
+        CampaignTickServiceClient::new(self.channel())
+    }
+
+    /// Sets the clock.
+    pub(crate) fn set(&self, time: &str) {
+        self.clock.set(at(time));
+    }
+
+    /// Moves the clock on.
+    pub(crate) fn pass_hours(&self, hours: i64) {
+        self.clock.advance(chrono::Duration::hours(hours));
+    }
+
+    /// The hourly tick, now.
+    pub(crate) async fn hourly(&self) -> pb::TickSummary {
+        hourly(&mut self.ticks(), pb::ProcessCampaignTimelinesRequest::default()).await.expect("a summary")
+    }
+
+    /// The daily tick, now.
+    pub(crate) async fn daily(&self) -> pb::TickSummary {
+        daily(&mut self.ticks(), pb::AdvanceCampaignDaysRequest::default()).await.expect("a summary")
+    }
+
+    /// Lets hours pass, with the hourly tick at the end of each.
+    pub(crate) async fn tick_hours(&self, hours: i64) {
+        for _ in 0..hours {
+            self.pass_hours(1);
+            self.hourly().await;
+        }
+    }
+
+    /// Stores a campaign with content for all channels.
+    pub(crate) async fn campaign(&self, id: &str) {
+        let campaign = pb::CampaignDefinition {
+            campaign_id: id.to_owned(),
+            subject: format!("{id} for {{{{ customer.id }}}}"),
+            text_body: "Hello {{ customer.name }}, this is day {{ day }}.".to_owned(),
+            html_body: "<p>Hello {{ customer.name }}</p>".to_owned(),
+            sms_text: "Hi {{ customer.name }}".to_owned(),
+            call_script: "Good day {{ customer.name }}".to_owned(),
+            ..Default::default()
+        };
+        let request = pb::ApplyCampaignRequest { campaign: Some(campaign), ..Default::default() };
+        self.content().apply_campaign(request).await.expect("a campaign");
+    }
+
+    /// Applies a new timeline and the campaigns that it names.
+    pub(crate) async fn timeline(&self, definition: pb::TimelineDefinition) -> pb::Timeline {
+        let mut ids: Vec<String> = definition.actions.iter().map(|action| action.campaign_id.clone()).filter(|id| !id.is_empty()).collect();
+        ids.sort();
+        ids.dedup();
+        for id in ids {
+            let request = pb::GetCampaignRequest { campaign_id: id.clone() };
+            if self.content().get_campaign(request).await.is_err() {
+                self.campaign(&id).await;
+            }
+        }
+        self.apply(definition, "").await.expect("a timeline").timeline.expect("a timeline")
+    }
+
+    /// Applies a timeline.
+    pub(crate) async fn apply(&self, definition: pb::TimelineDefinition, etag: &str) -> Result<pb::ApplyTimelineResponse, Status> {
+        let request = pb::ApplyTimelineRequest { timeline: Some(definition), etag: etag.to_owned(), ..Default::default() };
+        self.timelines().apply_timeline(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Stores a customer with an address for every channel.
+    pub(crate) async fn customer(&self, id: &str, zone: &str) {
+        self.put_customer(customer(id, zone)).await;
+    }
+
+    /// Stores a customer.
+    pub(crate) async fn put_customer(&self, customer: pb::Customer) {
+        let request = pb::UpsertCustomersRequest { customers: vec![customer], ..Default::default() };
+        let response = self.customers().upsert_customers(request).await.expect("a response").into_inner();
+        let result = response.results[0].result.clone().expect("a result");
+        assert!(matches!(result, pb::upsert_customers_result::Result::Customer(_)), "{result:?}");
+    }
+
+    /// Starts a run.
+    pub(crate) async fn start_run(&self, customer: &str, timeline: &pb::Timeline) -> pb::Progress {
+        let request = pb::StartTimelineRequest { customer_id: customer.to_owned(), timeline_id: timeline.timeline_id, ..Default::default() };
+        let response = self.orchestrator().start_timeline(request).await.expect("a run");
+        response.into_inner().progress.expect("a run")
+    }
+
+    /// The only run of a customer.
+    pub(crate) async fn progress(&self, customer: &str) -> pb::Progress {
+        let request = pb::GetProgressRequest { customer_id: customer.to_owned(), progress_id: 0 };
+        let response = self.orchestrator().get_progress(request).await.expect("a run");
+        response.into_inner().progress.expect("a run")
+    }
+
+    /// Carries out what is due for a customer.
+    pub(crate) async fn execute(&self, customer: &str) -> Vec<pb::RunResult> {
+        let request = pb::ExecuteActionsRequest { customer_id: customer.to_owned(), ..Default::default() };
+        self.orchestrator().execute_actions(request).await.expect("results").into_inner().runs
+    }
+
+    /// All messages that left, in order of their times.
+    pub(crate) fn sent(&self) -> Vec<Sent> {
+        let mut sent: Vec<Sent> = std::fs::read_dir(self.outbox.path())
+            .expect("the outbox")
+            .map(|entry| entry.expect("an entry"))
+            .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+            .map(|entry| Sent {
+                name: entry.file_name().to_string_lossy().into_owned(),
+                text: std::fs::read_to_string(entry.path()).expect("a message"),
+            })
+            .collect();
+        sent.sort_by(|a, b| a.name.cmp(&b.name));
+        sent
+    }
+
+    /// How many messages left.
+    pub(crate) fn sent_count(&self) -> usize {
+        let entries = std::fs::read_dir(self.outbox.path()).expect("the outbox");
+        entries.filter(|entry| !entry.as_ref().expect("an entry").file_name().to_string_lossy().starts_with('.')).count()
+    }
+
+    /// The messages to a customer, as "time channel".
+    pub(crate) fn sent_to(&self, customer: &str) -> Vec<String> {
+        let of_customer = |sent: &Sent| {
+            let (time, rest) = sent.name.split_once('-')?;
+            let rest = rest.strip_prefix(customer)?.strip_prefix('-')?;
+            let channel = rest.split('-').next()?;
+            Some(format!("{time} {channel}"))
+        };
+        self.sent().iter().filter_map(of_customer).collect()
+    }
+}
+
+async fn serve(url: &str, outbox: &Path, clock: &Arc<ManualClock>, seed: u64, change: impl FnOnce(&mut Config)) -> (Server, Channel) {
+    let url = StoreUrl::parse(url).expect("a URL");
+    let mut config = Config::embedded(url.clone(), outbox);
+    change(&mut config);
+    if !url.is_sqlite() {
+        let settings = campaign_automation::store::ConnectSettings { url, max_connections: 2 };
+        let store = campaign_automation::store::Store::connect(&settings).await.expect("a connection");
+        store.migrate().await.expect("a schema");
+        store.close().await.expect("closed");
+    }
+    let server = Server::start(config, Arc::clone(clock) as _, Random::from_seed(seed)).await.expect("a server");
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.addr())).expect("an address");
+    let channel = endpoint.connect().await.expect("a connection");
+    (server, channel)
+}
+
+/// Calls the hourly tick, and reads its stream to the summary.
+pub(crate) async fn hourly(
+    client: &mut CampaignTickServiceClient<Channel>,
+    request: pb::ProcessCampaignTimelinesRequest,
+) -> Result<pb::TickSummary, Status> {
+    use pb::process_campaign_timelines_response::Update;
+    let mut stream = client.process_campaign_timelines(request).await?.into_inner();
+    while let Some(news) = stream.message().await? {
+        if let Some(Update::Summary(summary)) = news.update {
+            return Ok(summary);
+        }
+    }
+    Err(Status::data_loss("no summary"))
+}
+
+/// Calls the daily tick, and reads its stream to the summary.
+pub(crate) async fn daily(
+    client: &mut CampaignTickServiceClient<Channel>,
+    request: pb::AdvanceCampaignDaysRequest,
+) -> Result<pb::TickSummary, Status> {
+    use pb::advance_campaign_days_response::Update;
+    let mut stream = client.advance_campaign_days(request).await?.into_inner();
+    while let Some(news) = stream.message().await? {
+        if let Some(Update::Summary(summary)) = news.update {
+            return Ok(summary);
+        }
+    }
+    Err(Status::data_loss("no summary"))
+}
+
+/// An instant.
+pub(crate) fn at(time: &str) -> Timestamp {
+    time.parse().expect("an instant")
+}
+
+/// An instant of a message, as text.
+pub(crate) fn shown(time: Option<prost_types::Timestamp>) -> String {
+    let time = time.expect("an instant");
+    let time = Timestamp::from_timestamp(time.seconds, u32::try_from(time.nanos).expect("nanos")).expect("an instant");
+    time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A message of an instant.
+pub(crate) fn stamp(time: &str) -> prost_types::Timestamp {
+    let time = at(time);
+    prost_types::Timestamp { seconds: time.timestamp(), nanos: i32::try_from(time.timestamp_subsec_nanos()).expect("nanos") }
+}
+
+/// A customer with an address for every channel.
+pub(crate) fn customer(id: &str, zone: &str) -> pb::Customer {
+    pb::Customer {
+        customer_id: id.to_owned(),
+        display_name: format!("Customer {id}"),
+        email: format!("{id}@example.com"),
+        phone: "+14155552671".to_owned(),
+        time_zone: zone.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A timeline for stage `hook` that is active.
+pub(crate) fn definition(slug: &str, days: i32, actions: Vec<pb::ActionDefinition>) -> pb::TimelineDefinition {
+    pb::TimelineDefinition {
+        slug: slug.to_owned(),
+        name: format!("Timeline {slug}"),
+        pipeline_stage: "hook".to_owned(),
+        duration_days: days,
+        is_active: true,
+        actions,
+        ..Default::default()
+    }
+}
+
+/// An action that sends a mail.
+pub(crate) fn email(day: i32, hour: i32, campaign: &str) -> pb::ActionDefinition {
+    action(day, hour, pb::Channel::Email, pb::ActionType::SendEmail, campaign)
+}
+
+/// An action that sends a text message.
+pub(crate) fn sms(day: i32, hour: i32, campaign: &str) -> pb::ActionDefinition {
+    action(day, hour, pb::Channel::Sms, pb::ActionType::SendSms, campaign)
+}
+
+/// An action.
+pub(crate) fn action(day: i32, hour: i32, channel: pb::Channel, action_type: pb::ActionType, campaign: &str) -> pb::ActionDefinition {
+    pb::ActionDefinition {
+        key: format!("d{day}h{hour}{campaign}"),
+        day_number: day,
+        delay_hours: hour,
+        channel: channel.into(),
+        action_type: action_type.into(),
+        campaign_id: campaign.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A condition.
+pub(crate) fn condition(test: pb::condition::Test, then: pb::ConditionThen) -> pb::Condition {
+    pb::Condition { test: Some(test), then: then.into() }
+}
+
+/// Checks a refusal: its code, its reason, and the fields that it names.
+#[track_caller]
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, reason: &str, fields: &[&str]) -> Status {
+    let status = result.expect_err("a refusal");
+    assert_eq!(status.code(), code, "{status:?}");
+    let details = status.get_error_details();
+    let info = details.error_info().expect("an ErrorInfo");
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "campaign.v1"), "{}", status.message());
+    if !fields.is_empty() {
+        let violations = details.bad_request().expect("field violations");
+        let mut named: Vec<&str> = violations.field_violations.iter().map(|violation| violation.field.as_str()).collect();
+        named.sort_unstable();
+        let mut expected = fields.to_vec();
+        expected.sort_unstable();
+        assert_eq!(named, expected, "{}", status.message());
+    }
+    status
+}

@@ -1,0 +1,74 @@
+//! A fresh database for each test: a file for SQLite, and for PostgreSQL a database of its own in the server that
+//! `TEST_DATABASE_URL` names.
+
+use sea_orm::{ConnectionTrait as _, Database};
+use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::TempDir;
+
+/// Which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// A database that nobody else uses.
+#[derive(Debug)]
+pub(crate) struct TestDatabase {
+    /// Where it is.
+    pub url: String,
+    _directory: Option<TempDir>,
+}
+
+/// The server to make databases in. In CI a missing one is a failure; elsewhere the test passes without having run.
+pub(crate) fn postgres_url() -> Option<String> {
+    let url = std::env::var("TEST_DATABASE_URL").ok();
+    assert!(url.is_some() || std::env::var_os("CI").is_none(), "TEST_DATABASE_URL must be set in CI: a test wants PostgreSQL");
+    url
+}
+
+impl TestDatabase {
+    /// An empty database; none: there is no server to make it in.
+    pub(crate) async fn create(backend: Backend) -> Option<Self> {
+        match backend {
+            Backend::Sqlite => {
+                let directory = tempfile::tempdir().expect("a directory");
+                let url = format!("sqlite://{}", directory.path().join("test.db").display());
+                Some(Self { url, _directory: Some(directory) })
+            }
+            Backend::Postgres => {
+                static COUNT: AtomicU32 = AtomicU32::new(0);
+                let url = postgres_url()?;
+                let name = format!("campaign_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+                let admin = Database::connect(&url).await.expect("the server of TEST_DATABASE_URL");
+                admin.execute_unprepared(&format!("drop database if exists {name}")).await.expect("no database");
+                admin.execute_unprepared(&format!("create database {name}")).await.expect("a database");
+                admin.close().await.expect("closed");
+                let (server, _) = url.rsplit_once('/').expect("a URL with a database");
+                Some(Self { url: format!("{server}/{name}"), _directory: None })
+            }
+        }
+    }
+}
+
+/// Runs tests on both databases: each of these async functions takes a [`Backend`].
+macro_rules! on_each_database {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::support::Backend::Sqlite).await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if $crate::support::postgres_url().is_some() {
+                    super::$name($crate::support::Backend::Postgres).await;
+                }
+            })+
+        }
+    };
+}
+pub(crate) use on_each_database;

@@ -1,0 +1,8 @@
+//! What the integration tests stand on.
+
+pub(crate) mod app;
+mod database;
+pub(crate) mod smtp;
+
+pub(crate) use app::App;
+pub(crate) use database::{Backend, on_each_database, postgres_url};
