@@ -19,7 +19,10 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
-        #[expect(clippy::disallowed_methods, reason = "this is the one place where the machine's clock is read")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place where the machine's clock is read"
+        )]
         let now = Utc::now();
         whole_microseconds(now)
     }

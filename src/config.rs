@@ -94,7 +94,12 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub struct Config {
     /// Where to listen. Anything but loopback needs `--insecure-public`.
-    #[arg(long, env = "CAMPAIGN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    #[arg(
+        long,
+        env = "CAMPAIGN_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:50051"
+    )]
     pub listen: SocketAddr,
     /// Listen on an address that others reach although nobody is asked who he is: anyone there may read and send everything.
     #[arg(long, env = "CAMPAIGN_INSECURE_PUBLIC")]
@@ -168,7 +173,9 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The address can be reached by others.
-    #[error("--listen (CAMPAIGN_LISTEN) {0} can be reached by others, and nobody is asked who he is: listen on loopback, or set --insecure-public (CAMPAIGN_INSECURE_PUBLIC=true)")]
+    #[error(
+        "--listen (CAMPAIGN_LISTEN) {0} can be reached by others, and nobody is asked who he is: listen on loopback, or set --insecure-public (CAMPAIGN_INSECURE_PUBLIC=true)"
+    )]
     Public(SocketAddr),
     /// A channel goes nowhere.
     #[error("{flag} ({variable}) must be set on PostgreSQL: {allowed}")]
@@ -192,7 +199,9 @@ pub enum ConfigError {
     #[error("--email-from (CAMPAIGN_EMAIL_FROM) must be set for SMTP, as in \"Our Shop <hello@shop.example>\"")]
     NoSender,
     /// The lease is too short.
-    #[error("--lease (CAMPAIGN_LEASE) must be longer than --send-timeout (CAMPAIGN_SEND_TIMEOUT) by 10 seconds at least, but they are {lease:?} and {send_timeout:?}")]
+    #[error(
+        "--lease (CAMPAIGN_LEASE) must be longer than --send-timeout (CAMPAIGN_SEND_TIMEOUT) by 10 seconds at least, but they are {lease:?} and {send_timeout:?}"
+    )]
     ShortLease {
         /// The lease.
         lease: Duration,
@@ -241,20 +250,29 @@ impl Config {
             return Err(ConfigError::Public(self.listen));
         }
         if self.lease < self.send_timeout + LEASE_MARGIN {
-            return Err(ConfigError::ShortLease { lease: self.lease, send_timeout: self.send_timeout });
+            return Err(ConfigError::ShortLease {
+                lease: self.lease,
+                send_timeout: self.send_timeout,
+            });
         }
         let mail = "smtp://host, smtps://host, or outbox:DIR for files";
         let email = self.channel(self.email_url.as_ref(), "--email-url", "CAMPAIGN_EMAIL_URL", mail)?;
         let from = match (&self.email_from, &email) {
             (Some(from), _) => from.clone(),
-            (None, ChannelUrl::Outbox(_)) => Mailbox::parse("Campaigns <campaigns@example.com>").map_err(|_| ConfigError::NoSender)?,
+            (None, ChannelUrl::Outbox(_)) => {
+                Mailbox::parse("Campaigns <campaigns@example.com>").map_err(|_| ConfigError::NoSender)?
+            }
             (None, ChannelUrl::Smtp(_)) => return Err(ConfigError::NoSender),
         };
         Ok(Routes {
             email,
             sms: self.outbox(self.sms_url.as_ref(), "--sms-url", "CAMPAIGN_SMS_URL")?,
             phone: self.outbox(self.phone_url.as_ref(), "--phone-url", "CAMPAIGN_PHONE_URL")?,
-            interaction: self.outbox(self.interaction_url.as_ref(), "--interaction-url", "CAMPAIGN_INTERACTION_URL")?,
+            interaction: self.outbox(
+                self.interaction_url.as_ref(),
+                "--interaction-url",
+                "CAMPAIGN_INTERACTION_URL",
+            )?,
             from,
         })
     }
@@ -270,15 +288,30 @@ impl Config {
     }
 
     /// A channel's way out. A file outbox is the default on the embedded database only: in production it takes a word.
-    fn channel(&self, given: Option<&ChannelUrl>, flag: &'static str, variable: &'static str, allowed: &'static str) -> Result<ChannelUrl, ConfigError> {
+    fn channel(
+        &self,
+        given: Option<&ChannelUrl>,
+        flag: &'static str,
+        variable: &'static str,
+        allowed: &'static str,
+    ) -> Result<ChannelUrl, ConfigError> {
         match given {
             Some(url) => Ok(url.clone()),
             None if self.database.database_url.is_sqlite() => Ok(ChannelUrl::Outbox(PathBuf::from("outbox"))),
-            None => Err(ConfigError::NoChannel { flag, variable, allowed }),
+            None => Err(ConfigError::NoChannel {
+                flag,
+                variable,
+                allowed,
+            }),
         }
     }
 
-    fn outbox(&self, given: Option<&ChannelUrl>, flag: &'static str, variable: &'static str) -> Result<PathBuf, ConfigError> {
+    fn outbox(
+        &self,
+        given: Option<&ChannelUrl>,
+        flag: &'static str,
+        variable: &'static str,
+    ) -> Result<PathBuf, ConfigError> {
         match self.channel(given, flag, variable, "outbox:DIR for files")? {
             ChannelUrl::Outbox(directory) => Ok(directory),
             ChannelUrl::Smtp(_) => Err(ConfigError::NotAnOutbox { flag, variable }),
@@ -310,7 +343,11 @@ pub fn duration(given: &str) -> Result<Duration, String> {
         "h" => Some(3_600_000),
         _ => None,
     };
-    let parsed = number.parse::<u64>().ok().zip(milliseconds).and_then(|(number, unit)| number.checked_mul(unit));
+    let parsed = number
+        .parse::<u64>()
+        .ok()
+        .zip(milliseconds)
+        .and_then(|(number, unit)| number.checked_mul(unit));
     match parsed {
         Some(milliseconds) if (1..=30 * 86_400_000).contains(&milliseconds) => Ok(Duration::from_millis(milliseconds)),
         Some(_) | None => Err("must be a number with ms, s, m or h, up to 30 days, such as 90s".to_owned()),
@@ -324,7 +361,9 @@ mod tests {
     #[track_caller]
     fn check(arguments: &[&str], expected: Result<(), &str>) {
         let cli = Cli::try_parse_from([&["campaignd"], arguments].concat());
-        let outcome = cli.map_err(|error| error.to_string()).and_then(|cli| cli.config.routes().map(|_| ()).map_err(|error| error.to_string()));
+        let outcome = cli
+            .map_err(|error| error.to_string())
+            .and_then(|cli| cli.config.routes().map(|_| ()).map_err(|error| error.to_string()));
         match (outcome, expected) {
             (Ok(()), Ok(())) => {}
             (Err(error), Err(part)) => assert!(error.contains(part), "{arguments:?}: {error}"),
@@ -343,9 +382,20 @@ mod tests {
         check(&["--listen=0.0.0.0:1"], Err("CAMPAIGN_INSECURE_PUBLIC"));
         check(&["--listen=0.0.0.0:1", "--insecure-public"], Ok(()));
         check(&[postgres], Err("CAMPAIGN_EMAIL_URL"));
-        check(&[postgres, "--email-url=outbox:o", "--phone-url=outbox:o", "--interaction-url=outbox:o"], Err("CAMPAIGN_SMS_URL"));
+        check(
+            &[
+                postgres,
+                "--email-url=outbox:o",
+                "--phone-url=outbox:o",
+                "--interaction-url=outbox:o",
+            ],
+            Err("CAMPAIGN_SMS_URL"),
+        );
         check(&["--email-url=smtp://localhost"], Err("CAMPAIGN_EMAIL_FROM"));
-        check(&["--email-url=smtp://localhost", "--email-from=Shop <a@example.com>"], Ok(()));
+        check(
+            &["--email-url=smtp://localhost", "--email-from=Shop <a@example.com>"],
+            Ok(()),
+        );
         check(&["--sms-url=smtp://localhost"], Err("CAMPAIGN_SMS_URL"));
         check(&["--lease=65s"], Err("CAMPAIGN_LEASE"));
         check(&["--lease=70s"], Ok(()));

@@ -6,7 +6,13 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 /// `campaign`
 pub mod campaign {
     /// `campaign.v1`: the contract of this service.
-    #[allow(clippy::all, clippy::pedantic, clippy::allow_attributes, missing_docs, reason = "generated code is as its generator writes it")]
+    #[allow(
+        clippy::all,
+        clippy::pedantic,
+        clippy::allow_attributes,
+        missing_docs,
+        reason = "generated code is as its generator writes it"
+    )]
     pub mod v1 {
         tonic::include_proto!("campaign.v1");
     }
@@ -15,13 +21,25 @@ pub mod campaign {
 /// `google`
 pub mod google {
     /// `google.rpc`: the status of an item of a batch.
-    #[allow(clippy::all, clippy::pedantic, clippy::allow_attributes, missing_docs, reason = "generated code is as its generator writes it")]
+    #[allow(
+        clippy::all,
+        clippy::pedantic,
+        clippy::allow_attributes,
+        missing_docs,
+        reason = "generated code is as its generator writes it"
+    )]
     pub mod rpc {
         tonic::include_proto!("google.rpc");
     }
 
     /// `google.type`: dates.
-    #[allow(clippy::all, clippy::pedantic, clippy::allow_attributes, missing_docs, reason = "generated code is as its generator writes it")]
+    #[allow(
+        clippy::all,
+        clippy::pedantic,
+        clippy::allow_attributes,
+        missing_docs,
+        reason = "generated code is as its generator writes it"
+    )]
     pub mod r#type {
         tonic::include_proto!("google.r#type");
     }

@@ -26,7 +26,8 @@ use crate::proto::campaign::v1::campaign_timeline_service_server::CampaignTimeli
 use crate::proto::campaign::v1::customer_service_server::CustomerServiceServer;
 use crate::random::Random;
 use crate::rpc::{
-    ContentService, CustomersService, DeadlineLayer, DeadlineSettings, MAX_MESSAGE_BYTES, OrchestratorService, TickService, TimelinesService,
+    ContentService, CustomersService, DeadlineLayer, DeadlineSettings, MAX_MESSAGE_BYTES, OrchestratorService,
+    TickService, TimelinesService,
 };
 use crate::store::{ConnectSettings, Store};
 
@@ -54,7 +55,9 @@ const SERVICES: [&str; 5] = [
 /// Sets the limits of messages, which every generated server has a method of its own for.
 macro_rules! limited {
     ($service:expr) => {
-        $service.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
+        $service
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
     };
 }
 
@@ -78,9 +81,20 @@ impl Server {
         let store = open_store(&config).await?;
         let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
         let senders = senders(&config, routes, &clock)?;
-        let parts = Parts { store, clock, random, senders, tracker: tracker.clone(), stopping: stopping.clone() };
-        let engine = Engine::new(parts, engine_settings(&config)).await.context("the database can't be used")?;
-        let listener = TcpListener::bind(config.listen).await.with_context(|| format!("can't listen on {}", config.listen))?;
+        let parts = Parts {
+            store,
+            clock,
+            random,
+            senders,
+            tracker: tracker.clone(),
+            stopping: stopping.clone(),
+        };
+        let engine = Engine::new(parts, engine_settings(&config))
+            .await
+            .context("the database can't be used")?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("can't listen on {}", config.listen))?;
         let addr = listener.local_addr()?;
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in SERVICES {
@@ -92,17 +106,37 @@ impl Server {
             .http2_max_header_list_size(MAX_HEADER_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .layer(DeadlineLayer::new(DeadlineSettings { limit: config.call_limit }))
+            .layer(DeadlineLayer::new(DeadlineSettings {
+                limit: config.call_limit,
+            }))
             .add_service(health_service)
             .add_service(reflection()?)
-            .add_service(limited!(CampaignContentServiceServer::new(ContentService::new(Arc::clone(&engine)))))
-            .add_service(limited!(CampaignOrchestratorServiceServer::new(OrchestratorService::new(Arc::clone(&engine)))))
-            .add_service(limited!(CampaignTickServiceServer::new(TickService::new(Arc::clone(&engine)))))
-            .add_service(limited!(CampaignTimelineServiceServer::new(TimelinesService::new(Arc::clone(&engine)))))
-            .add_service(limited!(CustomerServiceServer::new(CustomersService::new(Arc::clone(&engine)))));
+            .add_service(limited!(CampaignContentServiceServer::new(ContentService::new(
+                Arc::clone(&engine)
+            ))))
+            .add_service(limited!(CampaignOrchestratorServiceServer::new(
+                OrchestratorService::new(Arc::clone(&engine))
+            )))
+            .add_service(limited!(CampaignTickServiceServer::new(TickService::new(Arc::clone(
+                &engine
+            )))))
+            .add_service(limited!(CampaignTimelineServiceServer::new(TimelinesService::new(
+                Arc::clone(&engine)
+            ))))
+            .add_service(limited!(CustomerServiceServer::new(CustomersService::new(Arc::clone(
+                &engine
+            )))));
         let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned()));
         tracker.spawn(watch_health(Arc::clone(&engine), health.clone(), stopping.clone()));
-        Ok(Self { addr, engine, tracker, stopping, serving, health, grace: config.shutdown_grace })
+        Ok(Self {
+            addr,
+            engine,
+            tracker,
+            stopping,
+            serving,
+            health,
+            grace: config.shutdown_grace,
+        })
     }
 
     /// Where it listens.
@@ -125,7 +159,11 @@ impl Server {
         self.tracker.close();
         let finished = tokio::time::timeout(self.grace, self.tracker.wait()).await;
         if finished.is_err() {
-            tracing::warn!(tasks = self.tracker.len(), "the grace time is over, with {} tasks under way", self.tracker.len());
+            tracing::warn!(
+                tasks = self.tracker.len(),
+                "the grace time is over, with {} tasks under way",
+                self.tracker.len()
+            );
         }
         let serving = self.serving;
         let abort = serving.abort_handle();
@@ -147,9 +185,17 @@ impl Server {
 /// happens to start changes it under the others.
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let database = &config.database;
-    let settings = ConnectSettings { url: database.database_url.clone(), max_connections: database.database_connections };
+    let settings = ConnectSettings {
+        url: database.database_url.clone(),
+        max_connections: database.database_connections,
+    };
     let opened = Store::connect(&settings).await;
-    let store = opened.with_context(|| format!("can't open the database {:?} (CAMPAIGN_DATABASE_URL)", database.database_url))?;
+    let store = opened.with_context(|| {
+        format!(
+            "can't open the database {:?} (CAMPAIGN_DATABASE_URL)",
+            database.database_url
+        )
+    })?;
     if database.database_url.is_sqlite() {
         store.migrate().await.context("can't migrate the database")?;
     } else {
@@ -159,26 +205,47 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
 }
 
 fn senders(config: &Config, routes: Routes, clock: &Arc<dyn Clock>) -> anyhow::Result<Senders> {
-    let Routes { email, sms, phone, interaction, from } = routes;
+    let Routes {
+        email,
+        sms,
+        phone,
+        interaction,
+        from,
+    } = routes;
     let outbox = |directory: std::path::PathBuf| -> anyhow::Result<Arc<dyn Sender>> {
         let sender = OutboxSender::new(&directory, from.clone(), Arc::clone(clock));
-        Ok(Arc::new(sender.with_context(|| format!("can't use the outbox {}", directory.display()))?))
+        Ok(Arc::new(sender.with_context(|| {
+            format!("can't use the outbox {}", directory.display())
+        })?))
     };
     let email: Arc<dyn Sender> = match email {
         ChannelUrl::Outbox(directory) => outbox(directory)?,
         ChannelUrl::Smtp(server) => {
-            let limits = SmtpLimits { connections: config.email_concurrency, send_timeout: config.send_timeout, ..SmtpLimits::default() };
+            let limits = SmtpLimits {
+                connections: config.email_concurrency,
+                send_timeout: config.send_timeout,
+                ..SmtpLimits::default()
+            };
             Arc::new(SmtpSender::new(server, from.clone(), Arc::clone(clock), limits)?)
         }
     };
-    Ok(Senders { email, sms: outbox(sms)?, phone: outbox(phone)?, interaction: outbox(interaction)? })
+    Ok(Senders {
+        email,
+        sms: outbox(sms)?,
+        phone: outbox(phone)?,
+        interaction: outbox(interaction)?,
+    })
 }
 
 fn engine_settings(config: &Config) -> EngineSettings {
     let chrono = |duration: Duration| chrono::Duration::from_std(duration).unwrap_or(chrono::Duration::MAX);
     EngineSettings {
         default_zone: config.default_time_zone,
-        retry: RetryPolicy { max_attempts: config.retry_attempts, base: chrono(config.retry_base), cap: chrono(config.retry_cap) },
+        retry: RetryPolicy {
+            max_attempts: config.retry_attempts,
+            base: chrono(config.retry_base),
+            cap: chrono(config.retry_cap),
+        },
         lease: chrono(config.lease),
         send_timeout: chrono(config.send_timeout),
         channel_probe: chrono(config.channel_probe),
@@ -187,7 +254,9 @@ fn engine_settings(config: &Config) -> EngineSettings {
     }
 }
 
-fn reflection() -> anyhow::Result<tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>> {
+fn reflection() -> anyhow::Result<
+    tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>,
+> {
     let builder = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
@@ -214,7 +283,11 @@ async fn watch_health(engine: Arc<Engine>, health: HealthReporter, stopping: Can
             } else {
                 tracing::error!("the database is away");
             }
-            let status = if is_well { ServingStatus::Serving } else { ServingStatus::NotServing };
+            let status = if is_well {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            };
             for service in SERVICES {
                 health.set_service_status(service, status).await;
             }

@@ -351,6 +351,8 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
-        Err(DbErr::Migration("the first step is not undone: drop the database".to_owned()))
+        Err(DbErr::Migration(
+            "the first step is not undone: drop the database".to_owned(),
+        ))
     }
 }

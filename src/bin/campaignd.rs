@@ -20,7 +20,14 @@ async fn main() -> ExitCode {
         None => serve(cli.config).await,
         Some(Command::Serve(config)) => serve(*config).await,
         Some(Command::Migrate(args)) => migrate(args).await,
-        Some(Command::Demo(args)) => demo::run(DemoOptions { outbox: args.outbox, database: None, days: args.days }).await,
+        Some(Command::Demo(args)) => {
+            demo::run(DemoOptions {
+                outbox: args.outbox,
+                database: None,
+                days: args.days,
+            })
+            .await
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,8 +62,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log)?;
-    let settings = ConnectSettings { url: args.database.database_url, max_connections: args.database.database_connections };
-    let store = Store::connect(&settings).await.with_context(|| format!("can't open the database {:?} (CAMPAIGN_DATABASE_URL)", settings.url))?;
+    let settings = ConnectSettings {
+        url: args.database.database_url,
+        max_connections: args.database.database_connections,
+    };
+    let store = Store::connect(&settings)
+        .await
+        .with_context(|| format!("can't open the database {:?} (CAMPAIGN_DATABASE_URL)", settings.url))?;
     store.migrate().await.context("can't migrate the database")?;
     tracing::info!("the database's schema is up to date");
     Ok(store.close().await?)

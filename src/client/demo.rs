@@ -43,7 +43,11 @@ pub struct DemoOptions {
 
 impl Default for DemoOptions {
     fn default() -> Self {
-        Self { outbox: PathBuf::from("demo-outbox"), database: None, days: 90 }
+        Self {
+            outbox: PathBuf::from("demo-outbox"),
+            database: None,
+            days: 90,
+        }
     }
 }
 
@@ -56,7 +60,9 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
     let clock = Arc::new(ManualClock::new(script::begin()));
     let url = StoreUrl::parse(&format!("sqlite://{}", database.display())).map_err(anyhow::Error::msg)?;
     let config = Config::embedded(url, &options.outbox);
-    let server = Server::start(config, clock.clone(), Random::from_seed(SEED)).await.context("the server can't start")?;
+    let server = Server::start(config, clock.clone(), Random::from_seed(SEED))
+        .await
+        .context("the server can't start")?;
     let played = play(&options, &database, &server, &clock).await;
     let stopped = server.shutdown().await;
     let (outcome, counts) = played?;
@@ -65,7 +71,14 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
     let files = Files::count(&options.outbox)?;
     let paint = Paint::for_terminal(io::stdout().is_terminal());
     print(&report::report(&outcome, paint))?;
-    print(&closing(&options, &database, &files, counts, started.elapsed().as_secs_f64(), paint))?;
+    print(&closing(
+        &options,
+        &database,
+        &files,
+        counts,
+        started.elapsed().as_secs_f64(),
+        paint,
+    ))?;
     Ok(())
 }
 
@@ -99,7 +112,12 @@ fn clock_now(clock: &ManualClock) -> DateTime<Utc> {
 
 /// What stands above the report.
 fn opening(options: &DemoOptions, database: &Path, address: &str, setup: Setup) -> String {
-    let Setup { campaigns, actions, assigned, started } = setup;
+    let Setup {
+        campaigns,
+        actions,
+        assigned,
+        started,
+    } = setup;
     let begin = script::begin().format("%a %e %B %Y, %H:%M");
     format!(
         "Seven customers on a 90-day timeline: the real server, the real ticks, {days} days in a few seconds.
@@ -129,7 +147,11 @@ fn closing(
     let outbox = options.outbox.display();
     let where_to_look = paint.bold("Where to look");
     let next = paint.bold("What next");
-    let first = files.first_mail.as_deref().map(|name| format!("\n  read one    cat '{outbox}/{name}'")).unwrap_or_default();
+    let first = files
+        .first_mail
+        .as_deref()
+        .map(|name| format!("\n  read one    cat '{outbox}/{name}'"))
+        .unwrap_or_default();
     format!(
         "{where_to_look}
   messages    {mails} mails (.eml) and {others} texts, calls and tasks (.json) in {outbox}{first}
@@ -201,7 +223,11 @@ impl Files {
         let names = messages(outbox)?;
         let mails = names.iter().filter(|name| name.ends_with(".eml")).count();
         let first_mail = names.iter().find(|name| name.ends_with(".eml")).cloned();
-        Ok(Self { mails, others: names.len() - mails, first_mail })
+        Ok(Self {
+            mails,
+            others: names.len() - mails,
+            first_mail,
+        })
     }
 }
 
@@ -221,7 +247,10 @@ fn messages(outbox: &Path) -> anyhow::Result<Vec<String>> {
 fn is_message(name: &str) -> bool {
     let is_time = |stamp: &str| chrono::NaiveDateTime::parse_from_str(stamp, "%Y%m%dT%H%M%SZ").is_ok();
     let has_time = name.split_once('-').is_some_and(|(stamp, _)| is_time(stamp));
-    has_time && Path::new(name).extension().is_some_and(|extension| extension == "eml" || extension == "json")
+    has_time
+        && Path::new(name)
+            .extension()
+            .is_some_and(|extension| extension == "eml" || extension == "json")
 }
 
 /// An instant of the contract.
@@ -239,12 +268,18 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let outbox = directory.path();
         let theirs = ["notes.txt", "thesis.eml", "2026-cv.json", "20260105T120000Z-x.txt"];
-        let ours = ["20260105T120000Z-anna-email-1-2-1.eml", "20260107T090000Z-anna-sms-1-3-1.json"];
+        let ours = [
+            "20260105T120000Z-anna-email-1-2-1.eml",
+            "20260107T090000Z-anna-sms-1-3-1.json",
+        ];
         for name in theirs.iter().chain(&ours) {
             std::fs::write(outbox.join(name), "").expect("written");
         }
         let files = Files::count(outbox).expect("counted");
-        assert_eq!((files.mails, files.others, files.first_mail.as_deref()), (1, 1, Some(ours[0])));
+        assert_eq!(
+            (files.mails, files.others, files.first_mail.as_deref()),
+            (1, 1, Some(ours[0]))
+        );
         fresh_outbox(outbox).expect("fresh");
         assert!(theirs.iter().all(|name| outbox.join(name).exists()));
         assert!(ours.iter().all(|name| !outbox.join(name).exists()));
@@ -256,7 +291,10 @@ mod tests {
         let outbox = directory.path().join("outbox");
         let default = directory.path().join("demo.db");
         std::fs::write(&default, "old").expect("written");
-        let mut options = DemoOptions { outbox, ..DemoOptions::default() };
+        let mut options = DemoOptions {
+            outbox,
+            ..DemoOptions::default()
+        };
         assert_eq!(fresh_database(&options).expect("fresh"), default);
         assert!(!default.exists());
         std::fs::write(&default, "dear").expect("written");

@@ -40,8 +40,12 @@ pub fn load<M: Document>(path: impl AsRef<Path>) -> anyhow::Result<M> {
 pub fn parse<M: Document>(name: &str, text: &str) -> anyhow::Result<M> {
     static POOL: LazyLock<Result<DescriptorPool, String>> =
         LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string()));
-    let pool = POOL.as_ref().map_err(|error| anyhow::anyhow!("the contract can't be read: {error}"))?;
-    let descriptor = pool.get_message_by_name(M::NAME).with_context(|| format!("{} is not in the contract", M::NAME))?;
+    let pool = POOL
+        .as_ref()
+        .map_err(|error| anyhow::anyhow!("the contract can't be read: {error}"))?;
+    let descriptor = pool
+        .get_message_by_name(M::NAME)
+        .with_context(|| format!("{} is not in the contract", M::NAME))?;
     // `yes` and `no` are words and no truth values, as in JSON.
     let options = serde_saphyr::options! { strict_booleans: true };
     let message = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
@@ -50,7 +54,10 @@ pub fn parse<M: Document>(name: &str, text: &str) -> anyhow::Result<M> {
     let message = message.map_err(|error| {
         let error = error.to_string().replace("<input>", name);
         let kind = M::NAME.rsplit('.').next().unwrap_or(M::NAME);
-        anyhow::anyhow!("{name} is no {kind}: {}", error.trim_start_matches("error: ").trim_end())
+        anyhow::anyhow!(
+            "{name} is no {kind}: {}",
+            error.trim_start_matches("error: ").trim_end()
+        )
     })?;
     Ok(message.transcode_to()?)
 }
@@ -77,9 +84,16 @@ timeline:
         let timeline = request.timeline.expect("there");
         assert_eq!((timeline.slug.as_str(), timeline.duration_days), ("hook-90-day", 90));
         assert_eq!(timeline.max_lateness.expect("there").seconds, 12 * 3600);
-        let [first, second] = &timeline.actions[..] else { panic!("{:?}", timeline.actions) };
-        assert_eq!((first.channel(), first.action_type()), (Channel::Email, ActionType::SendEmail));
-        let Some(condition::Test::EmailOpened(opened)) = &second.conditions[0].test else { panic!("{second:?}") };
+        let [first, second] = &timeline.actions[..] else {
+            panic!("{:?}", timeline.actions)
+        };
+        assert_eq!(
+            (first.channel(), first.action_type()),
+            (Channel::Email, ActionType::SendEmail)
+        );
+        let Some(condition::Test::EmailOpened(opened)) = &second.conditions[0].test else {
+            panic!("{second:?}")
+        };
         assert_eq!(opened.within_hours, 48);
     }
 
@@ -91,10 +105,17 @@ timeline:
             ("43200s", "12 hours", "line 5", "duration"),
             ("90\n", "yes\n", "line 4", "invalid digit"),
             ("durationDays", "slug", "line 4", "duplicate mapping key: slug"),
-            ("{emailOpened", "{emailopened", "line 9", "unrecognized field name 'emailopened'"),
+            (
+                "{emailOpened",
+                "{emailopened",
+                "line 9",
+                "unrecognized field name 'emailopened'",
+            ),
         ] {
             let text = TIMELINE.replacen(wrong, right, 1);
-            let error = parse::<ApplyTimelineRequest>("a.yaml", &text).expect_err(right).to_string();
+            let error = parse::<ApplyTimelineRequest>("a.yaml", &text)
+                .expect_err(right)
+                .to_string();
             let begin = format!("a.yaml is no ApplyTimelineRequest: {place} ");
             assert!(error.starts_with(&begin) && error.contains(problem), "{error}");
         }

@@ -48,7 +48,12 @@ pub enum Tick {
 #[derive(Debug, Clone, Args)]
 pub struct TickArgs {
     /// Where the server is.
-    #[arg(long, env = "CAMPAIGN_SERVER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    #[arg(
+        long,
+        env = "CAMPAIGN_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:50051"
+    )]
     pub server: String,
     /// When to stop although there is more to do; the next run goes on.
     #[arg(long, env = "CAMPAIGN_TICK_DEADLINE", value_name = "DURATION", default_value = "50m", value_parser = duration)]
@@ -96,7 +101,12 @@ pub async fn run(cli: TickCli) -> ExitCode {
 /// Calls the tick until it has no more to do, or the deadline is there.
 async fn rounds(daily: bool, args: &TickArgs) -> Result<(), (u8, String)> {
     let deadline = Instant::now() + args.deadline;
-    let endpoint = Endpoint::from_shared(args.server.clone()).map_err(|error| (WRONG_USE, format!("--server (CAMPAIGN_SERVER) {:?}: {error}", args.server)))?;
+    let endpoint = Endpoint::from_shared(args.server.clone()).map_err(|error| {
+        (
+            WRONG_USE,
+            format!("--server (CAMPAIGN_SERVER) {:?}: {error}", args.server),
+        )
+    })?;
     let display = Display::new(if daily { "daily" } else { "hourly" });
     let mut client = connect(endpoint, deadline).await?;
     for round in 1_u32.. {
@@ -104,7 +114,9 @@ async fn rounds(daily: bool, args: &TickArgs) -> Result<(), (u8, String)> {
         if left.is_zero() {
             break;
         }
-        let summary = one_round(&mut client, daily, args, round, left, &display).await.map_err(|status| explained(&status))?;
+        let summary = one_round(&mut client, daily, args, round, left, &display)
+            .await
+            .map_err(|status| explained(&status))?;
         display.summary(&summary);
         if !summary.has_more {
             return Ok(());
@@ -124,14 +136,19 @@ async fn connect(endpoint: Endpoint, deadline: Instant) -> Result<CampaignTickSe
             Ok(Ok(channel)) => return Ok(CampaignTickServiceClient::new(channel)),
             Ok(Err(_)) if attempt < ATTEMPTS => tokio::time::sleep(wait).await,
             Ok(Err(error)) => {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                let cause = std::error::Error::source(&error)
+                    .map(|cause| format!(": {cause}"))
+                    .unwrap_or_default();
                 return Err((TRY_AGAIN, format!("{} can't be reached{cause}", endpoint.uri())));
             }
             Err(_) => break,
         }
         wait *= 2;
     }
-    Err((TRY_AGAIN, format!("{} can't be reached within the deadline", endpoint.uri())))
+    Err((
+        TRY_AGAIN,
+        format!("{} can't be reached within the deadline", endpoint.uri()),
+    ))
 }
 
 async fn one_round(
@@ -142,12 +159,28 @@ async fn one_round(
     left: Duration,
     display: &Display,
 ) -> Result<pb::TickSummary, Status> {
-    let tick_id = args.tick_id.as_ref().map(|id| if round == 1 { id.clone() } else { format!("{id}-{round}") }).unwrap_or_default();
+    let tick_id = args
+        .tick_id
+        .as_ref()
+        .map(|id| {
+            if round == 1 {
+                id.clone()
+            } else {
+                format!("{id}-{round}")
+            }
+        })
+        .unwrap_or_default();
     let (max_actions, partition) = (args.max_actions.unwrap_or(0), args.partition);
     let (timeline_ids, dry_run) = (args.timeline_ids.clone(), args.dry_run);
     if daily {
         use pb::advance_campaign_days_response::Update;
-        let mut request = Request::new(pb::AdvanceCampaignDaysRequest { tick_id, max_actions, partition, timeline_ids, dry_run });
+        let mut request = Request::new(pb::AdvanceCampaignDaysRequest {
+            tick_id,
+            max_actions,
+            partition,
+            timeline_ids,
+            dry_run,
+        });
         request.set_timeout(left);
         let stream = client.advance_campaign_days(request).await?.into_inner();
         let news = stream.map(|response| {
@@ -160,7 +193,13 @@ async fn one_round(
         watch(news, display).await
     } else {
         use pb::process_campaign_timelines_response::Update;
-        let mut request = Request::new(pb::ProcessCampaignTimelinesRequest { tick_id, max_actions, partition, timeline_ids, dry_run });
+        let mut request = Request::new(pb::ProcessCampaignTimelinesRequest {
+            tick_id,
+            max_actions,
+            partition,
+            timeline_ids,
+            dry_run,
+        });
         request.set_timeout(left);
         let stream = client.process_campaign_timelines(request).await?.into_inner();
         let news = stream.map(|response| {
@@ -190,7 +229,12 @@ async fn watch(news: impl Stream<Item = Result<News, Status>>, display: &Display
 /// What a status means for whoever schedules this.
 fn explained(status: &Status) -> (u8, String) {
     let code = match status.code() {
-        Code::InvalidArgument | Code::NotFound | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented | Code::OutOfRange => WRONG_USE,
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::Unimplemented
+        | Code::OutOfRange => WRONG_USE,
         Code::Ok
         | Code::Cancelled
         | Code::Unknown
@@ -240,8 +284,13 @@ impl Display {
         let counts = summary.counts.as_ref().map(described).unwrap_or_default();
         let rehearsed = if summary.dry_run { " (dry run)" } else { "" };
         let more = if summary.has_more { "; there is more to do" } else { "" };
-        let next = summary.next_due_time.as_ref().and_then(|time| chrono::DateTime::from_timestamp(time.seconds, 0));
-        let next = next.map(|time| format!("; next due {}", time.format("%Y-%m-%dT%H:%M:%SZ"))).unwrap_or_default();
+        let next = summary
+            .next_due_time
+            .as_ref()
+            .and_then(|time| chrono::DateTime::from_timestamp(time.seconds, 0));
+        let next = next
+            .map(|time| format!("; next due {}", time.format("%Y-%m-%dT%H:%M:%SZ")))
+            .unwrap_or_default();
         self.line(&format!("{counts}{rehearsed}{more}{next}"));
     }
 
@@ -254,7 +303,8 @@ impl Display {
 fn described(counts: &pb::TickCounts) -> String {
     let mut parts = Vec::new();
     for of_channel in &counts.channels {
-        let name = pb::Channel::try_from(of_channel.channel).map(|channel| channel.as_str_name().trim_start_matches("CHANNEL_").to_lowercase());
+        let name = pb::Channel::try_from(of_channel.channel)
+            .map(|channel| channel.as_str_name().trim_start_matches("CHANNEL_").to_lowercase());
         let numbers = [
             ("sent", of_channel.completed),
             ("skipped", of_channel.skipped),
@@ -265,7 +315,11 @@ fn described(counts: &pb::TickCounts) -> String {
             ("deferred", of_channel.deferred),
             ("would be sent", of_channel.would_execute),
         ];
-        let numbers: Vec<String> = numbers.into_iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}")).collect();
+        let numbers: Vec<String> = numbers
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(word, count)| format!("{count} {word}"))
+            .collect();
         if !numbers.is_empty() {
             parts.push(format!("{} {}", name.unwrap_or_default(), numbers.join(", ")));
         }
@@ -277,14 +331,26 @@ fn described(counts: &pb::TickCounts) -> String {
         ("given back", counts.handed_back),
         ("stale", counts.stale_completions),
     ];
-    parts.extend(runs.into_iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}")));
-    if parts.is_empty() { "nothing to do".to_owned() } else { parts.join("; ") }
+    parts.extend(
+        runs.into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(word, count)| format!("{count} {word}")),
+    );
+    if parts.is_empty() {
+        "nothing to do".to_owned()
+    } else {
+        parts.join("; ")
+    }
 }
 
 fn partition(given: &str) -> Result<pb::TickPartition, String> {
-    let parsed = given.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
+    let parsed = given
+        .split_once('/')
+        .and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
     match parsed {
-        Some((index, count)) if (1..=1024).contains(&count) && (0..count).contains(&index) => Ok(pb::TickPartition { index, count }),
+        Some((index, count)) if (1..=1024).contains(&count) && (0..count).contains(&index) => {
+            Ok(pb::TickPartition { index, count })
+        }
         Some(_) | None => Err("must be INDEX/COUNT with 0 <= INDEX < COUNT <= 1024, such as 0/4".to_owned()),
     }
 }

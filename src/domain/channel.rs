@@ -79,8 +79,14 @@ pub enum ActionType {
 
 impl ActionType {
     /// All action types.
-    pub const ALL: [Self; 6] =
-        [Self::SendEmail, Self::SendSms, Self::MakeCall, Self::Wait, Self::CheckCondition, Self::CreateTask];
+    pub const ALL: [Self; 6] = [
+        Self::SendEmail,
+        Self::SendSms,
+        Self::MakeCall,
+        Self::Wait,
+        Self::CheckCondition,
+        Self::CreateTask,
+    ];
 
     /// The word in the database and in files.
     pub fn as_str(self) -> &'static str {

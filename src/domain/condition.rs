@@ -48,7 +48,9 @@ pub enum Then {
 
 /// What a list of conditions says: each in turn, the first that says skip decides.
 pub fn verdict(conditions: &[Condition], facts: &Facts, now: Timestamp) -> Then {
-    let skips = conditions.iter().any(|condition| condition.verdict(facts, now) == Then::Skip);
+    let skips = conditions
+        .iter()
+        .any(|condition| condition.verdict(facts, now) == Then::Skip);
     if skips { Then::Skip } else { Then::Execute }
 }
 
@@ -98,9 +100,18 @@ pub fn to_json(conditions: &[Condition]) -> serde_json::Value {
     let stored = conditions.iter().map(|Condition { test, then }| {
         let then = *then;
         match test {
-            Test::EmailOpened { within_hours } => Stored::EmailOpened { within_hours: *within_hours, then },
-            Test::EngagementScoreAbove { threshold } => Stored::EngagementScoreAbove { threshold: *threshold, then },
-            Test::PipelineStage { stage } => Stored::PipelineStage { stage: stage.as_str().to_owned(), then },
+            Test::EmailOpened { within_hours } => Stored::EmailOpened {
+                within_hours: *within_hours,
+                then,
+            },
+            Test::EngagementScoreAbove { threshold } => Stored::EngagementScoreAbove {
+                threshold: *threshold,
+                then,
+            },
+            Test::PipelineStage { stage } => Stored::PipelineStage {
+                stage: stage.as_str().to_owned(),
+                then,
+            },
         }
     });
     serde_json::json!(stored.collect::<Vec<_>>())
@@ -157,8 +168,18 @@ mod tests {
     fn opened_within_has_both_ends() {
         let skip = json!({"if": "email_opened", "within_hours": 48, "then": "skip"});
         let execute = json!({"if": "email_opened", "within_hours": 48, "then": "execute"});
-        for (ago, skipped) in [(None, false), (Some(48.0), true), (Some(48.0001), false), (Some(0.0), true), (Some(-0.01), false)] {
-            let (as_skip, as_execute) = if skipped { (Then::Skip, Then::Execute) } else { (Then::Execute, Then::Skip) };
+        for (ago, skipped) in [
+            (None, false),
+            (Some(48.0), true),
+            (Some(48.0001), false),
+            (Some(0.0), true),
+            (Some(-0.01), false),
+        ] {
+            let (as_skip, as_execute) = if skipped {
+                (Then::Skip, Then::Execute)
+            } else {
+                (Then::Execute, Then::Skip)
+            };
             check(skip.clone(), facts(0, None, ago), as_skip);
             check(execute.clone(), facts(0, None, ago), as_execute);
         }

@@ -46,7 +46,10 @@ pub struct Zone {
 impl Customer {
     /// The zone in which the customer is served.
     pub fn zone(&self, default: Tz) -> Zone {
-        Zone { tz: self.time_zone.unwrap_or(default), is_default: self.time_zone.is_none() }
+        Zone {
+            tz: self.time_zone.unwrap_or(default),
+            is_default: self.time_zone.is_none(),
+        }
     }
 }
 

@@ -92,7 +92,10 @@ pub fn token(given: &str, signs: &str) -> Result<String, Invalid> {
     if (1..=64).contains(&given.len()) && given.chars().all(good) && given != "." && given != ".." {
         return Ok(given.to_owned());
     }
-    Err(Invalid::new(given, format!("1 to 64 of letters, digits and {signs}, but not . or ..")))
+    Err(Invalid::new(
+        given,
+        format!("1 to 64 of letters, digits and {signs}, but not . or .."),
+    ))
 }
 
 #[cfg(test)]

@@ -22,14 +22,15 @@ pub use customer::{Customer, Engagement, EngagementKind, Zone};
 pub use ids::{ActionId, BUCKETS, CampaignId, CustomerId, ProgressId, TickRunId, TimelineId, token};
 pub use plan::{Decision, Facts, Moves, Plan, Verdict};
 pub use progress::{
-    Attempted, DeferReason, Deferred, Failed, FailureReason, FailureState, FirstDay, InFlight, Lease, Origin, Run, SkipReason,
-    Skipped, Status, WrongStatus,
+    Attempted, DeferReason, Deferred, Failed, FailureReason, FailureState, FirstDay, InFlight, Lease, Origin, Run,
+    SkipReason, Skipped, Status, WrongStatus,
 };
 pub use retry::RetryPolicy;
 pub use schedule::Timestamp;
 pub use text::{EmailAddress, Invalid, PhoneNumber, Slug, Stage};
 pub use tick::{ChannelCounts, TickCounts, TickKind, TickRun, TickState, TickSummary};
 pub use timeline::{
-    Action, ActionDefinition, Changes, MAX_ACTIONS, MAX_DURATION_DAYS, Position, Timeline, TimelineDefinition, WhenMissed,
+    Action, ActionDefinition, Changes, MAX_ACTIONS, MAX_DURATION_DAYS, Position, Timeline, TimelineDefinition,
+    WhenMissed,
 };
 pub use zone::parse_zone;

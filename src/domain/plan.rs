@@ -13,8 +13,8 @@ use super::condition::verdict;
 use super::progress::{Attempted, Deferred, Failed};
 use super::schedule::{instant, local_date, plus_days};
 use super::{
-    Action, ActionId, ActionType, Channel, DeferReason, DeliveryPolicy, FailureReason, FailureState, InFlight, Position,
-    RetryPolicy, Run, SkipReason, Stage, Status, Then, Timeline, Timestamp, WhenMissed,
+    Action, ActionId, ActionType, Channel, DeferReason, DeliveryPolicy, FailureReason, FailureState, InFlight,
+    Position, RetryPolicy, Run, SkipReason, Stage, Status, Then, Timeline, Timestamp, WhenMissed,
 };
 
 /// Messages that are later than this are kept [`SPACING`] apart.
@@ -116,7 +116,11 @@ pub fn plan(timeline: &Timeline, run: &Run, facts: &Facts, retry: &RetryPolicy, 
         }
     }
     planner.set_wake();
-    Plan { run: planner.run, decisions: planner.decisions, moves: planner.moves }
+    Plan {
+        run: planner.run,
+        decisions: planner.decisions,
+        moves: planner.moves,
+    }
 }
 
 /// Moves a run on after its sends were recorded: to the next day if its day is over, and to its next wake-up.
@@ -156,13 +160,19 @@ pub fn thawed(timeline: &Timeline, mut run: Run) -> Run {
 /// the run advances every day until then.
 pub fn next_action(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<(ActionId, Timestamp)> {
     let planner = Planner::new(timeline, run.clone(), now);
-    let soonest = planner.pending().into_iter().min_by_key(|pending| (pending.at, pending.position));
+    let soonest = planner
+        .pending()
+        .into_iter()
+        .min_by_key(|pending| (pending.at, pending.position));
     if let Some(pending) = soonest {
         return Some((pending.id, pending.at));
     }
     let next = timeline.next_after_day(planner.run.current_day)?;
     let definition = &next.definition;
-    let date = plus_days(planner.run.day_date, i64::from(definition.day_number - planner.run.current_day));
+    let date = plus_days(
+        planner.run.day_date,
+        i64::from(definition.day_number - planner.run.current_day),
+    );
     Some((next.id, instant(date, definition.delay_hours, planner.run.zone.tz)))
 }
 
@@ -194,7 +204,13 @@ struct Planner<'a> {
 impl<'a> Planner<'a> {
     fn new(timeline: &'a Timeline, run: Run, now: Timestamp) -> Self {
         let run = thawed(timeline, run);
-        Self { timeline, run, now, decisions: Vec::new(), moves: Moves::default() }
+        Self {
+            timeline,
+            run,
+            now,
+            decisions: Vec::new(),
+            moves: Moves::default(),
+        }
     }
 
     /// When an action of the current day is due.
@@ -205,9 +221,17 @@ impl<'a> Planner<'a> {
     /// The actions of the current day of which nothing is known yet.
     fn undone(&self) -> impl Iterator<Item = &'a Action> {
         let run = &self.run;
-        let is_jumped = run.jumped_days.iter().any(|(first, last)| (*first..=*last).contains(&run.current_day));
-        let day = if is_jumped { &[] } else { self.timeline.day(run.current_day) };
-        day.iter().filter(|action| action.removed_at.is_none() && !self.is_known(action.id))
+        let is_jumped = run
+            .jumped_days
+            .iter()
+            .any(|(first, last)| (*first..=*last).contains(&run.current_day));
+        let day = if is_jumped {
+            &[]
+        } else {
+            self.timeline.day(run.current_day)
+        };
+        day.iter()
+            .filter(|action| action.removed_at.is_none() && !self.is_known(action.id))
     }
 
     fn is_known(&self, id: ActionId) -> bool {
@@ -230,16 +254,31 @@ impl<'a> Planner<'a> {
             let due = self.due(action);
             let tomorrow = instant(plus_days(run.day_date, 1), 0, run.zone.tz);
             let at = if self.is_missed(action) { tomorrow } else { due };
-            Pending { id: action.id, position: action.position(), due, at }
+            Pending {
+                id: action.id,
+                position: action.position(),
+                due,
+                at,
+            }
         });
         let position = |id| self.timeline.action(id).map(Action::position);
         let deferred = run.deferred.iter().filter_map(|deferred| {
             let (id, due, at) = (deferred.id, deferred.due, deferred.until);
-            Some(Pending { id, position: position(id)?, due, at })
+            Some(Pending {
+                id,
+                position: position(id)?,
+                due,
+                at,
+            })
         });
         let retrying = run.failed.iter().filter_map(|failed| {
             let (id, due, at) = (failed.id, failed.due, failed.retry_at()?);
-            Some(Pending { id, position: position(id)?, due, at })
+            Some(Pending {
+                id,
+                position: position(id)?,
+                due,
+                at,
+            })
         });
         undone.chain(deferred).chain(retrying).collect()
     }
@@ -258,7 +297,11 @@ impl<'a> Planner<'a> {
         let begin_of_day = instant(self.run.day_date, 0, self.run.zone.tz).max(self.run.started_at);
         let is_pending = |planner: &Self, action: &Action| {
             let waits = planner.run.deferred.iter().any(|deferred| deferred.id == action.id)
-                || planner.run.failed.iter().any(|failed| failed.id == action.id && failed.retry_at().is_some());
+                || planner
+                    .run
+                    .failed
+                    .iter()
+                    .any(|failed| failed.id == action.id && failed.retry_at().is_some());
             let of_today = action.definition.day_number == planner.run.current_day && !planner.is_known(action.id);
             waits || of_today && action.removed_at.is_some_and(|at| at >= begin_of_day)
         };
@@ -287,7 +330,13 @@ impl<'a> Planner<'a> {
             }
             WhenMissed::Shift => {}
             WhenMissed::CatchUp => {
-                let whole_day = missed.len() == self.timeline.day(self.run.current_day).iter().filter(|action| action.removed_at.is_none()).count();
+                let whole_day = missed.len()
+                    == self
+                        .timeline
+                        .day(self.run.current_day)
+                        .iter()
+                        .filter(|action| action.removed_at.is_none())
+                        .count();
                 if whole_day && self.moves.advanced && today > self.run.day_date {
                     self.jump();
                 } else {
@@ -305,7 +354,13 @@ impl<'a> Planner<'a> {
             let due = failed.due.max(self.run.not_before);
             failed.retry_at().is_some() && !self.timeline.may_retry_at(failed.id, due, self.now)
         };
-        let over: Vec<_> = self.run.failed.iter().filter(is_over).map(|failed| (failed.id, failed.due)).collect();
+        let over: Vec<_> = self
+            .run
+            .failed
+            .iter()
+            .filter(is_over)
+            .map(|failed| (failed.id, failed.due))
+            .collect();
         for (id, due) in over {
             self.skip(id, due, SkipReason::Expired);
         }
@@ -328,10 +383,16 @@ impl<'a> Planner<'a> {
 
     /// Decides all that is due, in order, until something has to be sent first.
     fn decide(&mut self, facts: &Facts, retry: &RetryPolicy) {
-        let mut due: Vec<Pending> = self.pending().into_iter().filter(|pending| pending.at <= self.now).collect();
+        let mut due: Vec<Pending> = self
+            .pending()
+            .into_iter()
+            .filter(|pending| pending.at <= self.now)
+            .collect();
         due.sort_by_key(|pending| pending.position);
         for pending in due {
-            let Some(action) = self.timeline.action(pending.id) else { continue };
+            let Some(action) = self.timeline.action(pending.id) else {
+                continue;
+            };
             if !self.decide_one(action, &pending, facts, retry) {
                 return;
             }
@@ -353,7 +414,9 @@ impl<'a> Planner<'a> {
                 return true;
             }
         }
-        if action.definition.action_type == ActionType::CheckCondition && self.now - due <= self.timeline.max_lateness(action) {
+        if action.definition.action_type == ActionType::CheckCondition
+            && self.now - due <= self.timeline.max_lateness(action)
+        {
             match self.unfinished_before(action) {
                 Some(None) => return false,
                 Some(Some(until)) => {
@@ -383,21 +446,42 @@ impl<'a> Planner<'a> {
             self.defer(id, due, *until, DeferReason::ChannelUnavailable);
             return true;
         }
-        let attempt = InFlight { id, attempt: self.run.attempts(id) + 1, due };
+        let attempt = InFlight {
+            id,
+            attempt: self.run.attempts(id) + 1,
+            due,
+        };
         if let Some(error) = missing_address(channel, facts) {
             let reason = FailureReason::MissingAddress;
-            self.fail(&attempt, Attempted::Failed { reason, error: error.to_owned() }, retry);
+            self.fail(
+                &attempt,
+                Attempted::Failed {
+                    reason,
+                    error: error.to_owned(),
+                },
+                retry,
+            );
             return true;
         }
         // What promises at most once goes alone: if the process dies, nothing is unknown that was not being sent.
         let at_most_once = |channel: Channel| channel.delivery_policy() == DeliveryPolicy::AtMostOnce;
-        let first_is_alone = self.run.in_flight.first().is_some_and(|first| self.timeline.action(first.id).is_none_or(|first| at_most_once(first.definition.channel)));
+        let first_is_alone = self.run.in_flight.first().is_some_and(|first| {
+            self.timeline
+                .action(first.id)
+                .is_none_or(|first| at_most_once(first.definition.channel))
+        });
         let full = self.run.in_flight.len() >= MAX_SENDS;
         if !self.run.in_flight.is_empty() && (first_is_alone || full || at_most_once(channel)) {
             return false;
         }
         if channel.is_message() && is_late(due, self.now) {
-            if let Some(until) = self.run.last_late.get(&channel).map(|last| *last + SPACING).filter(|until| *until > self.now) {
+            if let Some(until) = self
+                .run
+                .last_late
+                .get(&channel)
+                .map(|last| *last + SPACING)
+                .filter(|until| *until > self.now)
+            {
                 self.defer(id, due, until, DeferReason::Spacing);
                 return true;
             }
@@ -410,7 +494,9 @@ impl<'a> Planner<'a> {
     /// What the gates before an action on its day say.
     fn gate_before(&self, action: &Action) -> Gate {
         let gates = self.timeline.day(action.definition.day_number).iter().filter(|gate| {
-            gate.definition.action_type == ActionType::CheckCondition && gate.position() < action.position() && gate.removed_at.is_none()
+            gate.definition.action_type == ActionType::CheckCondition
+                && gate.position() < action.position()
+                && gate.removed_at.is_none()
         });
         for gate in gates {
             let skipped = |skipped: &&super::Skipped| skipped.id == gate.id;
@@ -424,7 +510,9 @@ impl<'a> Planner<'a> {
                     Some(deferred) if deferred.until > self.now => Gate::Waiting(deferred.until),
                     Some(_) => Gate::InFlight,
                     None if gate.definition.day_number != self.run.current_day => continue,
-                    None if self.is_missed(gate) => Gate::Waiting(instant(plus_days(self.run.day_date, 1), 0, self.run.zone.tz)),
+                    None if self.is_missed(gate) => {
+                        Gate::Waiting(instant(plus_days(self.run.day_date, 1), 0, self.run.zone.tz))
+                    }
                     None if self.due(gate) > self.now => Gate::Waiting(self.due(gate)),
                     None => Gate::InFlight,
                 };
@@ -437,14 +525,32 @@ impl<'a> Planner<'a> {
     fn unfinished_before(&self, gate: &Action) -> Option<Option<Timestamp>> {
         let before = |id: ActionId| {
             let action = self.timeline.action(id);
-            action.is_some_and(|action| action.definition.day_number == gate.definition.day_number && action.position() < gate.position() && action.definition.action_type.sends())
+            action.is_some_and(|action| {
+                action.definition.day_number == gate.definition.day_number
+                    && action.position() < gate.position()
+                    && action.definition.action_type.sends()
+            })
         };
         if self.run.in_flight.iter().any(|in_flight| before(in_flight.id)) {
             return Some(None);
         }
-        let deferred = self.run.deferred.iter().filter(|deferred| before(deferred.id)).map(|deferred| deferred.until);
-        let retrying = self.run.failed.iter().filter(|failed| before(failed.id)).filter_map(Failed::retry_at);
-        deferred.chain(retrying).filter(|until| *until > self.now).max().map(Some)
+        let deferred = self
+            .run
+            .deferred
+            .iter()
+            .filter(|deferred| before(deferred.id))
+            .map(|deferred| deferred.until);
+        let retrying = self
+            .run
+            .failed
+            .iter()
+            .filter(|failed| before(failed.id))
+            .filter_map(Failed::retry_at);
+        deferred
+            .chain(retrying)
+            .filter(|until| *until > self.now)
+            .max()
+            .map(Some)
     }
 
     /// Moves to the next day when this one is over. False: the run stays on its day, or is completed.
@@ -490,7 +596,12 @@ impl<'a> Planner<'a> {
 
     fn decided(&mut self, action: ActionId, due: Timestamp, verdict: Verdict) {
         let attempt = self.run.attempts(action) + 1;
-        self.decisions.push(Decision { action, attempt, due, verdict });
+        self.decisions.push(Decision {
+            action,
+            attempt,
+            due,
+            verdict,
+        });
     }
 
     fn skip(&mut self, id: ActionId, due: Timestamp, reason: SkipReason) {
@@ -502,15 +613,30 @@ impl<'a> Planner<'a> {
         self.decided(id, due, Verdict::Deferred { until, reason });
         let attempts = self.run.attempts(id);
         self.run.forget(id);
-        self.run.deferred.push(Deferred { id, until, reason, due, attempts });
+        self.run.deferred.push(Deferred {
+            id,
+            until,
+            reason,
+            due,
+            attempts,
+        });
     }
 
     /// Records an attempt that is not made, or was lost. There is no provider to be spread over, so no jitter.
     fn fail(&mut self, attempt: &InFlight, result: Attempted, retry: &RetryPolicy) {
         self.run.record(self.timeline, attempt, result, retry, 0.5, self.now);
         if let Some(failed) = self.run.failed.iter().find(|failed| failed.id == attempt.id) {
-            let verdict = Verdict::Failed { state: failed.state, reason: failed.reason, error: failed.error.clone() };
-            self.decisions.push(Decision { action: attempt.id, attempt: attempt.attempt, due: attempt.due, verdict });
+            let verdict = Verdict::Failed {
+                state: failed.state,
+                reason: failed.reason,
+                error: failed.error.clone(),
+            };
+            self.decisions.push(Decision {
+                action: attempt.id,
+                attempt: attempt.attempt,
+                due: attempt.due,
+                verdict,
+            });
         }
     }
 }

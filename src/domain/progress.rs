@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use super::plan::is_late;
 use super::schedule::{instant, local_date, plus_days};
 use super::{
-    ActionId, Channel, CustomerId, DeliveryPolicy, ProgressId, RetryPolicy, Timeline, TimelineId, Timestamp, WhenMissed, Zone,
+    ActionId, Channel, CustomerId, DeliveryPolicy, ProgressId, RetryPolicy, Timeline, TimelineId, Timestamp,
+    WhenMissed, Zone,
 };
 
 /// One run of one timeline for one customer.
@@ -341,8 +342,15 @@ impl Run {
         let skipped = timeline
             .day(start_day)
             .iter()
-            .filter(|action| first_day == FirstDay::SkipPassed && action.removed_at.is_none() && has_passed(action.definition.delay_hours))
-            .map(|action| Skipped { id: action.id, reason: SkipReason::HourPassedAtStart })
+            .filter(|action| {
+                first_day == FirstDay::SkipPassed
+                    && action.removed_at.is_none()
+                    && has_passed(action.definition.delay_hours)
+            })
+            .map(|action| Skipped {
+                id: action.id,
+                reason: SkipReason::HourPassedAtStart,
+            })
             .collect();
         Self {
             id: ProgressId(0),
@@ -374,7 +382,12 @@ impl Run {
     /// Freezes an active run.
     pub fn pause(self, reason: String, now: Timestamp) -> Result<Self, WrongStatus> {
         match self.status {
-            Status::Active => Ok(Self { status: Status::Paused, status_reason: reason, updated_at: now, ..self }),
+            Status::Active => Ok(Self {
+                status: Status::Paused,
+                status_reason: reason,
+                updated_at: now,
+                ..self
+            }),
             status @ (Status::Paused | Status::Completed | Status::Stopped) => Err(WrongStatus { status }),
         }
     }
@@ -385,8 +398,18 @@ impl Run {
             Status::Paused => {
                 let today = local_date(now, self.zone.tz);
                 let day_date = if next_day { plus_days(today, 1) } else { today };
-                let run = Self { status: Status::Active, status_reason: reason, updated_at: now, ..self };
-                Ok(Self { day_date, not_before: now, next_action_at: Some(now), ..run })
+                let run = Self {
+                    status: Status::Active,
+                    status_reason: reason,
+                    updated_at: now,
+                    ..self
+                };
+                Ok(Self {
+                    day_date,
+                    not_before: now,
+                    next_action_at: Some(now),
+                    ..run
+                })
             }
             status @ (Status::Active | Status::Completed | Status::Stopped) => Err(WrongStatus { status }),
         }
@@ -413,7 +436,14 @@ impl Run {
             return Self { zone, ..self };
         }
         let day_date = local_date(now, zone.tz);
-        Self { zone, day_date, not_before: now, next_action_at: Some(now), updated_at: now, ..self }
+        Self {
+            zone,
+            day_date,
+            not_before: now,
+            next_action_at: Some(now),
+            updated_at: now,
+            ..self
+        }
     }
 
     /// Days finished of the timeline's `duration_days`, 0 to 100; 100 when the run is completed.
@@ -429,21 +459,43 @@ impl Run {
     pub fn is_final(&self, id: ActionId) -> bool {
         self.completed.contains(&id)
             || self.skipped.iter().any(|skipped| skipped.id == id)
-            || self.failed.iter().any(|failed| failed.id == id && failed.retry_at().is_none())
+            || self
+                .failed
+                .iter()
+                .any(|failed| failed.id == id && failed.retry_at().is_none())
     }
 
     /// How many attempts an action has had.
     pub fn attempts(&self, id: ActionId) -> u32 {
-        let failed = self.failed.iter().find(|failed| failed.id == id).map(|failed| failed.attempts);
-        let deferred = || self.deferred.iter().find(|deferred| deferred.id == id).map(|deferred| deferred.attempts);
+        let failed = self
+            .failed
+            .iter()
+            .find(|failed| failed.id == id)
+            .map(|failed| failed.attempts);
+        let deferred = || {
+            self.deferred
+                .iter()
+                .find(|deferred| deferred.id == id)
+                .map(|deferred| deferred.attempts)
+        };
         failed.or_else(deferred).unwrap_or(0)
     }
 
     /// Notes what an attempt came to. `jitter` is from 0 to 1.
-    pub fn record(&mut self, timeline: &Timeline, attempt: &InFlight, result: Attempted, retry: &RetryPolicy, jitter: f64, now: Timestamp) {
+    pub fn record(
+        &mut self,
+        timeline: &Timeline,
+        attempt: &InFlight,
+        result: Attempted,
+        retry: &RetryPolicy,
+        jitter: f64,
+        now: Timestamp,
+    ) {
         let id = attempt.id;
         self.in_flight.retain(|in_flight| in_flight.id != id);
-        let policy = timeline.action(id).map_or(DeliveryPolicy::AtMostOnce, |action| action.definition.channel.delivery_policy());
+        let policy = timeline.action(id).map_or(DeliveryPolicy::AtMostOnce, |action| {
+            action.definition.channel.delivery_policy()
+        });
         let failed = |state, reason, error: &str| Failed {
             id,
             attempts: attempt.attempt,
@@ -456,11 +508,18 @@ impl Run {
         let again = |reason, error: &str, after| {
             let at = retry.wait(attempt.attempt, after, jitter).map(|wait| now + wait);
             let at = at.filter(|at| timeline.may_retry_at(id, attempt.due, *at));
-            let last = if reason == FailureReason::OutcomeUnknown { FailureState::Unknown } else { FailureState::Failed };
+            let last = if reason == FailureReason::OutcomeUnknown {
+                FailureState::Unknown
+            } else {
+                FailureState::Failed
+            };
             failed(at.map_or(last, FailureState::Retrying), reason, error)
         };
         // What goes again, as it did not reach the customer, keeps no late message waiting, least of all itself.
-        let goes_again = matches!(result, Attempted::Retry { .. } | Attempted::ChannelUnavailable { .. } | Attempted::HandedBack);
+        let goes_again = matches!(
+            result,
+            Attempted::Retry { .. } | Attempted::ChannelUnavailable { .. } | Attempted::HandedBack
+        );
         if let Some(action) = timeline.action(id).filter(|_| goes_again && is_late(attempt.due, now)) {
             self.last_late.remove(&action.definition.channel);
         }
@@ -469,7 +528,13 @@ impl Run {
             Attempted::ChannelUnavailable { until } => {
                 let (reason, attempts) = (DeferReason::ChannelUnavailable, attempt.attempt.saturating_sub(1));
                 self.forget(id);
-                self.deferred.push(Deferred { id, until, reason, due: attempt.due, attempts });
+                self.deferred.push(Deferred {
+                    id,
+                    until,
+                    reason,
+                    due: attempt.due,
+                    attempts,
+                });
                 return;
             }
             Attempted::Completed => {
@@ -520,4 +585,3 @@ impl Timeline {
         }
     }
 }
-

@@ -16,7 +16,11 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     /// 8 attempts over about 10 hours: 5, 10, 20, 40, 80, 160 and 240 minutes apart.
     fn default() -> Self {
-        Self { max_attempts: 8, base: Duration::minutes(5), cap: Duration::hours(4) }
+        Self {
+            max_attempts: 8,
+            base: Duration::minutes(5),
+            cap: Duration::hours(4),
+        }
     }
 }
 
@@ -30,9 +34,16 @@ impl RetryPolicy {
             return None;
         }
         let doublings = attempt.saturating_sub(1).min(30);
-        let base = self.base.checked_mul(1 << doublings).map_or(self.cap, |wait| wait.min(self.cap));
+        let base = self
+            .base
+            .checked_mul(1 << doublings)
+            .map_or(self.cap, |wait| wait.min(self.cap));
         let spread = 0.8 + 0.4 * jitter.clamp(0.0, 1.0);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "milliseconds of hours fit")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "milliseconds of hours fit"
+        )]
         let own = Duration::milliseconds((base.num_milliseconds() as f64 * spread) as i64);
         let asked = asked.map_or(own, |asked| asked.clamp(base, base * 2));
         Some(own.max(asked))
@@ -47,15 +58,31 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_cap_and_end() {
         let policy = RetryPolicy::default();
-        let minutes: Vec<_> = (1..=8).map(|attempt| policy.wait(attempt, None, 0.5).map(|wait| wait.num_minutes())).collect();
-        let expected = [Some(5), Some(10), Some(20), Some(40), Some(80), Some(160), Some(240), None];
+        let minutes: Vec<_> = (1..=8)
+            .map(|attempt| policy.wait(attempt, None, 0.5).map(|wait| wait.num_minutes()))
+            .collect();
+        let expected = [
+            Some(5),
+            Some(10),
+            Some(20),
+            Some(40),
+            Some(80),
+            Some(160),
+            Some(240),
+            None,
+        ];
         assert_eq!(minutes, expected);
     }
 
     #[test]
     fn what_the_provider_asks_is_honoured_within_bounds() {
         let policy = RetryPolicy::default();
-        let wait = |asked| policy.wait(1, Some(Duration::minutes(asked)), 0.5).expect("a wait").num_minutes();
+        let wait = |asked| {
+            policy
+                .wait(1, Some(Duration::minutes(asked)), 0.5)
+                .expect("a wait")
+                .num_minutes()
+        };
         assert_eq!([wait(0), wait(7), wait(10), wait(600)], [5, 7, 10, 10]);
     }
 

@@ -26,7 +26,11 @@ pub fn local_date(now: Timestamp, zone: Tz) -> NaiveDate {
 /// `date` moved by `days`, which may be negative. Stays where it is at the end of the calendar.
 pub fn plus_days(date: NaiveDate, days: i64) -> NaiveDate {
     let step = Days::new(days.unsigned_abs());
-    let moved = if days < 0 { date.checked_sub_days(step) } else { date.checked_add_days(step) };
+    let moved = if days < 0 {
+        date.checked_sub_days(step)
+    } else {
+        date.checked_add_days(step)
+    };
     moved.unwrap_or(date)
 }
 

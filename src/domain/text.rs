@@ -15,7 +15,10 @@ pub struct Invalid {
 impl Invalid {
     /// Refuses `given`.
     pub fn new(given: impl fmt::Display, allowed: impl Into<String>) -> Self {
-        Self { given: shown(&given.to_string()), allowed: allowed.into() }
+        Self {
+            given: shown(&given.to_string()),
+            allowed: allowed.into(),
+        }
     }
 }
 
@@ -48,13 +51,19 @@ pub fn line(given: &str, most: usize) -> Result<String, Invalid> {
     if given.chars().count() <= most && !given.chars().any(is_forbidden_in_line) {
         return Ok(given.to_owned());
     }
-    Err(Invalid::new(given, format!("at most {most} characters in one line, without control characters")))
+    Err(Invalid::new(
+        given,
+        format!("at most {most} characters in one line, without control characters"),
+    ))
 }
 
 /// Takes a line of 1 to `most` characters.
 pub fn required_line(given: &str, most: usize) -> Result<String, Invalid> {
     if given.trim().is_empty() {
-        return Err(Invalid::new(given, format!("1 to {most} characters in one line, without control characters")));
+        return Err(Invalid::new(
+            given,
+            format!("1 to {most} characters in one line, without control characters"),
+        ));
     }
     line(given, most)
 }
@@ -96,7 +105,10 @@ impl Slug {
         if (1..=64).contains(&given.len()) && given.chars().all(good) && !given.starts_with('-') {
             return Ok(Self(given.to_owned()));
         }
-        Err(Invalid::new(given, "1 to 64 of lower-case letters, digits and -, beginning with a letter or digit"))
+        Err(Invalid::new(
+            given,
+            "1 to 64 of lower-case letters, digits and -, beginning with a letter or digit",
+        ))
     }
 
     /// The slug as text.
@@ -129,7 +141,10 @@ impl EmailAddress {
         if valid {
             return Ok(Self(given.to_owned()));
         }
-        Err(Invalid::new(given, "a mail address such as anna@example.com, at most 254 ASCII characters"))
+        Err(Invalid::new(
+            given,
+            "a mail address such as anna@example.com, at most 254 ASCII characters",
+        ))
     }
 
     /// The address as text.
@@ -153,9 +168,8 @@ impl PhoneNumber {
     /// Checks and takes a number.
     pub fn parse(given: &str) -> Result<Self, Invalid> {
         let digits = given.strip_prefix('+').unwrap_or_default();
-        let valid = (2..=15).contains(&digits.len())
-            && digits.bytes().all(|b| b.is_ascii_digit())
-            && !digits.starts_with('0');
+        let valid =
+            (2..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
         if valid {
             return Ok(Self(given.to_owned()));
         }
@@ -184,7 +198,18 @@ mod tests {
         for good in ["anna@example.com", "a.b+c@sub.example.org", "x@nobody.invalid"] {
             assert!(EmailAddress::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "anna", "anna@", "@example.com", "a b@example.com", "a@b@c.com", "a@example.com\r\nBcc: x@y.z", "Anna <a@example.com>", "ä@example.com", "a@localhost"] {
+        for bad in [
+            "",
+            "anna",
+            "anna@",
+            "@example.com",
+            "a b@example.com",
+            "a@b@c.com",
+            "a@example.com\r\nBcc: x@y.z",
+            "Anna <a@example.com>",
+            "ä@example.com",
+            "a@localhost",
+        ] {
             assert!(EmailAddress::parse(bad).is_err(), "{bad:?}");
         }
     }

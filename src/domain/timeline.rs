@@ -3,9 +3,7 @@
 use chrono::Duration;
 use std::collections::BTreeSet;
 
-use super::{
-    ActionId, ActionType, CampaignId, Channel, Condition, Slug, Stage, TimelineId, Timestamp,
-};
+use super::{ActionId, ActionType, CampaignId, Channel, Condition, Slug, Stage, TimelineId, Timestamp};
 
 /// The most days that a timeline may have.
 pub const MAX_DURATION_DAYS: i32 = 3650;
@@ -112,7 +110,12 @@ pub type Position = (i32, u32, i32, ActionId);
 impl Action {
     /// Where it stands.
     pub fn position(&self) -> Position {
-        (self.definition.day_number, self.definition.delay_hours, self.definition.priority, self.id)
+        (
+            self.definition.day_number,
+            self.definition.delay_hours,
+            self.definition.priority,
+            self.id,
+        )
     }
 }
 
@@ -144,13 +147,22 @@ impl Timeline {
 
     /// The campaigns that its actions send.
     pub fn campaign_ids(&self) -> Vec<CampaignId> {
-        let ids: BTreeSet<&CampaignId> = self.definition.actions.iter().filter_map(|action| action.definition.campaign_id.as_ref()).collect();
+        let ids: BTreeSet<&CampaignId> = self
+            .definition
+            .actions
+            .iter()
+            .filter_map(|action| action.definition.campaign_id.as_ref())
+            .collect();
         ids.into_iter().cloned().collect()
     }
 
     /// Whether some action has a condition that asks for the last opened mail.
     pub fn needs_last_opened(&self) -> bool {
-        self.definition.actions.iter().flat_map(|action| &action.definition.conditions).any(Condition::needs_last_opened)
+        self.definition
+            .actions
+            .iter()
+            .flat_map(|action| &action.definition.conditions)
+            .any(Condition::needs_last_opened)
     }
 }
 
@@ -180,7 +192,12 @@ impl Changes {
     /// Compares a stored timeline, if there is one, with a definition whose actions are in order of the plan.
     pub fn between(stored: Option<&Timeline>, new: &TimelineDefinition<ActionDefinition>) -> Self {
         let mut changes = Self::default();
-        let old_actions = || stored.iter().flat_map(|timeline| &timeline.definition.actions).filter(|old| old.removed_at.is_none());
+        let old_actions = || {
+            stored
+                .iter()
+                .flat_map(|timeline| &timeline.definition.actions)
+                .filter(|old| old.removed_at.is_none())
+        };
         for action in &new.actions {
             match old_actions().find(|old| old.definition.key == action.key) {
                 None => {
@@ -207,7 +224,10 @@ impl Changes {
                 ("when_missed", old.when_missed != new.when_missed),
                 ("max_lateness", old.max_lateness != new.max_lateness),
             ];
-            changes.fields = fields.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect();
+            changes.fields = fields
+                .into_iter()
+                .filter_map(|(name, differs)| differs.then_some(name))
+                .collect();
         }
         changes
     }

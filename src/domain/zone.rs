@@ -12,9 +12,14 @@ const ALIASES: &str = include_str!("zone_aliases.txt");
 /// that one zone has one name wherever it is stored, compared or counted.
 pub fn parse_zone(given: &str) -> Result<Tz, Invalid> {
     if let Some(canonical) = alias_of(given) {
-        return Err(Invalid::new(given, format!("a canonical IANA time zone: {canonical} in place of this alias")));
+        return Err(Invalid::new(
+            given,
+            format!("a canonical IANA time zone: {canonical} in place of this alias"),
+        ));
     }
-    given.parse().map_err(|_| Invalid::new(given, "an IANA time zone such as America/New_York or Etc/UTC"))
+    given
+        .parse()
+        .map_err(|_| Invalid::new(given, "an IANA time zone such as America/New_York or Etc/UTC"))
 }
 
 /// What a legacy alias stands for.
@@ -31,10 +36,21 @@ mod tests {
 
     #[test]
     fn canonical_zones_pass_and_aliases_say_what_they_are() {
-        for good in ["Etc/UTC", "Europe/Amsterdam", "Asia/Kolkata", "America/New_York", "Etc/GMT+12", "Pacific/Kiritimati"] {
+        for good in [
+            "Etc/UTC",
+            "Europe/Amsterdam",
+            "Asia/Kolkata",
+            "America/New_York",
+            "Etc/GMT+12",
+            "Pacific/Kiritimati",
+        ] {
             assert!(parse_zone(good).is_ok(), "{good}");
         }
-        for (alias, canonical) in [("UTC", "Etc/UTC"), ("US/Eastern", "America/New_York"), ("Asia/Calcutta", "Asia/Kolkata")] {
+        for (alias, canonical) in [
+            ("UTC", "Etc/UTC"),
+            ("US/Eastern", "America/New_York"),
+            ("Asia/Calcutta", "Asia/Kolkata"),
+        ] {
             let error = parse_zone(alias).expect_err("an alias");
             assert!(error.allowed.contains(canonical), "{alias}: {error}");
         }

@@ -22,7 +22,13 @@ const SETTLED: Duration = Duration::minutes(15);
 
 impl Engine {
     /// Plans runs anew whose timelines were changed, and advances those whose day is over. True: it stopped at a limit.
-    pub(super) async fn advance_days(&self, request: &TickRequest, limits: &mut Limits, flight: &Flight, events: &TickEvents) -> Result<bool, EngineError> {
+    pub(super) async fn advance_days(
+        &self,
+        request: &TickRequest,
+        limits: &mut Limits,
+        flight: &Flight,
+        events: &TickEvents,
+    ) -> Result<bool, EngineError> {
         if !request.dry_run && self.wake_changed(request, limits).await? {
             return Ok(true);
         }
@@ -31,7 +37,15 @@ impl Engine {
             .zones()
             .await?
             .into_iter()
-            .map(|(tz, swept)| (ZoneDate { tz, date: local_date(now, tz) }, swept))
+            .map(|(tz, swept)| {
+                (
+                    ZoneDate {
+                        tz,
+                        date: local_date(now, tz),
+                    },
+                    swept,
+                )
+            })
             .filter(|(today, swept)| swept.is_none_or(|swept| swept < today.date))
             .map(|(today, _)| today)
             .collect();
@@ -45,7 +59,9 @@ impl Engine {
             if limits.reached() {
                 return Ok(true);
             }
-            let moves = self.plan_cohorts(&range, &zones, &timelines, request.buckets, now).await?;
+            let moves = self
+                .plan_cohorts(&range, &zones, &timelines, request.buckets, now)
+                .await?;
             unfinished.extend(moves.iter().map(|(one, _)| one.cohort.tz));
             if !moves.is_empty() {
                 self.move_cohorts(request, &range, moves, limits, flight, now).await?;
@@ -55,7 +71,8 @@ impl Engine {
         }
         // Only who has looked at all runs can say that a zone has nothing left.
         if request.buckets.is_all() && request.timelines.is_empty() && !request.dry_run {
-            let is_done = |zone: &&ZoneDate| !unfinished.contains(&zone.tz) && now >= instant(zone.date, 0, zone.tz) + SETTLED;
+            let is_done =
+                |zone: &&ZoneDate| !unfinished.contains(&zone.tz) && now >= instant(zone.date, 0, zone.tz) + SETTLED;
             let done: Vec<ZoneDate> = zones.iter().filter(is_done).copied().collect();
             let txn = self.store.begin().await?;
             txn.note_swept(&done).await?;
@@ -83,7 +100,15 @@ impl Engine {
                 return None;
             }
             let shifted_days = moves.shifted_days;
-            Some((CohortMove { cohort, revision: timeline.revision, run, shifted_days }, moves))
+            Some((
+                CohortMove {
+                    cohort,
+                    revision: timeline.revision,
+                    run,
+                    shifted_days,
+                },
+                moves,
+            ))
         });
         Ok(planned.collect())
     }
@@ -163,7 +188,21 @@ impl Engine {
 /// A run such as those of a cohort, of which no more is known than that nothing of its day is left to do.
 fn example(timeline: &Timeline, cohort: &Cohort) -> Option<Run> {
     let customer = CustomerId::parse("any").ok()?;
-    let zone = Zone { tz: cohort.tz, is_default: false };
-    let run = Run::start(timeline, customer, Origin::Started, zone, FirstDay::SendPassed, cohort.current_day, Timestamp::UNIX_EPOCH);
-    Some(Run { day_date: cohort.day_date, ..run })
+    let zone = Zone {
+        tz: cohort.tz,
+        is_default: false,
+    };
+    let run = Run::start(
+        timeline,
+        customer,
+        Origin::Started,
+        zone,
+        FirstDay::SendPassed,
+        cohort.current_day,
+        Timestamp::UNIX_EPOCH,
+    );
+    Some(Run {
+        day_date: cohort.day_date,
+        ..run
+    })
 }

@@ -38,13 +38,21 @@ impl Definitions {
 
     /// The campaigns of a timeline's actions, if they are kept and good still.
     pub(super) fn campaigns(&self, timeline: TimelineId) -> Option<Campaigns> {
-        let kept = lock(&self.campaigns).get(&timeline).map(|(at, campaigns)| (*at, Arc::clone(campaigns)));
-        kept.filter(|(at, _)| at.elapsed() < CAMPAIGNS_GOOD_FOR).map(|(_, campaigns)| campaigns)
+        let kept = lock(&self.campaigns)
+            .get(&timeline)
+            .map(|(at, campaigns)| (*at, Arc::clone(campaigns)));
+        kept.filter(|(at, _)| at.elapsed() < CAMPAIGNS_GOOD_FOR)
+            .map(|(_, campaigns)| campaigns)
     }
 
     /// Keeps the campaigns of a timeline's actions.
     pub(super) fn keep_campaigns(&self, timeline: TimelineId, found: Vec<Campaign>) -> Campaigns {
-        let campaigns: Campaigns = Arc::new(found.into_iter().map(|campaign| (campaign.id.clone(), Arc::new(campaign))).collect());
+        let campaigns: Campaigns = Arc::new(
+            found
+                .into_iter()
+                .map(|campaign| (campaign.id.clone(), Arc::new(campaign)))
+                .collect(),
+        );
         lock(&self.campaigns).insert(timeline, (Instant::now(), Arc::clone(&campaigns)));
         campaigns
     }

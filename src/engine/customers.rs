@@ -64,8 +64,15 @@ pub enum CustomerField {
 
 impl CustomerField {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::DisplayName, Self::Email, Self::Phone, Self::TimeZone, Self::PipelineStage, Self::EngagementScore, Self::Attributes];
+    pub const ALL: [Self; 7] = [
+        Self::DisplayName,
+        Self::Email,
+        Self::Phone,
+        Self::TimeZone,
+        Self::PipelineStage,
+        Self::EngagementScore,
+        Self::Attributes,
+    ];
 
     /// The name in the contract.
     pub fn as_str(self) -> &'static str {
@@ -118,13 +125,20 @@ impl Engine {
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
         };
         let (txn, now) = (&operation.txn, operation.now);
-        let stored = txn.customers_for_update(upserts.iter().map(|upsert| &upsert.id)).await?;
-        let mut stored: HashMap<CustomerId, Customer> = stored.into_iter().map(|customer| (customer.id.clone(), customer)).collect();
+        let stored = txn
+            .customers_for_update(upserts.iter().map(|upsert| &upsert.id))
+            .await?;
+        let mut stored: HashMap<CustomerId, Customer> = stored
+            .into_iter()
+            .map(|customer| (customer.id.clone(), customer))
+            .collect();
         let mut moved: Vec<CustomerId> = Vec::new();
         let mut outcomes = Vec::with_capacity(upserts.len());
         for upsert in upserts {
             let before = stored.remove(&upsert.id);
-            let zone_before = before.as_ref().map(|customer| customer.zone(self.settings.default_zone));
+            let zone_before = before
+                .as_ref()
+                .map(|customer| customer.zone(self.settings.default_zone));
             let outcome = merge(before, upsert, now);
             if let Ok(outcome) = &outcome {
                 let zone = outcome.customer.zone(self.settings.default_zone);
@@ -134,7 +148,11 @@ impl Engine {
             }
             outcomes.push(outcome);
         }
-        let changed = outcomes.iter().flatten().filter(|outcome| !outcome.ignored).map(|outcome| outcome.customer.clone());
+        let changed = outcomes
+            .iter()
+            .flatten()
+            .filter(|outcome| !outcome.ignored)
+            .map(|outcome| outcome.customer.clone());
         let mut changed: Vec<Customer> = changed.collect();
         changed.sort_by(|a, b| a.id.cmp(&b.id));
         txn.put_customers(&changed).await?;
@@ -151,7 +169,11 @@ impl Engine {
 
     /// A customer.
     pub async fn customer(&self, id: &CustomerId) -> Result<Customer, EngineError> {
-        self.store.reader().customer(id).await?.ok_or_else(|| EngineError::CustomerNotFound(id.clone()))
+        self.store
+            .reader()
+            .customer(id)
+            .await?
+            .ok_or_else(|| EngineError::CustomerNotFound(id.clone()))
     }
 
     /// A page of customers, by id.
@@ -163,11 +185,18 @@ impl Engine {
     pub async fn record_engagements(&self, events: Vec<Engagement>) -> Result<Vec<RecordOutcome>, EngineError> {
         let txn = self.store.begin().await?;
         let ids: BTreeSet<&CustomerId> = events.iter().map(|event| &event.customer_id).collect();
-        let known: HashSet<CustomerId> = txn.customers_by_id(ids).await?.into_iter().map(|customer| customer.id).collect();
+        let known: HashSet<CustomerId> = txn
+            .customers_by_id(ids)
+            .await?
+            .into_iter()
+            .map(|customer| customer.id)
+            .collect();
         let mut refused: Vec<Option<EngineError>> = Vec::with_capacity(events.len());
         for event in &events {
             refused.push(match event.about {
-                _ if !known.contains(&event.customer_id) => Some(EngineError::CustomerNotFound(event.customer_id.clone())),
+                _ if !known.contains(&event.customer_id) => {
+                    Some(EngineError::CustomerNotFound(event.customer_id.clone()))
+                }
                 Some((run, action)) => unknown_action(&txn, &event.customer_id, run, action).await?,
                 None => None,
             });
@@ -191,13 +220,23 @@ impl Engine {
     }
 
     /// A page of a customer's events, the newest first.
-    pub async fn engagements(&self, id: &CustomerId, page: &Page<(Timestamp, String)>) -> Result<Vec<Engagement>, EngineError> {
+    pub async fn engagements(
+        &self,
+        id: &CustomerId,
+        page: &Page<(Timestamp, String)>,
+    ) -> Result<Vec<Engagement>, EngineError> {
         self.customer(id).await?;
         Ok(self.store.reader().engagements(id, page).await?)
     }
 
     /// Moves the live runs of customers whose zone changed.
-    async fn move_runs(&self, txn: &Txn, moved: &[CustomerId], customers: &[Customer], now: Timestamp) -> Result<(), EngineError> {
+    async fn move_runs(
+        &self,
+        txn: &Txn,
+        moved: &[CustomerId],
+        customers: &[Customer],
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
         for run in txn.live_runs_for_update(moved).await? {
             let customer = customers.iter().find(|customer| customer.id == run.customer_id);
             if let Some(zone) = customer.map(|customer| customer.zone(self.settings.default_zone)) {
@@ -210,20 +249,41 @@ impl Engine {
 }
 
 /// Why an event can't be about an action of a run.
-async fn unknown_action(txn: &Txn, customer: &CustomerId, run: ProgressId, action: ActionId) -> Result<Option<EngineError>, EngineError> {
+async fn unknown_action(
+    txn: &Txn,
+    customer: &CustomerId,
+    run: ProgressId,
+    action: ActionId,
+) -> Result<Option<EngineError>, EngineError> {
     let Some(found) = txn.run(customer, run).await? else {
-        return Ok(Some(EngineError::RunNotFound { customer: customer.clone(), run }));
+        return Ok(Some(EngineError::RunNotFound {
+            customer: customer.clone(),
+            run,
+        }));
     };
     let timeline = txn.timeline(found.timeline_id).await?;
     let known = timeline.is_some_and(|timeline| timeline.action(action).is_some());
-    Ok((!known).then(|| EngineError::ActionNotFound { customer: customer.clone(), run, action: action.0 }))
+    Ok((!known).then(|| EngineError::ActionNotFound {
+        customer: customer.clone(),
+        run,
+        action: action.0,
+    }))
 }
 
 /// What is to be stored for a customer.
 fn merge(before: Option<Customer>, upsert: Upsert, now: Timestamp) -> Result<UpsertOutcome, EngineError> {
     let Upsert { id, fields, mask } = upsert;
     let Some(mut customer) = before else {
-        let CustomerFields { display_name, email, phone, time_zone, pipeline_stage, engagement_score, attributes, source_time } = fields;
+        let CustomerFields {
+            display_name,
+            email,
+            phone,
+            time_zone,
+            pipeline_stage,
+            engagement_score,
+            attributes,
+            source_time,
+        } = fields;
         let stage_visit = i64::from(pipeline_stage.is_some());
         let attributes = attributes.into_iter().filter(|(_, value)| !value.is_null()).collect();
         let customer = Customer {
@@ -240,14 +300,32 @@ fn merge(before: Option<Customer>, upsert: Upsert, now: Timestamp) -> Result<Ups
             created_at: now,
             updated_at: now,
         };
-        return Ok(UpsertOutcome { customer, created: true, ignored: false, assignment: None });
+        return Ok(UpsertOutcome {
+            customer,
+            created: true,
+            ignored: false,
+            assignment: None,
+        });
     };
-    if fields.source_time.zip(customer.source_time).is_some_and(|(given, stored)| given < stored) {
-        return Ok(UpsertOutcome { customer, created: false, ignored: true, assignment: None });
+    if fields
+        .source_time
+        .zip(customer.source_time)
+        .is_some_and(|(given, stored)| given < stored)
+    {
+        return Ok(UpsertOutcome {
+            customer,
+            created: false,
+            ignored: true,
+            assignment: None,
+        });
     }
     if mask.contains(&CustomerField::PipelineStage) && fields.pipeline_stage != customer.pipeline_stage {
         let (customer, stored) = (customer.id, customer.pipeline_stage);
-        return Err(EngineError::StageHasItsOwnCall { customer, stored, given: fields.pipeline_stage });
+        return Err(EngineError::StageHasItsOwnCall {
+            customer,
+            stored,
+            given: fields.pipeline_stage,
+        });
     }
     for field in mask {
         match field {
@@ -270,5 +348,10 @@ fn merge(before: Option<Customer>, upsert: Upsert, now: Timestamp) -> Result<Ups
     }
     customer.source_time = fields.source_time.or(customer.source_time);
     customer.updated_at = now;
-    Ok(UpsertOutcome { customer, created: false, ignored: false, assignment: None })
+    Ok(UpsertOutcome {
+        customer,
+        created: false,
+        ignored: false,
+        assignment: None,
+    })
 }

@@ -85,7 +85,11 @@ pub struct ContentProblem {
 
 impl Engine {
     /// Creates a timeline, or makes the stored one equal to a definition.
-    pub async fn apply_timeline(&self, command: ApplyTimeline, once: Once<'_, AppliedTimeline>) -> Result<Answer<AppliedTimeline>, EngineError> {
+    pub async fn apply_timeline(
+        &self,
+        command: ApplyTimeline,
+        once: Once<'_, AppliedTimeline>,
+    ) -> Result<Answer<AppliedTimeline>, EngineError> {
         let operation = match self.begin_once(once).await? {
             Begin::Do(operation) => operation,
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
@@ -94,7 +98,10 @@ impl Engine {
         let definition = &command.definition;
         let stored = txn.timeline_by_slug_for_update(&definition.slug).await?;
         check_etag(&command.etag, stored.as_ref().map(|timeline| timeline.revision))?;
-        if let Some(stored) = stored.as_ref().filter(|stored| stored.definition.pipeline_stage != definition.pipeline_stage) {
+        if let Some(stored) = stored
+            .as_ref()
+            .filter(|stored| stored.definition.pipeline_stage != definition.pipeline_stage)
+        {
             let (slug, stored) = (definition.slug.clone(), stored.definition.pipeline_stage.clone());
             return Err(EngineError::StageFixed { slug, stored });
         }
@@ -115,7 +122,12 @@ impl Engine {
             }
         };
         let timeline = txn.timeline(id).await?.ok_or(EngineError::TimelineNotFound(id))?;
-        let applied = AppliedTimeline { timeline, created: stored.is_none(), changes, runs_to_replan };
+        let applied = AppliedTimeline {
+            timeline,
+            created: stored.is_none(),
+            changes,
+            runs_to_replan,
+        };
         if command.validate_only {
             return Ok(Answer::Fresh(applied));
         }
@@ -124,12 +136,20 @@ impl Engine {
 
     /// A timeline.
     pub async fn timeline(&self, id: TimelineId) -> Result<Timeline, EngineError> {
-        self.store.reader().timeline(id).await?.ok_or(EngineError::TimelineNotFound(id))
+        self.store
+            .reader()
+            .timeline(id)
+            .await?
+            .ok_or(EngineError::TimelineNotFound(id))
     }
 
     /// A timeline by its slug.
     pub async fn timeline_by_slug(&self, slug: &Slug) -> Result<Timeline, EngineError> {
-        self.store.reader().timeline_by_slug(slug).await?.ok_or_else(|| EngineError::SlugNotFound(slug.clone()))
+        self.store
+            .reader()
+            .timeline_by_slug(slug)
+            .await?
+            .ok_or_else(|| EngineError::SlugNotFound(slug.clone()))
     }
 
     /// A page of timelines, by slug.
@@ -138,13 +158,22 @@ impl Engine {
     }
 
     /// Switches a timeline on or off.
-    pub async fn set_timeline_active(&self, id: TimelineId, is_active: bool, reason: &str, once: Once<'_, Timeline>) -> Result<Answer<Timeline>, EngineError> {
+    pub async fn set_timeline_active(
+        &self,
+        id: TimelineId,
+        is_active: bool,
+        reason: &str,
+        once: Once<'_, Timeline>,
+    ) -> Result<Answer<Timeline>, EngineError> {
         let operation = match self.begin_once(once).await? {
             Begin::Do(operation) => operation,
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
         };
         let (txn, now) = (&operation.txn, operation.now);
-        let mut timeline = txn.timeline_for_update(id).await?.ok_or(EngineError::TimelineNotFound(id))?;
+        let mut timeline = txn
+            .timeline_for_update(id)
+            .await?
+            .ok_or(EngineError::TimelineNotFound(id))?;
         if timeline.definition.is_active != is_active {
             txn.set_timeline_active(id, is_active, reason, now).await?;
             timeline = txn.timeline(id).await?.ok_or(EngineError::TimelineNotFound(id))?;
@@ -153,18 +182,30 @@ impl Engine {
     }
 
     /// Makes a timeline the default of a stage; none: the stage has no default.
-    pub async fn set_default_timeline(&self, stage: &Stage, id: Option<TimelineId>, once: Once<'_, DefaultChange>) -> Result<Answer<DefaultChange>, EngineError> {
+    pub async fn set_default_timeline(
+        &self,
+        stage: &Stage,
+        id: Option<TimelineId>,
+        once: Once<'_, DefaultChange>,
+    ) -> Result<Answer<DefaultChange>, EngineError> {
         let operation = match self.begin_once(once).await? {
             Begin::Do(operation) => operation,
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
         };
         let (txn, now) = (&operation.txn, operation.now);
         let new = match id {
-            Some(id) => Some(txn.timeline_for_update(id).await?.ok_or(EngineError::TimelineNotFound(id))?),
+            Some(id) => Some(
+                txn.timeline_for_update(id)
+                    .await?
+                    .ok_or(EngineError::TimelineNotFound(id))?,
+            ),
             None => None,
         };
         if let Some(new) = new.as_ref().filter(|new| new.definition.pipeline_stage != *stage) {
-            return Err(EngineError::StageMismatch { timeline: new.id, stored: new.definition.pipeline_stage.clone() });
+            return Err(EngineError::StageMismatch {
+                timeline: new.id,
+                stored: new.definition.pipeline_stage.clone(),
+            });
         }
         let previous = txn.default_timeline(stage).await?.map(|timeline| timeline.id);
         if previous != id {
@@ -213,18 +254,33 @@ impl Engine {
             .uses_of_campaign(&campaign.id)
             .await?
             .into_iter()
-            .filter_map(|(slug, key, action_type)| campaign.lacks_for(action_type).map(|lacks| format!("action {key} of timeline {slug} needs {lacks}")))
+            .filter_map(|(slug, key, action_type)| {
+                campaign
+                    .lacks_for(action_type)
+                    .map(|lacks| format!("action {key} of timeline {slug} needs {lacks}"))
+            })
             .collect();
         if !problems.is_empty() {
             return Err(EngineError::ContentInUse(problems));
         }
         let created = stored.is_none();
         let same = |stored: &Campaign| {
-            let Campaign { revision, updated_at, .. } = stored.clone();
-            Campaign { revision, updated_at, ..campaign.clone() } == *stored
+            let Campaign {
+                revision, updated_at, ..
+            } = stored.clone();
+            Campaign {
+                revision,
+                updated_at,
+                ..campaign.clone()
+            } == *stored
         };
         if let Some(stored) = stored.filter(same) {
-            return operation.finish(AppliedCampaign { campaign: stored, created }).await;
+            return operation
+                .finish(AppliedCampaign {
+                    campaign: stored,
+                    created,
+                })
+                .await;
         }
         if validate_only {
             return Ok(Answer::Fresh(AppliedCampaign { campaign, created }));
@@ -235,7 +291,11 @@ impl Engine {
 
     /// A campaign.
     pub async fn campaign(&self, id: &CampaignId) -> Result<Campaign, EngineError> {
-        self.store.reader().campaign(id).await?.ok_or_else(|| EngineError::CampaignNotFound(id.clone()))
+        self.store
+            .reader()
+            .campaign(id)
+            .await?
+            .ok_or_else(|| EngineError::CampaignNotFound(id.clone()))
     }
 
     /// A page of campaigns, by id.
@@ -253,7 +313,10 @@ fn check_etag(given: &str, current: Option<i64>) -> Result<(), EngineError> {
     if given == current.map(etag).unwrap_or_default() {
         return Ok(());
     }
-    Err(EngineError::EtagMismatch { given: given.to_owned(), current })
+    Err(EngineError::EtagMismatch {
+        given: given.to_owned(),
+        current,
+    })
 }
 
 async fn check_content(txn: &Txn, command: &ApplyTimeline) -> Result<(), EngineError> {
@@ -272,7 +335,11 @@ async fn check_content(txn: &Txn, command: &ApplyTimeline) -> Result<(), EngineE
                 None => None,
                 Some(campaign) => Some(campaign.lacks_for(action.action_type)?),
             };
-            Some(ContentProblem { position: *position, campaign: id.clone(), lacks })
+            Some(ContentProblem {
+                position: *position,
+                campaign: id.clone(),
+                lacks,
+            })
         })
         .collect();
     if problems.is_empty() {
@@ -285,7 +352,10 @@ async fn check_content(txn: &Txn, command: &ApplyTimeline) -> Result<(), EngineE
 async fn refuse_second_default(txn: &Txn, stage: &Stage) -> Result<(), EngineError> {
     match txn.default_timeline(stage).await? {
         None => Ok(()),
-        Some(current) => Err(EngineError::SecondDefault { stage: stage.clone(), current: current.definition.slug }),
+        Some(current) => Err(EngineError::SecondDefault {
+            stage: stage.clone(),
+            current: current.definition.slug,
+        }),
     }
 }
 

@@ -13,8 +13,8 @@ use super::lanes::Room;
 use super::sending::Claimed;
 use super::{Answer, Engine, EngineError, Once};
 use crate::domain::{
-    ActionId, Customer, CustomerId, Decision, DeferReason, Facts, FailureReason, FailureState, Lease, Moves, ProgressId, Run, SkipReason,
-    Status, Timeline, TimelineId, Timestamp, Verdict, plan,
+    ActionId, Customer, CustomerId, Decision, DeferReason, Facts, FailureReason, FailureState, Lease, Moves,
+    ProgressId, Run, SkipReason, Status, Timeline, TimelineId, Timestamp, Verdict, plan,
 };
 use crate::store::{Before, Begun, Buckets, Claim, Cursor, Execution, ExecutionOutcome, Txn};
 
@@ -119,13 +119,17 @@ impl Engine {
     ) -> Result<Claims, EngineError> {
         let claimed_at = Instant::now();
         let (txn, now) = (self.store.begin().await?, self.clock.now());
-        let Some(revision) = txn.hold_timeline(id).await? else { return Ok(Claims::default()) };
+        let Some(revision) = txn.hold_timeline(id).await? else {
+            return Ok(Claims::default());
+        };
         let limit = BATCH.min(usize::try_from(budget).unwrap_or(BATCH));
         let runs = txn.due_runs_for_update(id, *cursor, now, buckets, limit).await?;
         if runs.is_empty() {
             return Ok(Claims::default());
         }
-        let Some(timeline) = self.held_timeline(&txn, id, revision).await? else { return Ok(Claims::default()) };
+        let Some(timeline) = self.held_timeline(&txn, id, revision).await? else {
+            return Ok(Claims::default());
+        };
         let more = runs.len() == limit;
         let (customers, opened) = self.facts_of(&txn, &timeline, &runs, now).await?;
         let mut prepared = Vec::with_capacity(runs.len());
@@ -148,24 +152,49 @@ impl Engine {
             dealt_with = (run.next_action_at.unwrap_or(now), run.id);
             prepared.push(one);
         }
-        self.commit_claims(flight, txn, &timeline, prepared, &customers, claimed_at, now).await?;
+        self.commit_claims(flight, txn, &timeline, prepared, &customers, claimed_at, now)
+            .await?;
         *cursor = dealt_with;
-        Ok(Claims { more: more || blocked || spent, blocked, actions })
+        Ok(Claims {
+            more: more || blocked || spent,
+            blocked,
+            actions,
+        })
     }
 
     /// Counts what a claim would do, and changes nothing. The cursor moves on.
-    pub(super) async fn rehearse_due(&self, flight: &Flight, id: TimelineId, cursor: &mut Cursor, buckets: Buckets, budget: u64) -> Result<Claims, EngineError> {
+    pub(super) async fn rehearse_due(
+        &self,
+        flight: &Flight,
+        id: TimelineId,
+        cursor: &mut Cursor,
+        buckets: Buckets,
+        budget: u64,
+    ) -> Result<Claims, EngineError> {
         let (reader, now) = (self.store.reader(), self.clock.now());
         let limit = BATCH.min(usize::try_from(budget).unwrap_or(BATCH));
         let runs = reader.due_runs(id, *cursor, now, buckets, limit).await?;
-        let (Some(last), Some(timeline)) = (runs.last(), reader.timeline(id).await?) else { return Ok(Claims::default()) };
+        let (Some(last), Some(timeline)) = (runs.last(), reader.timeline(id).await?) else {
+            return Ok(Claims::default());
+        };
         *cursor = (last.next_action_at.unwrap_or(now), last.id);
         let customers = reader.customers_by_id(distinct(&runs)).await?;
-        let customers: HashMap<_, _> = customers.into_iter().map(|customer| (customer.id.as_str().to_owned(), customer)).collect();
-        let opened = if timeline.needs_last_opened() { reader.last_opened(distinct(&runs), now).await? } else { HashMap::new() };
+        let customers: HashMap<_, _> = customers
+            .into_iter()
+            .map(|customer| (customer.id.as_str().to_owned(), customer))
+            .collect();
+        let opened = if timeline.needs_last_opened() {
+            reader.last_opened(distinct(&runs), now).await?
+        } else {
+            HashMap::new()
+        };
         let mut actions = 0;
         for run in &runs {
-            let facts = self.facts(customers.get(run.customer_id.as_str()), opened.get(run.customer_id.as_str()).copied(), now);
+            let facts = self.facts(
+                customers.get(run.customer_id.as_str()),
+                opened.get(run.customer_id.as_str()).copied(),
+                now,
+            );
             let planned = plan::plan(&timeline, run, &facts, &self.settings.retry, now);
             actions += (planned.decisions.len() + planned.run.in_flight.len()) as u64;
             flight.count(|counts| {
@@ -180,7 +209,11 @@ impl Engine {
                 }
             });
         }
-        Ok(Claims { more: runs.len() == limit, blocked: false, actions })
+        Ok(Claims {
+            more: runs.len() == limit,
+            blocked: false,
+            actions,
+        })
     }
 
     /// Carries out what is due for one customer now, once for a request that has an id. The answer is kept when all is done:
@@ -190,7 +223,9 @@ impl Engine {
         customer: &CustomerId,
         once: Once<'_, Vec<RunReport>>,
     ) -> Result<Answer<Vec<RunReport>>, EngineError> {
-        let Some(key) = once.key else { return Ok(Answer::Fresh(self.execute_customer(customer).await?)) };
+        let Some(key) = once.key else {
+            return Ok(Answer::Fresh(self.execute_customer(customer).await?));
+        };
         let txn = self.store.begin().await?;
         match txn.begin_request(&key, self.clock.now()).await? {
             Begun::New => drop(txn),
@@ -257,13 +292,19 @@ impl Engine {
         runs.retain(|run| run.status == Status::Active);
         for run in runs {
             let (txn, now) = (self.store.begin().await?, self.clock.now());
-            let Some(revision) = txn.hold_timeline(run.timeline_id).await? else { continue };
-            let Some(run) = txn.run_for_update(id, run.id).await? else { continue };
+            let Some(revision) = txn.hold_timeline(run.timeline_id).await? else {
+                continue;
+            };
+            let Some(run) = txn.run_for_update(id, run.id).await? else {
+                continue;
+            };
             let is_held = run.lease.is_some_and(|lease| lease.expires_at > now);
             if run.status != Status::Active || is_held {
                 continue;
             }
-            let Some(timeline) = self.held_timeline(&txn, run.timeline_id, revision).await? else { continue };
+            let Some(timeline) = self.held_timeline(&txn, run.timeline_id, revision).await? else {
+                continue;
+            };
             let runs = [run];
             let (customers, opened) = self.facts_of(&txn, &timeline, &runs, now).await?;
             let facts = self.facts(customers.get(id.as_str()), opened.get(id.as_str()).copied(), now);
@@ -275,7 +316,8 @@ impl Engine {
             for decision in &prepared.decisions {
                 decided.insert((run.id, decision.action), kind_of(&decision.verdict));
             }
-            self.commit_claims(flight, txn, &timeline, vec![prepared], &customers, claimed_at, now).await?;
+            self.commit_claims(flight, txn, &timeline, vec![prepared], &customers, claimed_at, now)
+                .await?;
         }
         Ok(blocked)
     }
@@ -298,14 +340,19 @@ impl Engine {
         let now = self.clock.now();
         let mut reports = Vec::with_capacity(runs.len());
         for run in runs {
-            let Some(timeline) = reader.timeline(run.timeline_id).await? else { continue };
+            let Some(timeline) = reader.timeline(run.timeline_id).await? else {
+                continue;
+            };
             let hold = match (run.status, timeline.definition.is_active) {
                 (Status::Paused, _) => Some(RunHold::Paused),
                 (Status::Active, false) => Some(RunHold::TimelineInactive),
                 (Status::Active | Status::Completed | Status::Stopped, _) => None,
             };
-            let mut kinds: BTreeMap<ActionId, ActionReportKind> =
-                decided.iter().filter(|((id, _), _)| *id == run.id).map(|((_, action), kind)| (*action, kind.clone())).collect();
+            let mut kinds: BTreeMap<ActionId, ActionReportKind> = decided
+                .iter()
+                .filter(|((id, _), _)| *id == run.id)
+                .map(|((_, action), kind)| (*action, kind.clone()))
+                .collect();
             if hold.is_none() {
                 for (id, at) in plan::pending_actions(&timeline, &run, now) {
                     kinds.entry(id).or_insert_with(|| pending_kind(&run, id, at, now));
@@ -314,9 +361,15 @@ impl Engine {
                     kinds.insert(in_flight.id, ActionReportKind::InFlight);
                 }
             }
-            let mut actions: Vec<ActionReport> = kinds.into_iter().map(|(id, kind)| ActionReport { id, kind }).collect();
+            let mut actions: Vec<ActionReport> =
+                kinds.into_iter().map(|(id, kind)| ActionReport { id, kind }).collect();
             actions.sort_by_key(|report| timeline.action(report.id).map(crate::domain::Action::position));
-            reports.push(RunReport { run, timeline: Arc::new(timeline), hold, actions });
+            reports.push(RunReport {
+                run,
+                timeline: Arc::new(timeline),
+                hold,
+                actions,
+            });
         }
         Ok(reports)
     }
@@ -326,7 +379,9 @@ impl Engine {
         let planned = plan::plan(timeline, run, facts, &self.settings.retry, now);
         let mut rooms = Vec::with_capacity(planned.run.in_flight.len());
         for in_flight in &planned.run.in_flight {
-            let lane = timeline.action(in_flight.id).and_then(|action| self.lanes.of(action.definition.channel));
+            let lane = timeline
+                .action(in_flight.id)
+                .and_then(|action| self.lanes.of(action.definition.channel));
             let Some(room) = lane.and_then(super::lanes::Lane::reserve) else {
                 self.release(timeline, &planned.run, rooms);
                 return None;
@@ -335,22 +390,39 @@ impl Engine {
         }
         let mut claimed = planned.run;
         if !rooms.is_empty() {
-            claimed.lease = Some(Lease { token: self.random.token(), expires_at: now + self.settings.lease });
+            claimed.lease = Some(Lease {
+                token: self.random.token(),
+                expires_at: now + self.settings.lease,
+            });
         }
-        let claim = Claim { before: Before::from(run), run: claimed };
-        Some(Prepared { claim, decisions: planned.decisions, moves: planned.moves, rooms })
+        let claim = Claim {
+            before: Before::from(run),
+            run: claimed,
+        };
+        Some(Prepared {
+            claim,
+            decisions: planned.decisions,
+            moves: planned.moves,
+            rooms,
+        })
     }
 
     fn release(&self, timeline: &Timeline, run: &Run, rooms: Vec<Room>) {
         for (in_flight, room) in run.in_flight.iter().zip(rooms) {
-            if let Some(lane) = timeline.action(in_flight.id).and_then(|action| self.lanes.of(action.definition.channel)) {
+            if let Some(lane) = timeline
+                .action(in_flight.id)
+                .and_then(|action| self.lanes.of(action.definition.channel))
+            {
                 lane.release(room);
             }
         }
     }
 
     /// Commits what was prepared, counts what was decided, and launches what is to be sent.
-    #[expect(clippy::too_many_arguments, reason = "the end of a claim needs all that the claim gathered")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the end of a claim needs all that the claim gathered"
+    )]
     async fn commit_claims(
         self: &Arc<Self>,
         flight: &Flight,
@@ -371,7 +443,13 @@ impl Engine {
                 return Err(error);
             }
         };
-        for Prepared { claim, decisions, moves, rooms } in prepared {
+        for Prepared {
+            claim,
+            decisions,
+            moves,
+            rooms,
+        } in prepared
+        {
             if !claimed.contains(&claim.run.id) {
                 self.release(timeline, &claim.run, rooms);
                 continue;
@@ -409,7 +487,9 @@ impl Engine {
     ) -> Result<(HashSet<ProgressId>, super::cache::Campaigns), EngineError> {
         let campaigns = match self.definitions.campaigns(timeline.id) {
             Some(campaigns) => campaigns,
-            None => self.definitions.keep_campaigns(timeline.id, txn.campaigns_by_id(&timeline.campaign_ids()).await?),
+            None => self
+                .definitions
+                .keep_campaigns(timeline.id, txn.campaigns_by_id(&timeline.campaign_ids()).await?),
         };
         let mut claims: Vec<Claim> = prepared.iter().map(|one| one.claim.clone()).collect();
         claims.sort_by(|a, b| (&a.run.customer_id, a.run.id).cmp(&(&b.run.customer_id, b.run.id)));
@@ -417,7 +497,11 @@ impl Engine {
         let ledger: Vec<Execution> = prepared
             .iter()
             .filter(|one| claimed.contains(&one.claim.run.id))
-            .flat_map(|one| one.decisions.iter().filter_map(|decision| entry(&one.claim.run, timeline, decision, now)))
+            .flat_map(|one| {
+                one.decisions
+                    .iter()
+                    .filter_map(|decision| entry(&one.claim.run, timeline, decision, now))
+            })
             .collect();
         txn.insert_executions(&ledger).await?;
         txn.commit().await?;
@@ -426,11 +510,19 @@ impl Engine {
 
     /// A timeline at the revision that a transaction holds. The transaction reads it itself: one that waited for another
     /// connection could wait for ever when all are held by such as it.
-    async fn held_timeline(&self, txn: &Txn, id: TimelineId, revision: i64) -> Result<Option<Arc<Timeline>>, EngineError> {
+    async fn held_timeline(
+        &self,
+        txn: &Txn,
+        id: TimelineId,
+        revision: i64,
+    ) -> Result<Option<Arc<Timeline>>, EngineError> {
         if let Some(timeline) = self.definitions.timeline(id, revision) {
             return Ok(Some(timeline));
         }
-        Ok(txn.timeline(id).await?.map(|timeline| self.definitions.keep_timeline(timeline)))
+        Ok(txn
+            .timeline(id)
+            .await?
+            .map(|timeline| self.definitions.keep_timeline(timeline)))
     }
 
     /// The customers of runs, and when they last opened a mail where a condition asks for it.
@@ -442,13 +534,28 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(HashMap<String, Customer>, HashMap<String, Timestamp>), EngineError> {
         let customers = txn.customers_by_id(distinct(runs)).await?;
-        let opened = if timeline.needs_last_opened() { txn.last_opened(distinct(runs), now).await? } else { HashMap::new() };
-        Ok((customers.into_iter().map(|customer| (customer.id.as_str().to_owned(), customer)).collect(), opened))
+        let opened = if timeline.needs_last_opened() {
+            txn.last_opened(distinct(runs), now).await?
+        } else {
+            HashMap::new()
+        };
+        Ok((
+            customers
+                .into_iter()
+                .map(|customer| (customer.id.as_str().to_owned(), customer))
+                .collect(),
+            opened,
+        ))
     }
 
     fn facts(&self, customer: Option<&Customer>, last_opened: Option<Timestamp>, now: Timestamp) -> Facts {
         let stopped_channels = self.lanes.stopped(now).collect();
-        let Some(customer) = customer else { return Facts { stopped_channels, ..Facts::default() } };
+        let Some(customer) = customer else {
+            return Facts {
+                stopped_channels,
+                ..Facts::default()
+            };
+        };
         Facts {
             engagement_score: customer.engagement_score,
             pipeline_stage: customer.pipeline_stage.clone(),
@@ -466,7 +573,9 @@ fn distinct(runs: &[Run]) -> impl Iterator<Item = &CustomerId> {
 }
 
 fn count_decision(counts: &mut crate::domain::TickCounts, timeline: &Timeline, decision: &Decision) {
-    let Some(action) = timeline.action(decision.action) else { return };
+    let Some(action) = timeline.action(decision.action) else {
+        return;
+    };
     let channel = action.definition.channel;
     match outcome_of(&decision.verdict) {
         Some((outcome, _, _)) => count_outcome(counts, channel, outcome),
@@ -515,29 +624,52 @@ fn kind_of(verdict: &Verdict) -> ActionReportKind {
     match verdict {
         Verdict::Completed => ActionReportKind::Executed { provider_id: None },
         Verdict::Skipped(reason) => ActionReportKind::Skipped(*reason),
-        Verdict::Deferred { until, reason } => ActionReportKind::Deferred { until: *until, reason: *reason },
-        Verdict::Failed { state, reason, error } => ActionReportKind::Failed { state: *state, reason: *reason, error: error.clone() },
+        Verdict::Deferred { until, reason } => ActionReportKind::Deferred {
+            until: *until,
+            reason: *reason,
+        },
+        Verdict::Failed { state, reason, error } => ActionReportKind::Failed {
+            state: *state,
+            reason: *reason,
+            error: error.clone(),
+        },
     }
 }
 
 fn executed(execution: &Execution, run: &Run) -> Option<ActionReportKind> {
     if execution.outcome == ExecutionOutcome::Completed {
-        return Some(ActionReportKind::Executed { provider_id: execution.provider_id.clone() });
+        return Some(ActionReportKind::Executed {
+            provider_id: execution.provider_id.clone(),
+        });
     }
     let failed = run.failed.iter().find(|failed| failed.id == execution.action_id)?;
-    Some(ActionReportKind::Failed { state: failed.state, reason: failed.reason, error: failed.error.clone() })
+    Some(ActionReportKind::Failed {
+        state: failed.state,
+        reason: failed.reason,
+        error: failed.error.clone(),
+    })
 }
 
 fn pending_kind(run: &Run, id: ActionId, at: Timestamp, now: Timestamp) -> ActionReportKind {
     if let Some(deferred) = run.deferred.iter().find(|deferred| deferred.id == id) {
-        return ActionReportKind::Deferred { until: deferred.until, reason: deferred.reason };
+        return ActionReportKind::Deferred {
+            until: deferred.until,
+            reason: deferred.reason,
+        };
     }
     if let Some(failed) = run.failed.iter().find(|failed| failed.id == id) {
-        return ActionReportKind::Failed { state: failed.state, reason: failed.reason, error: failed.error.clone() };
+        return ActionReportKind::Failed {
+            state: failed.state,
+            reason: failed.reason,
+            error: failed.error.clone(),
+        };
     }
     match run.lease {
         // What is due waits until whoever holds the run is done with what comes before.
-        Some(lease) if at <= now => ActionReportKind::Deferred { until: lease.expires_at, reason: DeferReason::WaitingForAction },
+        Some(lease) if at <= now => ActionReportKind::Deferred {
+            until: lease.expires_at,
+            reason: DeferReason::WaitingForAction,
+        },
         Some(_) | None => ActionReportKind::NotDue(at),
     }
 }

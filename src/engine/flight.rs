@@ -67,9 +67,18 @@ impl Flight {
             recorded: Notify::new(),
             reports: report.then(|| Mutex::new(Vec::new())),
         });
-        let recorder = Recorder { engine: Arc::clone(engine), shared: Arc::clone(&shared), queue };
+        let recorder = Recorder {
+            engine: Arc::clone(engine),
+            shared: Arc::clone(&shared),
+            queue,
+        };
         let recorder = engine.tracker.spawn(recorder.run().in_current_span());
-        Self { engine: Arc::clone(engine), served, recorder, shared }
+        Self {
+            engine: Arc::clone(engine),
+            served,
+            recorder,
+            shared,
+        }
     }
 
     /// Sends what was claimed for a run, in a task of its own.
@@ -108,7 +117,11 @@ impl Flight {
 
     /// The counts so far.
     pub(super) fn counts(&self) -> TickCounts {
-        self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// How many recorded runs had something due again, counted from zero at each call.
@@ -123,13 +136,21 @@ impl Flight {
 
     /// Waits until all is recorded. Gives the counts, and what was recorded if that was asked for.
     pub(super) async fn finish(self) -> (TickCounts, Vec<Recorded>) {
-        let Self { served, recorder, shared, .. } = self;
+        let Self {
+            served,
+            recorder,
+            shared,
+            ..
+        } = self;
         drop(served);
         if let Err(error) = recorder.await {
             tracing::error!(%error, "the recorder broke off; what it had not recorded is treated as after a crash");
         }
         let counts = shared.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let reports = shared.reports.as_ref().map(|reports| std::mem::take(&mut *reports.lock().unwrap_or_else(PoisonError::into_inner)));
+        let reports = shared
+            .reports
+            .as_ref()
+            .map(|reports| std::mem::take(&mut *reports.lock().unwrap_or_else(PoisonError::into_inner)));
         (counts, reports.unwrap_or_default())
     }
 }
@@ -172,7 +193,9 @@ impl Recorder {
                     tracing::warn!(%error, runs = size, "recording {size} runs failed, trying again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
-                Err(error) => tracing::error!(%error, runs = size, "{size} runs could not be recorded; they are treated as after a crash"),
+                Err(error) => {
+                    tracing::error!(%error, runs = size, "{size} runs could not be recorded; they are treated as after a crash")
+                }
             }
         }
         self.shared.under_way.fetch_sub(size, Ordering::Relaxed);
@@ -192,18 +215,33 @@ impl Recorder {
             .flat_map(|served| served.executions.iter().cloned())
             .collect();
         txn.insert_executions(&executions).await?;
-        for Served { completion, .. } in group.iter().filter(|served| !recorded.contains(&served.completion.run.id)) {
+        for Served { completion, .. } in group
+            .iter()
+            .filter(|served| !recorded.contains(&served.completion.run.id))
+        {
             let run = &completion.run;
             match txn.why_unrecorded(&run.customer_id, run.id).await? {
                 Unrecorded::TakenOver => {
-                    tracing::warn!(progress_id = run.id.0, "run {}: the outcome came after its lease had ended, and somebody else had taken over", run.id);
+                    tracing::warn!(
+                        progress_id = run.id.0,
+                        "run {}: the outcome came after its lease had ended, and somebody else had taken over",
+                        run.id
+                    );
                 }
-                Unrecorded::Gone => tracing::warn!(progress_id = run.id.0, "run {}: the outcome came after the run was erased", run.id),
+                Unrecorded::Gone => tracing::warn!(
+                    progress_id = run.id.0,
+                    "run {}: the outcome came after the run was erased",
+                    run.id
+                ),
             }
         }
         txn.commit().await?;
         let stale = group.len() - recorded.len();
-        self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner).stale_completions += stale as u64;
+        self.shared
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stale_completions += stale as u64;
         Ok(now)
     }
 
@@ -220,7 +258,10 @@ impl Recorder {
                 self.shared.due_again.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(reports) = &self.shared.reports {
-                let recorded = Recorded { completion: served.completion, executions: served.executions };
+                let recorded = Recorded {
+                    completion: served.completion,
+                    executions: served.executions,
+                };
                 reports.lock().unwrap_or_else(PoisonError::into_inner).push(recorded);
             }
             drop(served.permits);

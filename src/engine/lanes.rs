@@ -67,7 +67,12 @@ pub(super) enum Room {
 
 impl Lanes {
     pub(super) fn new(senders: Senders, settings: &LaneSettings) -> Self {
-        let Senders { email, sms, phone, interaction } = senders;
+        let Senders {
+            email,
+            sms,
+            phone,
+            interaction,
+        } = senders;
         Self {
             email: Lane::new(email, settings.email, Channel::Email),
             sms: Lane::new(sms, settings.sms, Channel::Sms),
@@ -117,7 +122,11 @@ impl Lane {
             DeliveryPolicy::AtMostOnce => Arc::clone(&self.permits).try_acquire_owned().ok().map(Room::Permit),
             DeliveryPolicy::AtLeastOnce => {
                 let limit = self.ahead();
-                let reserved = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| (waiting < limit).then_some(waiting + 1));
+                let reserved = self
+                    .waiting
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
+                        (waiting < limit).then_some(waiting + 1)
+                    });
                 reserved.is_ok().then_some(Room::Waiting)
             }
         }
@@ -164,7 +173,10 @@ impl Lane {
         }
         let budget = u64::try_from(START_WITHIN.as_micros()).unwrap_or(u64::MAX) * 3 / 4;
         let turns = usize::try_from(budget / pace).unwrap_or(usize::MAX);
-        let room = self.permits.available_permits().saturating_add(self.breadth.saturating_mul(turns));
+        let room = self
+            .permits
+            .available_permits()
+            .saturating_add(self.breadth.saturating_mul(turns));
         room.min(MOST_AHEAD)
     }
 

@@ -20,7 +20,9 @@ mod view;
 
 pub use customers::{CustomerField, CustomerFields, RecordOutcome, Upsert, UpsertOutcome};
 pub(crate) use definitions::etag;
-pub use definitions::{AppliedCampaign, AppliedTimeline, ApplyTimeline, CampaignContent, ContentProblem, DefaultChange};
+pub use definitions::{
+    AppliedCampaign, AppliedTimeline, ApplyTimeline, CampaignContent, ContentProblem, DefaultChange,
+};
 pub use error::EngineError;
 pub use executor::{ActionReport, ActionReportKind, RunHold, RunReport};
 pub use lanes::LaneSettings;
@@ -100,7 +102,14 @@ pub struct Engine {
 impl Engine {
     /// An engine on a database that is migrated.
     pub async fn new(parts: Parts, settings: EngineSettings) -> Result<Arc<Self>, StoreError> {
-        let Parts { store, clock, random, senders, tracker, stopping } = parts;
+        let Parts {
+            store,
+            clock,
+            random,
+            senders,
+            tracker,
+            stopping,
+        } = parts;
         let txn = store.begin().await?;
         let deployment = txn.deployment_id(random.uuid()).await?;
         txn.commit().await?;

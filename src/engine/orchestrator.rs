@@ -6,7 +6,8 @@ use super::once::Begin;
 use super::{Answer, Engine, EngineError, Once, RunView};
 use crate::domain::schedule::instant;
 use crate::domain::{
-    ActionId, Customer, CustomerId, FirstDay, Origin, ProgressId, Run, SkipReason, Stage, Status, Timeline, TimelineId, Timestamp, plan,
+    ActionId, Customer, CustomerId, FirstDay, Origin, ProgressId, Run, SkipReason, Stage, Status, Timeline, TimelineId,
+    Timestamp, plan,
 };
 use crate::store::{Execution, ExecutionOutcome, Txn};
 
@@ -73,9 +74,15 @@ impl Engine {
         };
         let (txn, now) = (&operation.txn, operation.now);
         let customer = self.locked_customer(txn, &command.customer).await?;
-        let timeline = txn.timeline(command.timeline).await?.ok_or(EngineError::TimelineNotFound(command.timeline))?;
+        let timeline = txn
+            .timeline(command.timeline)
+            .await?
+            .ok_or(EngineError::TimelineNotFound(command.timeline))?;
         if command.start_day > timeline.definition.duration_days {
-            return Err(EngineError::StartDayPastEnd { given: command.start_day, duration: timeline.definition.duration_days });
+            return Err(EngineError::StartDayPastEnd {
+                given: command.start_day,
+                duration: timeline.definition.duration_days,
+            });
         }
         if let Some(before) = txn.last_run_of(&customer.id, timeline.id).await? {
             if before.status.is_live() {
@@ -89,34 +96,57 @@ impl Engine {
             return Err(EngineError::TimelineInactive(timeline.id));
         }
         let zone = customer.zone(self.settings.default_zone);
-        let run = Run::start(&timeline, customer.id, Origin::Started, zone, command.first_day, command.start_day, now);
+        let run = Run::start(
+            &timeline,
+            customer.id,
+            Origin::Started,
+            zone,
+            command.first_day,
+            command.start_day,
+            now,
+        );
         let run = self.enter(txn, &timeline, run, now).await?;
         let view = self.view_in(txn, run, timeline).await?;
         operation.finish(view).await
     }
 
     /// Starts the default timeline of the customer's stage, once per visit to it.
-    pub async fn assign_for_stage(&self, id: &CustomerId, allow_restart: bool, once: Once<'_, Assigned>) -> Result<Answer<Assigned>, EngineError> {
+    pub async fn assign_for_stage(
+        &self,
+        id: &CustomerId,
+        allow_restart: bool,
+        once: Once<'_, Assigned>,
+    ) -> Result<Answer<Assigned>, EngineError> {
         let operation = match self.begin_once(once).await? {
             Begin::Do(operation) => operation,
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
         };
         let (txn, now) = (&operation.txn, operation.now);
         let customer = self.locked_customer(txn, id).await?;
-        let Some(stage) = &customer.pipeline_stage else { return Err(EngineError::StageMissing(customer.id)) };
+        let Some(stage) = &customer.pipeline_stage else {
+            return Err(EngineError::StageMissing(customer.id));
+        };
         let stopped = self.stop_assigned(txn, &customer, now).await?;
         let of_visit = txn.run_of_visit(&customer.id, customer.stage_visit).await?;
         let (view, created) = match of_visit {
             Some(run) if run.status.is_live() || !allow_restart => {
-                let timeline = txn.timeline(run.timeline_id).await?.ok_or(EngineError::TimelineNotFound(run.timeline_id))?;
+                let timeline = txn
+                    .timeline(run.timeline_id)
+                    .await?
+                    .ok_or(EngineError::TimelineNotFound(run.timeline_id))?;
                 (self.view_in(txn, run, timeline).await?, false)
             }
             Some(_) | None => match self.start_assigned(txn, &customer, stage, now).await? {
                 Assignment::Started(view) => (*view, true),
                 Assignment::AlreadyRunning(view) => (*view, false),
-                Assignment::NoDefault | Assignment::StageUnchanged => return Err(EngineError::NoDefaultTimeline(stage.clone())),
+                Assignment::NoDefault | Assignment::StageUnchanged => {
+                    return Err(EngineError::NoDefaultTimeline(stage.clone()));
+                }
                 Assignment::DefaultInactive => {
-                    let default = txn.default_timeline(stage).await?.map_or(TimelineId(0), |timeline| timeline.id);
+                    let default = txn
+                        .default_timeline(stage)
+                        .await?
+                        .map_or(TimelineId(0), |timeline| timeline.id);
                     return Err(EngineError::TimelineInactive(default));
                 }
             },
@@ -125,7 +155,12 @@ impl Engine {
     }
 
     /// Stores a new stage, stops what was assigned for others, and starts what is assigned for it.
-    pub async fn change_stage(&self, id: &CustomerId, stage: Stage, once: Once<'_, StageChange>) -> Result<Answer<StageChange>, EngineError> {
+    pub async fn change_stage(
+        &self,
+        id: &CustomerId,
+        stage: Stage,
+        once: Once<'_, StageChange>,
+    ) -> Result<Answer<StageChange>, EngineError> {
         let operation = match self.begin_once(once).await? {
             Begin::Do(operation) => operation,
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
@@ -134,7 +169,14 @@ impl Engine {
         let mut customer = self.locked_customer(txn, id).await?;
         if customer.pipeline_stage.as_ref() == Some(&stage) {
             let assignment = Assignment::StageUnchanged;
-            return operation.finish(StageChange { customer, previous: Some(stage), assignment, stopped: Vec::new() }).await;
+            return operation
+                .finish(StageChange {
+                    customer,
+                    previous: Some(stage),
+                    assignment,
+                    stopped: Vec::new(),
+                })
+                .await;
         }
         let previous = customer.pipeline_stage.replace(stage.clone());
         customer.stage_visit += 1;
@@ -142,13 +184,29 @@ impl Engine {
         txn.put_customers(std::slice::from_ref(&customer)).await?;
         let stopped = self.stop_assigned(txn, &customer, now).await?;
         let assignment = self.start_assigned(txn, &customer, &stage, now).await?;
-        operation.finish(StageChange { customer, previous, assignment, stopped }).await
+        operation
+            .finish(StageChange {
+                customer,
+                previous,
+                assignment,
+                stopped,
+            })
+            .await
     }
 
     /// Freezes a run.
-    pub async fn pause(&self, customer: &CustomerId, id: ProgressId, reason: String, once: Once<'_, RunView>) -> Result<Answer<RunView>, EngineError> {
+    pub async fn pause(
+        &self,
+        customer: &CustomerId,
+        id: ProgressId,
+        reason: String,
+        once: Once<'_, RunView>,
+    ) -> Result<Answer<RunView>, EngineError> {
         let step = |run: Run, _: &Timeline, now| {
-            run.pause(reason, now).map_err(|wrong| EngineError::RunNotActive { run: id, status: wrong.status })
+            run.pause(reason, now).map_err(|wrong| EngineError::RunNotActive {
+                run: id,
+                status: wrong.status,
+            })
         };
         self.change_run(customer, id, once, step).await
     }
@@ -164,7 +222,10 @@ impl Engine {
     ) -> Result<Answer<RunView>, EngineError> {
         let step = |run: Run, timeline: &Timeline, now| {
             let resumed = run.resume(reason, next_day, now);
-            let mut run = resumed.map_err(|wrong| EngineError::RunNotPaused { run: id, status: wrong.status })?;
+            let mut run = resumed.map_err(|wrong| EngineError::RunNotPaused {
+                run: id,
+                status: wrong.status,
+            })?;
             plan::settle(timeline, &mut run, now);
             Ok(run)
         };
@@ -172,9 +233,18 @@ impl Engine {
     }
 
     /// Ends a run.
-    pub async fn stop(&self, customer: &CustomerId, id: ProgressId, reason: String, once: Once<'_, RunView>) -> Result<Answer<RunView>, EngineError> {
+    pub async fn stop(
+        &self,
+        customer: &CustomerId,
+        id: ProgressId,
+        reason: String,
+        once: Once<'_, RunView>,
+    ) -> Result<Answer<RunView>, EngineError> {
         let step = |run: Run, _: &Timeline, now| {
-            run.stop(reason, now).map_err(|wrong| EngineError::RunIsOver { run: id, status: wrong.status })
+            run.stop(reason, now).map_err(|wrong| EngineError::RunIsOver {
+                run: id,
+                status: wrong.status,
+            })
         };
         self.change_run(customer, id, once, step).await
     }
@@ -193,11 +263,17 @@ impl Engine {
         let (txn, now) = (&operation.txn, operation.now);
         let Some(run) = txn.run_for_update(customer, id).await? else {
             return Err(match txn.customer(customer).await? {
-                Some(_) => EngineError::RunNotFound { customer: customer.clone(), run: id },
+                Some(_) => EngineError::RunNotFound {
+                    customer: customer.clone(),
+                    run: id,
+                },
                 None => EngineError::CustomerNotFound(customer.clone()),
             });
         };
-        let timeline = txn.timeline(run.timeline_id).await?.ok_or(EngineError::TimelineNotFound(run.timeline_id))?;
+        let timeline = txn
+            .timeline(run.timeline_id)
+            .await?
+            .ok_or(EngineError::TimelineNotFound(run.timeline_id))?;
         let run = step(run, &timeline, now)?;
         txn.update_run(&run).await?;
         let view = self.view_in(txn, run, timeline).await?;
@@ -205,27 +281,60 @@ impl Engine {
     }
 
     pub(super) async fn locked_customer(&self, txn: &Txn, id: &CustomerId) -> Result<Customer, EngineError> {
-        txn.customer_for_update(id).await?.ok_or_else(|| EngineError::CustomerNotFound(id.clone()))
+        txn.customer_for_update(id)
+            .await?
+            .ok_or_else(|| EngineError::CustomerNotFound(id.clone()))
     }
 
     /// Starts the active default timeline of a stage for a customer who visits it.
-    pub(super) async fn start_assigned(&self, txn: &Txn, customer: &Customer, stage: &Stage, now: Timestamp) -> Result<Assignment, EngineError> {
-        let Some(timeline) = txn.default_timeline(stage).await? else { return Ok(Assignment::NoDefault) };
-        let live = txn.last_run_of(&customer.id, timeline.id).await?.filter(|run| run.status.is_live());
+    pub(super) async fn start_assigned(
+        &self,
+        txn: &Txn,
+        customer: &Customer,
+        stage: &Stage,
+        now: Timestamp,
+    ) -> Result<Assignment, EngineError> {
+        let Some(timeline) = txn.default_timeline(stage).await? else {
+            return Ok(Assignment::NoDefault);
+        };
+        let live = txn
+            .last_run_of(&customer.id, timeline.id)
+            .await?
+            .filter(|run| run.status.is_live());
         if let Some(run) = live {
-            return Ok(Assignment::AlreadyRunning(Box::new(self.view_in(txn, run, timeline).await?)));
+            return Ok(Assignment::AlreadyRunning(Box::new(
+                self.view_in(txn, run, timeline).await?,
+            )));
         }
         if !timeline.definition.is_active {
             return Ok(Assignment::DefaultInactive);
         }
-        let (origin, zone) = (Origin::Assigned { visit: customer.stage_visit }, customer.zone(self.settings.default_zone));
-        let run = Run::start(&timeline, customer.id.clone(), origin, zone, FirstDay::SendPassed, 1, now);
+        let (origin, zone) = (
+            Origin::Assigned {
+                visit: customer.stage_visit,
+            },
+            customer.zone(self.settings.default_zone),
+        );
+        let run = Run::start(
+            &timeline,
+            customer.id.clone(),
+            origin,
+            zone,
+            FirstDay::SendPassed,
+            1,
+            now,
+        );
         let run = self.enter(txn, &timeline, run, now).await?;
         Ok(Assignment::Started(Box::new(self.view_in(txn, run, timeline).await?)))
     }
 
     /// Stops live runs that were assigned on other visits than the present one.
-    async fn stop_assigned(&self, txn: &Txn, customer: &Customer, now: Timestamp) -> Result<Vec<ProgressId>, EngineError> {
+    async fn stop_assigned(
+        &self,
+        txn: &Txn,
+        customer: &Customer,
+        now: Timestamp,
+    ) -> Result<Vec<ProgressId>, EngineError> {
         let stage = customer.pipeline_stage.as_ref().map_or("none", Stage::as_str);
         let mut stopped = Vec::new();
         for run in txn.live_runs_for_update([&customer.id]).await? {
@@ -236,7 +345,11 @@ impl Engine {
             if of_other_visit {
                 let id = run.id;
                 let run = run.stop(format!("the customer's stage is now {stage}"), now);
-                txn.update_run(&run.map_err(|wrong| EngineError::RunIsOver { run: id, status: wrong.status })?).await?;
+                txn.update_run(&run.map_err(|wrong| EngineError::RunIsOver {
+                    run: id,
+                    status: wrong.status,
+                })?)
+                .await?;
                 stopped.push(id);
             }
         }
@@ -247,7 +360,11 @@ impl Engine {
     async fn enter(&self, txn: &Txn, timeline: &Timeline, mut run: Run, now: Timestamp) -> Result<Run, EngineError> {
         plan::settle(timeline, &mut run, now);
         run.id = txn.insert_run(&run).await?.ok_or(EngineError::Concurrent)?;
-        let skipped: Vec<Execution> = run.skipped.iter().filter_map(|skipped| skipped_at_start(timeline, &run, skipped.id, now)).collect();
+        let skipped: Vec<Execution> = run
+            .skipped
+            .iter()
+            .filter_map(|skipped| skipped_at_start(timeline, &run, skipped.id, now))
+            .collect();
         txn.insert_executions(&skipped).await?;
         debug_assert_eq!(run.status, Status::Active, "a run starts active");
         Ok(run)

@@ -12,7 +12,8 @@ use super::cache::Campaigns;
 use super::lanes::{Room, START_WITHIN};
 use crate::channels::{Content, Message, Outcome, Rendered};
 use crate::domain::{
-    Action, ActionId, Attempted, Channel, Customer, FailureReason, FailureState, InFlight, Run, Timeline, Timestamp, plan,
+    Action, ActionId, Attempted, Channel, Customer, FailureReason, FailureState, InFlight, Run, Timeline, Timestamp,
+    plan,
 };
 use crate::store::{Before, Completion, Execution, ExecutionOutcome};
 
@@ -56,12 +57,34 @@ struct Attempt {
 impl Engine {
     /// Sends what was claimed for a run, and says what is to be recorded. Never fails: what goes wrong is an outcome.
     pub(super) async fn serve(&self, claimed: Claimed) -> Served {
-        let Claimed { before, token, mut run, timeline, customer, campaigns, rooms, claimed_at } = claimed;
+        let Claimed {
+            before,
+            token,
+            mut run,
+            timeline,
+            customer,
+            campaigns,
+            rooms,
+            claimed_at,
+        } = claimed;
         let (mut executions, mut permits, mut handed_back) = (Vec::new(), Vec::new(), 0);
         for (in_flight, room) in run.in_flight.clone().into_iter().zip(rooms) {
             let action = timeline.action(in_flight.id);
             let attempt = match action {
-                Some(action) => self.attempt(&run, &timeline, action, &in_flight, customer.as_ref(), &campaigns, room, claimed_at, &mut permits).await,
+                Some(action) => {
+                    self.attempt(
+                        &run,
+                        &timeline,
+                        action,
+                        &in_flight,
+                        customer.as_ref(),
+                        &campaigns,
+                        room,
+                        claimed_at,
+                        &mut permits,
+                    )
+                    .await
+                }
                 None => Attempt::without(Attempted::HandedBack, self.clock.now()),
             };
             if attempt.result == Attempted::HandedBack {
@@ -69,16 +92,33 @@ impl Engine {
             }
             let now = self.clock.now();
             let channel = action.map_or(Channel::Wait, |action| action.definition.channel);
-            run.record(&timeline, &in_flight, attempt.result.clone(), &self.settings.retry, self.random.fraction(), now);
+            run.record(
+                &timeline,
+                &in_flight,
+                attempt.result.clone(),
+                &self.settings.retry,
+                self.random.fraction(),
+                now,
+            );
             executions.extend(entry(&run, channel, &in_flight, attempt, now));
         }
         let moves = plan::settle(&timeline, &mut run, self.clock.now());
         let completion = Completion { before, token, run };
-        Served { completion, executions, timeline, moves, handed_back, permits }
+        Served {
+            completion,
+            executions,
+            timeline,
+            moves,
+            handed_back,
+            permits,
+        }
     }
 
     /// Makes one attempt, if there is time for it still.
-    #[expect(clippy::too_many_arguments, reason = "what one attempt needs comes from as many places")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what one attempt needs comes from as many places"
+    )]
     async fn attempt(
         &self,
         run: &Run,
@@ -92,9 +132,13 @@ impl Engine {
         permits: &mut Vec<OwnedSemaphorePermit>,
     ) -> Attempt {
         let channel = action.definition.channel;
-        let Some(lane) = self.lanes.of(channel) else { return Attempt::without(Attempted::HandedBack, self.clock.now()) };
+        let Some(lane) = self.lanes.of(channel) else {
+            return Attempt::without(Attempted::HandedBack, self.clock.now());
+        };
         let start_by = claimed_at + START_WITHIN;
-        let Some(permit) = lane.enter(room, start_by).await else { return Attempt::without(Attempted::HandedBack, self.clock.now()) };
+        let Some(permit) = lane.enter(room, start_by).await else {
+            return Attempt::without(Attempted::HandedBack, self.clock.now());
+        };
         let started_at = self.clock.now();
         if Instant::now() > start_by || self.stopping.is_cancelled() {
             return Attempt::without(Attempted::HandedBack, started_at);
@@ -112,13 +156,22 @@ impl Engine {
         let timeout = self.settings.send_timeout.to_std().unwrap_or_default();
         let outcome = match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Outcome::Unknown { error: "the sender panicked; see the log".to_owned() },
-            Err(_) => Outcome::Unknown { error: format!("no answer within {} seconds", timeout.as_secs()) },
+            Ok(Err(_)) => Outcome::Unknown {
+                error: "the sender panicked; see the log".to_owned(),
+            },
+            Err(_) => Outcome::Unknown {
+                error: format!("no answer within {} seconds", timeout.as_secs()),
+            },
         };
         lane.note_pace(begun.elapsed());
         permits.push(permit);
         let (result, provider_id) = self.judge(channel, outcome);
-        Attempt { result, started_at, provider_id, content_revision: Some(content_revision) }
+        Attempt {
+            result,
+            started_at,
+            provider_id,
+            content_revision: Some(content_revision),
+        }
     }
 
     /// What an outcome means for the run, and the provider's id if it was delivered.
@@ -127,14 +180,27 @@ impl Engine {
             Outcome::Delivered { provider_id } => return (Attempted::Completed, Some(provider_id)),
             Outcome::Retry { error, after } => {
                 let after = after.and_then(|after| chrono::Duration::from_std(after).ok());
-                Attempted::Retry { reason: FailureReason::Temporary, error, after }
+                Attempted::Retry {
+                    reason: FailureReason::Temporary,
+                    error,
+                    after,
+                }
             }
-            Outcome::Rejected { error } => Attempted::Failed { reason: FailureReason::Rejected, error },
-            Outcome::Suppress { error } => Attempted::Failed { reason: FailureReason::Suppressed, error },
+            Outcome::Rejected { error } => Attempted::Failed {
+                reason: FailureReason::Rejected,
+                error,
+            },
+            Outcome::Suppress { error } => Attempted::Failed {
+                reason: FailureReason::Suppressed,
+                error,
+            },
             Outcome::Unknown { error } => Attempted::Unknown { error },
             Outcome::Misconfigured { error } => {
                 let now = self.clock.now();
-                let stopped = self.lanes.of(channel).map(|lane| lane.stop(now, self.settings.channel_probe));
+                let stopped = self
+                    .lanes
+                    .of(channel)
+                    .map(|lane| lane.stop(now, self.settings.channel_probe));
                 let (until, was_running) = stopped.unwrap_or((now, false));
                 if was_running {
                     tracing::error!(channel = channel.as_str(), %error, %until, "channel {} is misconfigured and stopped until {until}", channel.as_str());
@@ -155,25 +221,40 @@ impl Engine {
         customer: Option<&Customer>,
         campaigns: &Campaigns,
     ) -> Result<(Message, i64), (FailureReason, String)> {
-        let customer = customer.ok_or((FailureReason::MissingAddress, "the customer is not there any more".to_owned()))?;
+        let customer = customer.ok_or((
+            FailureReason::MissingAddress,
+            "the customer is not there any more".to_owned(),
+        ))?;
         let campaign = action.definition.campaign_id.as_ref().and_then(|id| campaigns.get(id));
         let campaign = campaign.ok_or((FailureReason::Template, "the campaign is not there any more".to_owned()))?;
         let context = context(run, timeline, action, customer);
         let rendered = self.renderer.render(action.definition.channel, campaign, &context);
-        let rendered = rendered.map_err(|error| (FailureReason::Template, format!("campaign {}: {error}", campaign.id)))?;
+        let rendered =
+            rendered.map_err(|error| (FailureReason::Template, format!("campaign {}: {error}", campaign.id)))?;
         let missing = |what: &str| (FailureReason::MissingAddress, format!("the customer has no {what}"));
         let phone = || customer.phone.clone().ok_or_else(|| missing("phone"));
         let content = match rendered {
             Rendered::Email { subject, text, html } => {
                 let to = customer.email.clone().ok_or_else(|| missing("email"))?;
-                Content::Email { to, to_name: customer.display_name.clone(), subject, text, html }
+                Content::Email {
+                    to,
+                    to_name: customer.display_name.clone(),
+                    subject,
+                    text,
+                    html,
+                }
             }
             Rendered::Sms { text } => Content::Sms { to: phone()?, text },
             Rendered::Call { script } => Content::Call { to: phone()?, script },
             Rendered::Task { title, text } => Content::Task { title, text },
         };
         let idempotency_key = self.idempotency_key(run, action.id);
-        let message = Message { idempotency_key, attempt: in_flight.attempt, customer_id: run.customer_id.clone(), content };
+        let message = Message {
+            idempotency_key,
+            attempt: in_flight.attempt,
+            customer_id: run.customer_id.clone(),
+            content,
+        };
         Ok((message, campaign.revision))
     }
 
@@ -187,7 +268,12 @@ impl Engine {
 impl Attempt {
     /// An attempt that did not get as far as the provider.
     fn without(result: Attempted, started_at: Timestamp) -> Self {
-        Self { result, started_at, provider_id: None, content_revision: None }
+        Self {
+            result,
+            started_at,
+            provider_id: None,
+            content_revision: None,
+        }
     }
 }
 
@@ -225,7 +311,11 @@ fn entry(run: &Run, channel: Channel, in_flight: &InFlight, attempt: Attempt, no
                 FailureState::Failed => ExecutionOutcome::Failed,
                 FailureState::Unknown => ExecutionOutcome::Unknown,
             };
-            (outcome, Some(failed.reason.as_str().to_owned()), Some(failed.error.clone()))
+            (
+                outcome,
+                Some(failed.reason.as_str().to_owned()),
+                Some(failed.error.clone()),
+            )
         }
         (Attempted::Retry { .. } | Attempted::Failed { .. } | Attempted::Unknown { .. }, None) => return None,
     };

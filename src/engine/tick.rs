@@ -70,7 +70,10 @@ impl TickEvents {
 impl Limits {
     /// Whether to stop now.
     pub(super) fn reached(&self) -> bool {
-        self.budget == Some(0) || self.abandoned.is_cancelled() || self.stopping.is_cancelled() || Instant::now() >= self.deadline
+        self.budget == Some(0)
+            || self.abandoned.is_cancelled()
+            || self.stopping.is_cancelled()
+            || Instant::now() >= self.deadline
     }
 
     /// Takes from what may be done.
@@ -81,14 +84,24 @@ impl Limits {
 
 impl Engine {
     /// Runs a tick to its end, or to a limit.
-    pub async fn tick(self: &Arc<Self>, request: TickRequest, stop: Stop, events: &TickEvents) -> Result<TickSummary, EngineError> {
+    pub async fn tick(
+        self: &Arc<Self>,
+        request: TickRequest,
+        stop: Stop,
+        events: &TickEvents,
+    ) -> Result<TickSummary, EngineError> {
         if self.stopping.is_cancelled() {
             return Err(EngineError::Stopping);
         }
         let started_at = self.clock.now();
-        let tick_id = request.tick_id.clone().unwrap_or_else(|| self.random.uuid().to_string());
+        let tick_id = request
+            .tick_id
+            .clone()
+            .unwrap_or_else(|| self.random.uuid().to_string());
         let mut limits = Limits {
-            deadline: stop.deadline.unwrap_or_else(|| Instant::now() + self.settings.tick_limit),
+            deadline: stop
+                .deadline
+                .unwrap_or_else(|| Instant::now() + self.settings.tick_limit),
             abandoned: stop.abandoned,
             stopping: self.stopping.clone(),
             budget: request.max_actions,
@@ -126,7 +139,12 @@ impl Engine {
         Ok(self.store.reader().tick_runs(kind, page).await?)
     }
 
-    async fn enter_tick(&self, request: &TickRequest, tick_id: &str, now: Timestamp) -> Result<EnteredTick, EngineError> {
+    async fn enter_tick(
+        &self,
+        request: &TickRequest,
+        tick_id: &str,
+        now: Timestamp,
+    ) -> Result<EnteredTick, EngineError> {
         let txn = self.store.begin().await?;
         let entered = txn.enter_tick(request.kind, tick_id, now).await?;
         txn.commit().await?;
@@ -142,7 +160,13 @@ impl Engine {
         Ok(txn.commit().await?)
     }
 
-    async fn work(self: &Arc<Self>, request: &TickRequest, limits: &mut Limits, events: &TickEvents, summary: &mut TickSummary) -> Result<(), EngineError> {
+    async fn work(
+        self: &Arc<Self>,
+        request: &TickRequest,
+        limits: &mut Limits,
+        events: &TickEvents,
+        summary: &mut TickSummary,
+    ) -> Result<(), EngineError> {
         let flight = Flight::new(self, false);
         let worked = match request.kind {
             TickKind::Advance => self.advance_days(request, limits, &flight, events).await,
@@ -153,20 +177,39 @@ impl Engine {
         summary.counts = counts;
         summary.has_more = worked?;
         let now = self.clock.now();
-        let wakes = self.store.reader().timeline_wakes(&request.timelines, request.buckets).await?;
+        let wakes = self
+            .store
+            .reader()
+            .timeline_wakes(&request.timelines, request.buckets)
+            .await?;
         summary.oldest_due_at = wakes.iter().map(|wake| wake.earliest).filter(|at| *at <= now).min();
         summary.next_due_at = wakes.iter().map(|wake| wake.earliest).min();
         Ok(())
     }
 
     /// The hourly job: advance first, then execute. True: it stopped at a limit.
-    async fn process(self: &Arc<Self>, request: &TickRequest, limits: &mut Limits, flight: &Flight, events: &TickEvents) -> Result<bool, EngineError> {
-        let mut unlimited = Limits { budget: None, abandoned: limits.abandoned.clone(), stopping: limits.stopping.clone(), deadline: limits.deadline };
+    async fn process(
+        self: &Arc<Self>,
+        request: &TickRequest,
+        limits: &mut Limits,
+        flight: &Flight,
+        events: &TickEvents,
+    ) -> Result<bool, EngineError> {
+        let mut unlimited = Limits {
+            budget: None,
+            abandoned: limits.abandoned.clone(),
+            stopping: limits.stopping.clone(),
+            deadline: limits.deadline,
+        };
         if self.advance_days(request, &mut unlimited, flight, events).await? {
             return Ok(true);
         }
         for _ in 0..MOST_PASSES {
-            let wakes = self.store.reader().timeline_wakes(&request.timelines, request.buckets).await?;
+            let wakes = self
+                .store
+                .reader()
+                .timeline_wakes(&request.timelines, request.buckets)
+                .await?;
             if self.serve_in_turn(request, wakes, limits, flight, events).await? {
                 return Ok(true);
             }
@@ -206,13 +249,18 @@ impl Engine {
             }
             let budget = limits.budget.unwrap_or(u64::MAX);
             let claims = if request.dry_run {
-                self.rehearse_due(flight, id, &mut cursor, request.buckets, budget).await?
+                self.rehearse_due(flight, id, &mut cursor, request.buckets, budget)
+                    .await?
             } else {
                 self.claim_due(flight, id, &mut cursor, request.buckets, budget).await?
             };
             limits.spend(claims.actions);
             events.note(flight.counts());
-            blocked_in_a_row = if claims.blocked && claims.actions == 0 { blocked_in_a_row + 1 } else { 0 };
+            blocked_in_a_row = if claims.blocked && claims.actions == 0 {
+                blocked_in_a_row + 1
+            } else {
+                0
+            };
             if claims.more {
                 queue.push_back((id, cursor));
             }
@@ -247,6 +295,10 @@ impl RunningTicks {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.ticks.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|key| *key != self.key);
+        self.ticks
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|key| *key != self.key);
     }
 }

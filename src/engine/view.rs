@@ -26,7 +26,10 @@ impl Engine {
         let reader = self.store.reader();
         let run = if let Some(run) = id {
             let found = reader.run(customer, run).await?;
-            found.ok_or_else(|| EngineError::RunNotFound { customer: customer.clone(), run })
+            found.ok_or_else(|| EngineError::RunNotFound {
+                customer: customer.clone(),
+                run,
+            })
         } else {
             let mut live = reader.live_runs(customer).await?;
             match (live.pop(), live.as_slice()) {
@@ -35,7 +38,10 @@ impl Engine {
                     let ids = others.iter().chain([&last]).map(|run| run.id).collect();
                     Err(EngineError::AmbiguousRun(ids))
                 }
-                (None, _) => reader.last_ended_run(customer).await?.ok_or_else(|| EngineError::NoRun(customer.clone())),
+                (None, _) => reader
+                    .last_ended_run(customer)
+                    .await?
+                    .ok_or_else(|| EngineError::NoRun(customer.clone())),
             }
         };
         let run = match run {
@@ -49,7 +55,11 @@ impl Engine {
     }
 
     /// Shows a page of runs, by customer and id.
-    pub async fn list_progress(&self, filter: &ProgressFilter, page: &Page<(String, i64)>) -> Result<Vec<RunView>, EngineError> {
+    pub async fn list_progress(
+        &self,
+        filter: &ProgressFilter,
+        page: &Page<(String, i64)>,
+    ) -> Result<Vec<RunView>, EngineError> {
         let runs = self.store.reader().runs(filter, page).await?;
         self.views(runs).await
     }
@@ -66,11 +76,19 @@ impl Engine {
     pub(super) async fn view_in(&self, txn: &Txn, run: Run, timeline: Timeline) -> Result<RunView, EngineError> {
         let executions = txn.last_executions(&[(run.customer_id.clone(), run.id)]).await?;
         let run = shown(&timeline, run);
-        Ok(RunView { run, timeline: Arc::new(timeline), executions, now: self.clock.now() })
+        Ok(RunView {
+            run,
+            timeline: Arc::new(timeline),
+            executions,
+            now: self.clock.now(),
+        })
     }
 
     fn assemble(&self, runs: Vec<Run>, timelines: Vec<Timeline>, executions: Vec<Execution>) -> Vec<RunView> {
-        let timelines: HashMap<TimelineId, Arc<Timeline>> = timelines.into_iter().map(|timeline| (timeline.id, Arc::new(timeline))).collect();
+        let timelines: HashMap<TimelineId, Arc<Timeline>> = timelines
+            .into_iter()
+            .map(|timeline| (timeline.id, Arc::new(timeline)))
+            .collect();
         let mut by_run: HashMap<ProgressId, Vec<Execution>> = HashMap::new();
         for execution in executions {
             by_run.entry(execution.progress_id).or_default().push(execution);
@@ -80,14 +98,23 @@ impl Engine {
             .filter_map(|run| {
                 let timeline = Arc::clone(timelines.get(&run.timeline_id)?);
                 let executions = by_run.remove(&run.id).unwrap_or_default();
-                Some(RunView { run: shown(&timeline, run), timeline, executions, now })
+                Some(RunView {
+                    run: shown(&timeline, run),
+                    timeline,
+                    executions,
+                    now,
+                })
             })
             .collect()
     }
 }
 
 fn shown(timeline: &Timeline, run: Run) -> Run {
-    if timeline.definition.is_active { plan::thawed(timeline, run) } else { run }
+    if timeline.definition.is_active {
+        plan::thawed(timeline, run)
+    } else {
+        run
+    }
 }
 
 fn distinct_timelines(runs: &[Run]) -> Vec<TimelineId> {

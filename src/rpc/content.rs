@@ -29,27 +29,46 @@ impl ContentService {
 
 #[tonic::async_trait]
 impl CampaignContentService for ContentService {
-    async fn apply_campaign(&self, request: Request<pb::ApplyCampaignRequest>) -> Result<Response<pb::ApplyCampaignResponse>, Status> {
+    async fn apply_campaign(
+        &self,
+        request: Request<pb::ApplyCampaignRequest>,
+    ) -> Result<Response<pb::ApplyCampaignResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let key = key(&mut violations, &request);
         let content = parse_content(&mut violations, request.campaign);
         let content = violations.finish(content)?;
-        let convert = |applied: &AppliedCampaign| pb::ApplyCampaignResponse { campaign: Some(campaign(&applied.campaign)), created: applied.created };
+        let convert = |applied: &AppliedCampaign| pb::ApplyCampaignResponse {
+            campaign: Some(campaign(&applied.campaign)),
+            created: applied.created,
+        };
         let encode = |applied: &AppliedCampaign| convert(applied).encode_to_vec();
         let once = Once { key, encode: &encode };
-        respond(self.engine.apply_campaign(content, &request.etag, request.validate_only, once).await, convert)
+        respond(
+            self.engine
+                .apply_campaign(content, &request.etag, request.validate_only, once)
+                .await,
+            convert,
+        )
     }
 
-    async fn get_campaign(&self, request: Request<pb::GetCampaignRequest>) -> Result<Response<pb::GetCampaignResponse>, Status> {
+    async fn get_campaign(
+        &self,
+        request: Request<pb::GetCampaignRequest>,
+    ) -> Result<Response<pb::GetCampaignResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let id = violations.check("campaign_id", CampaignId::parse(&request.campaign_id));
         let found = self.engine.campaign(&violations.finish(id)?).await.map_err(status)?;
-        Ok(Response::new(pb::GetCampaignResponse { campaign: Some(campaign(&found)) }))
+        Ok(Response::new(pb::GetCampaignResponse {
+            campaign: Some(campaign(&found)),
+        }))
     }
 
-    async fn list_campaigns(&self, request: Request<pb::ListCampaignsRequest>) -> Result<Response<pb::ListCampaignsResponse>, Status> {
+    async fn list_campaigns(
+        &self,
+        request: Request<pb::ListCampaignsRequest>,
+    ) -> Result<Response<pb::ListCampaignsResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let scope = Scope::new("ListCampaigns", &[]);
@@ -57,6 +76,9 @@ impl CampaignContentService for ContentService {
         let page = violations.finish(page)?;
         let campaigns = self.engine.campaigns(&page).await.map_err(status)?;
         let next_page_token = scope.next(page.size, &campaigns, |campaign| campaign.id.as_str().to_owned());
-        Ok(Response::new(pb::ListCampaignsResponse { campaigns: campaigns.iter().map(campaign).collect(), next_page_token }))
+        Ok(Response::new(pb::ListCampaignsResponse {
+            campaigns: campaigns.iter().map(campaign).collect(),
+            next_page_token,
+        }))
     }
 }

@@ -39,7 +39,10 @@ impl CustomersService {
 
 #[tonic::async_trait]
 impl CustomerService for CustomersService {
-    async fn upsert_customers(&self, request: Request<pb::UpsertCustomersRequest>) -> Result<Response<pb::UpsertCustomersResponse>, Status> {
+    async fn upsert_customers(
+        &self,
+        request: Request<pb::UpsertCustomersRequest>,
+    ) -> Result<Response<pb::UpsertCustomersResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let key = key(&mut violations, &request);
@@ -49,32 +52,54 @@ impl CustomerService for CustomersService {
         let mask = violations.finish(mask)?;
         let (upserts, refused) = parse_items(&request.customers, &mask, self.engine.clock().now());
         let zone = self.engine.default_zone();
-        let convert = |outcomes: &Outcomes| pb::UpsertCustomersResponse { results: results(&refused, outcomes, zone) };
+        let convert = |outcomes: &Outcomes| pb::UpsertCustomersResponse {
+            results: results(&refused, outcomes, zone),
+        };
         let encode = |outcomes: &Outcomes| convert(outcomes).encode_to_vec();
         let once = Once { key, encode: &encode };
-        respond(self.engine.upsert_customers(upserts, request.assign_timeline, once).await, convert)
+        respond(
+            self.engine
+                .upsert_customers(upserts, request.assign_timeline, once)
+                .await,
+            convert,
+        )
     }
 
-    async fn get_customer(&self, request: Request<pb::GetCustomerRequest>) -> Result<Response<pb::GetCustomerResponse>, Status> {
+    async fn get_customer(
+        &self,
+        request: Request<pb::GetCustomerRequest>,
+    ) -> Result<Response<pb::GetCustomerResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let id = violations.check("customer_id", CustomerId::parse(&request.customer_id));
         let found = self.engine.customer(&violations.finish(id)?).await.map_err(status)?;
-        Ok(Response::new(pb::GetCustomerResponse { customer: Some(customer(&found, self.engine.default_zone())) }))
+        Ok(Response::new(pb::GetCustomerResponse {
+            customer: Some(customer(&found, self.engine.default_zone())),
+        }))
     }
 
-    async fn list_customers(&self, request: Request<pb::ListCustomersRequest>) -> Result<Response<pb::ListCustomersResponse>, Status> {
+    async fn list_customers(
+        &self,
+        request: Request<pb::ListCustomersRequest>,
+    ) -> Result<Response<pb::ListCustomersResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let pipeline_stage = violations.optional("pipeline_stage", &request.pipeline_stage, Stage::parse);
         let scope = Scope::new("ListCustomers", &[&request.pipeline_stage]);
         let page = scope.parse(&mut violations, request.page_size, &request.page_token);
         let page = violations.finish(page)?;
-        let customers = self.engine.customers(&CustomerFilter { pipeline_stage }, &page).await.map_err(status)?;
+        let customers = self
+            .engine
+            .customers(&CustomerFilter { pipeline_stage }, &page)
+            .await
+            .map_err(status)?;
         let next_page_token = scope.next(page.size, &customers, |customer| customer.id.as_str().to_owned());
         let zone = self.engine.default_zone();
         let customers = customers.iter().map(|found| customer(found, zone)).collect();
-        Ok(Response::new(pb::ListCustomersResponse { customers, next_page_token }))
+        Ok(Response::new(pb::ListCustomersResponse {
+            customers,
+            next_page_token,
+        }))
     }
 
     async fn change_pipeline_stage(
@@ -95,7 +120,12 @@ impl CustomerService for CustomersService {
             stopped_progress_ids: ids(&change.stopped),
         };
         let encode = |change: &StageChange| convert(change).encode_to_vec();
-        respond(self.engine.change_stage(&id, stage, Once { key, encode: &encode }).await, convert)
+        respond(
+            self.engine
+                .change_stage(&id, stage, Once { key, encode: &encode })
+                .await,
+            convert,
+        )
     }
 
     async fn record_engagements(
@@ -107,7 +137,8 @@ impl CustomerService for CustomersService {
         check_count(&mut violations, "engagements", request.engagements.len());
         violations.finish(Some(()))?;
         let now = self.engine.clock().now();
-        let (mut events, mut results): (Vec<(usize, Engagement)>, Vec<pb::RecordEngagementsResult>) = (Vec::new(), Vec::new());
+        let (mut events, mut results): (Vec<(usize, Engagement)>, Vec<pb::RecordEngagementsResult>) =
+            (Vec::new(), Vec::new());
         for (at, given) in request.engagements.iter().enumerate() {
             let mut violations = Violations::default();
             let parsed = parse_engagement(&mut violations, &format!("engagements[{at}]"), given, now);
@@ -118,21 +149,33 @@ impl CustomerService for CustomersService {
                 }
                 Err(status) => Some(item_status(&status)),
             };
-            results.push(pb::RecordEngagementsResult { error, duplicate: false });
+            results.push(pb::RecordEngagementsResult {
+                error,
+                duplicate: false,
+            });
         }
         let (positions, events): (Vec<usize>, Vec<Engagement>) = events.into_iter().unzip();
         let outcomes = self.engine.record_engagements(events).await.map_err(status)?;
         for (at, outcome) in positions.into_iter().zip(outcomes) {
             results[at] = match outcome {
                 RecordOutcome::Recorded => pb::RecordEngagementsResult::default(),
-                RecordOutcome::Duplicate => pb::RecordEngagementsResult { error: None, duplicate: true },
-                RecordOutcome::Refused(error) => pb::RecordEngagementsResult { error: Some(item_status(&status(error))), duplicate: false },
+                RecordOutcome::Duplicate => pb::RecordEngagementsResult {
+                    error: None,
+                    duplicate: true,
+                },
+                RecordOutcome::Refused(error) => pb::RecordEngagementsResult {
+                    error: Some(item_status(&status(error))),
+                    duplicate: false,
+                },
             };
         }
         Ok(Response::new(pb::RecordEngagementsResponse { results }))
     }
 
-    async fn list_engagements(&self, request: Request<pb::ListEngagementsRequest>) -> Result<Response<pb::ListEngagementsResponse>, Status> {
+    async fn list_engagements(
+        &self,
+        request: Request<pb::ListEngagementsRequest>,
+    ) -> Result<Response<pb::ListEngagementsResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let id = violations.check("customer_id", CustomerId::parse(&request.customer_id));
@@ -141,7 +184,10 @@ impl CustomerService for CustomersService {
         let (id, page) = violations.finish(id.zip(page))?;
         let events = self.engine.engagements(&id, &page).await.map_err(status)?;
         let next_page_token = scope.next(page.size, &events, |event| (event.occurred_at, event.event_id.clone()));
-        Ok(Response::new(pb::ListEngagementsResponse { engagements: events.iter().map(engagement).collect(), next_page_token }))
+        Ok(Response::new(pb::ListEngagementsResponse {
+            engagements: events.iter().map(engagement).collect(),
+            next_page_token,
+        }))
     }
 }
 
@@ -155,7 +201,10 @@ fn check_distinct(violations: &mut Violations, customers: &[pb::Customer]) {
     let mut first: HashMap<&str, usize> = HashMap::new();
     for (at, customer) in customers.iter().enumerate() {
         if let Some(before) = first.insert(&customer.customer_id, at) {
-            violations.add(format!("customers[{at}].customer_id"), format!("must be there once, but is that of customers[{before}] as well"));
+            violations.add(
+                format!("customers[{at}].customer_id"),
+                format!("must be there once, but is that of customers[{before}] as well"),
+            );
         }
     }
 }
@@ -176,24 +225,32 @@ fn parse_items(customers: &[pb::Customer], mask: &Mask, now: Timestamp) -> (Vec<
 fn results(refused: &[Option<Status>], outcomes: &Outcomes, zone: Tz) -> Vec<pb::UpsertCustomersResult> {
     use pb::upsert_customers_result::Result as Item;
     let mut outcomes = outcomes.iter();
-    let error = |status: &Status| pb::UpsertCustomersResult { result: Some(Item::Error(item_status(status))), ..Default::default() };
-    let results = refused.iter().map(|refused| match (refused, refused.is_none().then(|| outcomes.next()).flatten()) {
-        (Some(status), _) => error(status),
-        (None, Some(Ok(outcome))) => pb::UpsertCustomersResult {
-            result: Some(Item::Customer(customer(&outcome.customer, zone))),
-            created: outcome.created,
-            ignored_as_older: outcome.ignored,
-            assignment: outcome.assignment.as_ref().map(assignment),
+    let error = |status: &Status| pb::UpsertCustomersResult {
+        result: Some(Item::Error(item_status(status))),
+        ..Default::default()
+    };
+    let results = refused.iter().map(
+        |refused| match (refused, refused.is_none().then(|| outcomes.next()).flatten()) {
+            (Some(status), _) => error(status),
+            (None, Some(Ok(outcome))) => pb::UpsertCustomersResult {
+                result: Some(Item::Customer(customer(&outcome.customer, zone))),
+                created: outcome.created,
+                ignored_as_older: outcome.ignored,
+                assignment: outcome.assignment.as_ref().map(assignment),
+            },
+            (None, Some(Err(refused))) => error(&super::error::status_of(refused)),
+            (None, None) => pb::UpsertCustomersResult::default(),
         },
-        (None, Some(Err(refused))) => error(&super::error::status_of(refused)),
-        (None, None) => pb::UpsertCustomersResult::default(),
-    });
+    );
     results.collect()
 }
 
 /// The status of an item of a batch, with its details.
 fn item_status(status: &Status) -> google::rpc::Status {
     // The details of a tonic status are an encoded google.rpc.Status themselves.
-    google::rpc::Status::decode(status.details())
-        .unwrap_or_else(|_| google::rpc::Status { code: status.code().into(), message: status.message().to_owned(), details: Vec::new() })
+    google::rpc::Status::decode(status.details()).unwrap_or_else(|_| google::rpc::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
 }

@@ -50,7 +50,10 @@ impl<S> Layer<S> for DeadlineLayer {
     type Service = DeadlineService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        DeadlineService { inner, settings: self.settings }
+        DeadlineService {
+            inner,
+            settings: self.settings,
+        }
     }
 }
 
@@ -77,11 +80,17 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let begun = Instant::now();
-        let asked = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+        let asked = request
+            .headers()
+            .get("grpc-timeout")
+            .and_then(|value| value.to_str().ok())
+            .and_then(parse_timeout);
         if let Some(deadline) = asked.and_then(|asked| begun.checked_add(asked)) {
             request.extensions_mut().insert(Deadline(deadline));
         }
-        let limit = asked.map_or(self.settings.limit, |asked| asked.saturating_sub(EARLIER).min(self.settings.limit));
+        let limit = asked.map_or(self.settings.limit, |asked| {
+            asked.saturating_sub(EARLIER).min(self.settings.limit)
+        });
         // The clone is what `poll_ready` was called on, so it goes with the call.
         let next = self.inner.clone();
         let mut ready = std::mem::replace(&mut self.inner, next);
@@ -89,7 +98,10 @@ where
             match tokio::time::timeout(limit, ready.call(request)).await {
                 Ok(response) => response,
                 Err(_) => {
-                    let text = format!("the call took longer than {} ms; what it began to send is finished and recorded", limit.as_millis());
+                    let text = format!(
+                        "the call took longer than {} ms; what it began to send is finished and recorded",
+                        limit.as_millis()
+                    );
                     Ok(Status::new(Code::DeadlineExceeded, text).into_http())
                 }
             }
@@ -121,9 +133,20 @@ mod tests {
 
     #[test]
     fn timeouts_are_parsed() {
-        let cases = [("5S", Some(5000)), ("100m", Some(100)), ("1H", Some(3_600_000)), ("2M", Some(120_000)), ("1000u", Some(1)), ("99999999n", Some(99))];
+        let cases = [
+            ("5S", Some(5000)),
+            ("100m", Some(100)),
+            ("1H", Some(3_600_000)),
+            ("2M", Some(120_000)),
+            ("1000u", Some(1)),
+            ("99999999n", Some(99)),
+        ];
         for (text, expected) in cases {
-            assert_eq!(parse_timeout(text).map(|duration| duration.as_millis()), expected, "{text}");
+            assert_eq!(
+                parse_timeout(text).map(|duration| duration.as_millis()),
+                expected,
+                "{text}"
+            );
         }
         for bad in ["", "S", "5", "5X", "-5S", "123456789S", "é"] {
             assert_eq!(parse_timeout(bad), None, "{bad}");

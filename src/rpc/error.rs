@@ -35,7 +35,10 @@ pub(super) fn status_of(error: &EngineError) -> Status {
             not_found("TIMELINE_NOT_FOUND", &text, &[("timeline_id", id.to_string())])
         }
         EngineError::SlugNotFound(slug) => {
-            let text = format!("timeline {} not found: ListTimelines shows those that are there", shown(slug.as_str()));
+            let text = format!(
+                "timeline {} not found: ListTimelines shows those that are there",
+                shown(slug.as_str())
+            );
             not_found("TIMELINE_NOT_FOUND", &text, &[("slug", slug.to_string())])
         }
         EngineError::CampaignNotFound(id) => {
@@ -43,16 +46,33 @@ pub(super) fn status_of(error: &EngineError) -> Status {
             not_found("CAMPAIGN_NOT_FOUND", &text, &[("campaign_id", id.to_string())])
         }
         EngineError::RunNotFound { customer, run } => {
-            let text = format!("customer {} has no run {run}: ListProgress shows its runs", shown(customer.as_str()));
-            not_found("RUN_NOT_FOUND", &text, &[("customer_id", customer.to_string()), ("progress_id", run.to_string())])
+            let text = format!(
+                "customer {} has no run {run}: ListProgress shows its runs",
+                shown(customer.as_str())
+            );
+            not_found(
+                "RUN_NOT_FOUND",
+                &text,
+                &[("customer_id", customer.to_string()), ("progress_id", run.to_string())],
+            )
         }
         EngineError::NoRun(customer) => {
-            let text = format!("customer {} has no run: StartTimeline starts one", shown(customer.as_str()));
+            let text = format!(
+                "customer {} has no run: StartTimeline starts one",
+                shown(customer.as_str())
+            );
             not_found("RUN_NOT_FOUND", &text, &[("customer_id", customer.to_string())])
         }
         EngineError::ActionNotFound { customer, run, action } => {
-            let text = format!("run {run} of customer {} has no action {action}", shown(customer.as_str()));
-            let metadata = [("customer_id", customer.to_string()), ("progress_id", run.to_string()), ("action_id", action.to_string())];
+            let text = format!(
+                "run {run} of customer {} has no action {action}",
+                shown(customer.as_str())
+            );
+            let metadata = [
+                ("customer_id", customer.to_string()),
+                ("progress_id", run.to_string()),
+                ("action_id", action.to_string()),
+            ];
             not_found("ACTION_NOT_FOUND", &text, &metadata)
         }
         EngineError::AmbiguousRun(runs) => {
@@ -62,55 +82,107 @@ pub(super) fn status_of(error: &EngineError) -> Status {
         }
         EngineError::RunIsLive(run) => {
             let text = format!("run {run} of this timeline is live: GetProgress shows it, StopTimeline ends it");
-            with_info(Code::AlreadyExists, "RUN_IS_LIVE", &text, &[("progress_id", run.to_string())])
+            with_info(
+                Code::AlreadyExists,
+                "RUN_IS_LIVE",
+                &text,
+                &[("progress_id", run.to_string())],
+            )
         }
         EngineError::RunHasEnded(run) => {
             let text = format!("run {run} of this timeline has ended: set allow_restart to start it again");
             precondition("RUN_ENDED", &text, &[("progress_id", run.to_string())])
         }
         EngineError::RunNotActive { run, status } => {
-            let help = if status.is_live() { "ResumeTimeline makes it active" } else { "StartTimeline with allow_restart starts a new one" };
+            let help = if status.is_live() {
+                "ResumeTimeline makes it active"
+            } else {
+                "StartTimeline with allow_restart starts a new one"
+            };
             let text = format!("run {run} is {}, not active: {help}", status.as_str());
-            precondition("RUN_NOT_ACTIVE", &text, &[("progress_id", run.to_string()), ("status", status.as_str().to_owned())])
+            precondition(
+                "RUN_NOT_ACTIVE",
+                &text,
+                &[("progress_id", run.to_string()), ("status", status.as_str().to_owned())],
+            )
         }
         EngineError::RunNotPaused { run, status } => {
-            let help = if status.is_live() { "only a paused run is resumed" } else { "StartTimeline with allow_restart starts a new one" };
+            let help = if status.is_live() {
+                "only a paused run is resumed"
+            } else {
+                "StartTimeline with allow_restart starts a new one"
+            };
             let text = format!("run {run} is {}, not paused: {help}", status.as_str());
-            precondition("RUN_NOT_PAUSED", &text, &[("progress_id", run.to_string()), ("status", status.as_str().to_owned())])
+            precondition(
+                "RUN_NOT_PAUSED",
+                &text,
+                &[("progress_id", run.to_string()), ("status", status.as_str().to_owned())],
+            )
         }
         EngineError::RunIsOver { run, status } => {
             let text = format!("run {run} is {} already", status.as_str());
-            precondition("RUN_ENDED", &text, &[("progress_id", run.to_string()), ("status", status.as_str().to_owned())])
+            precondition(
+                "RUN_ENDED",
+                &text,
+                &[("progress_id", run.to_string()), ("status", status.as_str().to_owned())],
+            )
         }
         EngineError::TimelineInactive(id) => {
             let text = format!("timeline {id} is inactive: SetTimelineActive switches it on");
             precondition("TIMELINE_INACTIVE", &text, &[("timeline_id", id.to_string())])
         }
-        EngineError::StartDayPastEnd { given, duration } => {
-            refuse("start_day", &format!("must be 1 to {duration}, the days of the timeline, but is {given}"))
-        }
+        EngineError::StartDayPastEnd { given, duration } => refuse(
+            "start_day",
+            &format!("must be 1 to {duration}, the days of the timeline, but is {given}"),
+        ),
         EngineError::StageMissing(id) => {
-            let text = format!("customer {} has no pipeline stage: ChangePipelineStage sets it", shown(id.as_str()));
+            let text = format!(
+                "customer {} has no pipeline stage: ChangePipelineStage sets it",
+                shown(id.as_str())
+            );
             precondition("STAGE_MISSING", &text, &[("customer_id", id.to_string())])
         }
         EngineError::NoDefaultTimeline(stage) => {
-            let text = format!("stage {} has no default timeline: SetDefaultTimeline gives it one", shown(stage.as_str()));
+            let text = format!(
+                "stage {} has no default timeline: SetDefaultTimeline gives it one",
+                shown(stage.as_str())
+            );
             precondition("NO_DEFAULT_TIMELINE", &text, &[("pipeline_stage", stage.to_string())])
         }
-        EngineError::StageHasItsOwnCall { customer, stored, given } => {
-            let name = |stage: &Option<Stage>| stage.as_ref().map_or_else(|| "no stage".to_owned(), |stage| shown(stage.as_str()));
+        EngineError::StageHasItsOwnCall {
+            customer,
+            stored,
+            given,
+        } => {
+            let name = |stage: &Option<Stage>| {
+                stage
+                    .as_ref()
+                    .map_or_else(|| "no stage".to_owned(), |stage| shown(stage.as_str()))
+            };
             let text = format!(
                 "customer {} is in {}, not in {}: ChangePipelineStage moves it, UpsertCustomers does not",
                 shown(customer.as_str()),
                 name(stored),
                 name(given)
             );
-            precondition("STAGE_HAS_ITS_OWN_CALL", &text, &[("customer_id", customer.to_string())])
+            precondition(
+                "STAGE_HAS_ITS_OWN_CALL",
+                &text,
+                &[("customer_id", customer.to_string())],
+            )
         }
         EngineError::EtagMismatch { given, current } => etag_status(given, *current),
         EngineError::StageFixed { slug, stored } => {
-            let text = format!("timeline {} is of stage {}, which can't be changed: apply it under another slug", shown(slug.as_str()), shown(stored.as_str()));
-            precondition("STAGE_FIXED", &text, &[("slug", slug.to_string()), ("pipeline_stage", stored.to_string())])
+            let text = format!(
+                "timeline {} is of stage {}, which can't be changed: apply it under another slug",
+                shown(slug.as_str()),
+                shown(stored.as_str())
+            );
+            precondition(
+                "STAGE_FIXED",
+                &text,
+                &[("slug", slug.to_string()), ("pipeline_stage", stored.to_string())],
+            )
         }
         EngineError::SecondDefault { stage, current } => {
             let text = format!(
@@ -118,11 +190,25 @@ pub(super) fn status_of(error: &EngineError) -> Status {
                 shown(stage.as_str()),
                 shown(current.as_str())
             );
-            precondition("SECOND_DEFAULT", &text, &[("pipeline_stage", stage.to_string()), ("slug", current.to_string())])
+            precondition(
+                "SECOND_DEFAULT",
+                &text,
+                &[("pipeline_stage", stage.to_string()), ("slug", current.to_string())],
+            )
         }
         EngineError::StageMismatch { timeline, stored } => {
-            let text = format!("timeline {timeline} is of stage {}: it can be the default of that one only", shown(stored.as_str()));
-            precondition("STAGE_MISMATCH", &text, &[("timeline_id", timeline.to_string()), ("pipeline_stage", stored.to_string())])
+            let text = format!(
+                "timeline {timeline} is of stage {}: it can be the default of that one only",
+                shown(stored.as_str())
+            );
+            precondition(
+                "STAGE_MISMATCH",
+                &text,
+                &[
+                    ("timeline_id", timeline.to_string()),
+                    ("pipeline_stage", stored.to_string()),
+                ],
+            )
         }
         EngineError::ContentMissing(problems) => content_missing(problems),
         EngineError::ContentInUse(problems) => {
@@ -133,18 +219,32 @@ pub(super) fn status_of(error: &EngineError) -> Status {
             let text = format!("content that is in use would be taken away: {}", problems.join("; "));
             Status::with_error_details(Code::FailedPrecondition, text, details)
         }
-        EngineError::Concurrent => with_info(Code::Aborted, "CONCURRENT_CHANGE", "somebody else changed the same at this moment: read it again and decide anew", &[]),
+        EngineError::Concurrent => with_info(
+            Code::Aborted,
+            "CONCURRENT_CHANGE",
+            "somebody else changed the same at this moment: read it again and decide anew",
+            &[],
+        ),
         EngineError::RequestIdReused(id) => {
             let mut details = info("REQUEST_ID_REUSED", &[]);
-            let text = format!("was used for another request within 24 hours: take a new one, but is {}", shown(id));
+            let text = format!(
+                "was used for another request within 24 hours: take a new one, but is {}",
+                shown(id)
+            );
             details.add_bad_request_violation("request_id", text.clone());
             Status::with_error_details(Code::InvalidArgument, format!("request_id {text}"), details)
         }
         EngineError::TickRunning(id) => {
-            let text = format!("tick {} is running on this server: wait for it, or take another tick_id", shown(id));
+            let text = format!(
+                "tick {} is running on this server: wait for it, or take another tick_id",
+                shown(id)
+            );
             with_info(Code::Aborted, "TICK_RUNNING", &text, &[("tick_id", id.clone())])
         }
-        EngineError::Stopping => unavailable("SERVER_STOPPING", "this server is stopping: call again, another one will answer"),
+        EngineError::Stopping => unavailable(
+            "SERVER_STOPPING",
+            "this server is stopping: call again, another one will answer",
+        ),
     }
 }
 
@@ -154,24 +254,41 @@ fn store_status(error: &StoreError) -> Status {
     match error {
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, source, "the database is not available: {source}");
-            unavailable("DATABASE_UNAVAILABLE", "the database can't be reached or is busy: call again in a moment")
+            unavailable(
+                "DATABASE_UNAVAILABLE",
+                "the database can't be reached or is busy: call again in a moment",
+            )
         }
         StoreError::Schema(text) => {
             tracing::error!(%error, "the schema is not that of this program: {text}");
-            unavailable("SCHEMA_OUTDATED", "the server's database is not migrated: its operator must do so")
+            unavailable(
+                "SCHEMA_OUTDATED",
+                "the server's database is not migrated: its operator must do so",
+            )
         }
         StoreError::Duplicate | StoreError::Corrupt { .. } | StoreError::Refused(_) => {
             tracing::error!(%error, source, "a statement failed: {error}: {source}");
-            with_info(Code::Internal, "INTERNAL", "something is wrong inside the server; its log says what", &[])
+            with_info(
+                Code::Internal,
+                "INTERNAL",
+                "something is wrong inside the server; its log says what",
+                &[],
+            )
         }
     }
 }
 
 fn etag_status(given: &str, current: Option<i64>) -> Status {
     let text = match current {
-        None => format!("there is nothing of this name yet, but an etag is given: {}; leave it empty to create it", shown(given)),
+        None => format!(
+            "there is nothing of this name yet, but an etag is given: {}; leave it empty to create it",
+            shown(given)
+        ),
         Some(_) if given.is_empty() => "it exists already: read it, and apply with its etag".to_owned(),
-        Some(_) => format!("it was changed since it was read: its etag is not {} any more; read it again", shown(given)),
+        Some(_) => format!(
+            "it was changed since it was read: its etag is not {} any more; read it again",
+            shown(given)
+        ),
     };
     let current = current.map(etag).unwrap_or_default();
     with_info(Code::Aborted, "ETAG_MISMATCH", &text, &[("current_etag", current)])
@@ -180,21 +297,43 @@ fn etag_status(given: &str, current: Option<i64>) -> Status {
 fn content_missing(problems: &[ContentProblem]) -> Status {
     let mut details = info("CONTENT_MISSING", &[]);
     let mut texts = Vec::new();
-    for ContentProblem { position, campaign, lacks } in problems {
+    for ContentProblem {
+        position,
+        campaign,
+        lacks,
+    } in problems
+    {
         let text = match lacks {
-            None => format!("campaign {} is not there: ApplyCampaign stores it", shown(campaign.as_str())),
-            Some(lacks) => format!("campaign {} has no {lacks}, which this action needs", shown(campaign.as_str())),
+            None => format!(
+                "campaign {} is not there: ApplyCampaign stores it",
+                shown(campaign.as_str())
+            ),
+            Some(lacks) => format!(
+                "campaign {} has no {lacks}, which this action needs",
+                shown(campaign.as_str())
+            ),
         };
-        details.add_precondition_failure_violation("CONTENT", format!("timeline.actions[{position}].campaign_id"), text.clone());
+        details.add_precondition_failure_violation(
+            "CONTENT",
+            format!("timeline.actions[{position}].campaign_id"),
+            text.clone(),
+        );
         texts.push(format!("timeline.actions[{position}].campaign_id: {text}"));
     }
-    let rest = if texts.len() > 3 { format!(" (and {} more)", texts.len() - 3) } else { String::new() };
+    let rest = if texts.len() > 3 {
+        format!(" (and {} more)", texts.len() - 3)
+    } else {
+        String::new()
+    };
     let text = format!("{}{rest}", texts.iter().take(3).cloned().collect::<Vec<_>>().join("; "));
     Status::with_error_details(Code::FailedPrecondition, text, details)
 }
 
 fn info(reason: &str, metadata: &[(&str, String)]) -> ErrorDetails {
-    let metadata: HashMap<String, String> = metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    let metadata: HashMap<String, String> = metadata
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.clone()))
+        .collect();
     ErrorDetails::with_error_info(reason, DOMAIN, metadata)
 }
 
@@ -208,7 +347,10 @@ fn not_found(reason: &str, text: &str, metadata: &[(&str, String)]) -> Status {
 
 fn precondition(reason: &str, text: &str, metadata: &[(&str, String)]) -> Status {
     let mut details = info(reason, metadata);
-    let subject = metadata.first().map(|(key, value)| format!("{key}:{value}")).unwrap_or_default();
+    let subject = metadata
+        .first()
+        .map(|(key, value)| format!("{key}:{value}"))
+        .unwrap_or_default();
     details.add_precondition_failure_violation(reason, subject, text);
     Status::with_error_details(Code::FailedPrecondition, text, details)
 }

@@ -31,15 +31,23 @@ impl OrchestratorService {
 
 #[tonic::async_trait]
 impl CampaignOrchestratorService for OrchestratorService {
-    async fn start_timeline(&self, request: Request<pb::StartTimelineRequest>) -> Result<Response<pb::StartTimelineResponse>, Status> {
+    async fn start_timeline(
+        &self,
+        request: Request<pb::StartTimelineRequest>,
+    ) -> Result<Response<pb::StartTimelineResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let key = key(&mut violations, &request);
         let command = parse_start(&mut violations, &request);
         let command = violations.finish(command)?;
-        let convert = |view: &RunView| pb::StartTimelineResponse { progress: Some(progress(view)) };
+        let convert = |view: &RunView| pb::StartTimelineResponse {
+            progress: Some(progress(view)),
+        };
         let encode = |view: &RunView| convert(view).encode_to_vec();
-        respond(self.engine.start_run(command, Once { key, encode: &encode }).await, convert)
+        respond(
+            self.engine.start_run(command, Once { key, encode: &encode }).await,
+            convert,
+        )
     }
 
     async fn assign_timeline_for_stage(
@@ -58,10 +66,18 @@ impl CampaignOrchestratorService for OrchestratorService {
         };
         let encode = |assigned: &Assigned| convert(assigned).encode_to_vec();
         let once = Once { key, encode: &encode };
-        respond(self.engine.assign_for_stage(&customer, request.allow_restart, once).await, convert)
+        respond(
+            self.engine
+                .assign_for_stage(&customer, request.allow_restart, once)
+                .await,
+            convert,
+        )
     }
 
-    async fn execute_actions(&self, request: Request<pb::ExecuteActionsRequest>) -> Result<Response<pb::ExecuteActionsResponse>, Status> {
+    async fn execute_actions(
+        &self,
+        request: Request<pb::ExecuteActionsRequest>,
+    ) -> Result<Response<pb::ExecuteActionsResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let key = key(&mut violations, &request);
@@ -71,7 +87,12 @@ impl CampaignOrchestratorService for OrchestratorService {
         let engine = Arc::clone(&self.engine);
         let task = self.engine.tracker().spawn(async move {
             let encode = |reports: &Vec<RunReport>| executed(reports).encode_to_vec();
-            respond(engine.execute_customer_once(&customer, Once { key, encode: &encode }).await, |reports| executed(reports))
+            respond(
+                engine
+                    .execute_customer_once(&customer, Once { key, encode: &encode })
+                    .await,
+                |reports| executed(reports),
+            )
         });
         task.await.map_err(|error| {
             tracing::error!(%error, "executing actions broke off: {error}");
@@ -79,7 +100,10 @@ impl CampaignOrchestratorService for OrchestratorService {
         })?
     }
 
-    async fn get_progress(&self, request: Request<pb::GetProgressRequest>) -> Result<Response<pb::GetProgressResponse>, Status> {
+    async fn get_progress(
+        &self,
+        request: Request<pb::GetProgressRequest>,
+    ) -> Result<Response<pb::GetProgressResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let customer = violations.check("customer_id", CustomerId::parse(&request.customer_id));
@@ -89,10 +113,15 @@ impl CampaignOrchestratorService for OrchestratorService {
         };
         let (customer, run) = violations.finish(customer.zip(run))?;
         let view = self.engine.progress(&customer, run).await.map_err(status)?;
-        Ok(Response::new(pb::GetProgressResponse { progress: Some(progress(&view)) }))
+        Ok(Response::new(pb::GetProgressResponse {
+            progress: Some(progress(&view)),
+        }))
     }
 
-    async fn list_progress(&self, request: Request<pb::ListProgressRequest>) -> Result<Response<pb::ListProgressResponse>, Status> {
+    async fn list_progress(
+        &self,
+        request: Request<pb::ListProgressRequest>,
+    ) -> Result<Response<pb::ListProgressResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let customer_id = violations.optional("customer_id", &request.customer_id, CustomerId::parse);
@@ -105,47 +134,104 @@ impl CampaignOrchestratorService for OrchestratorService {
             0 => None,
             given => violations.known("status", given, statuses).and_then(parse_status),
         };
-        let scope = Scope::new("ListProgress", &[&request.customer_id, &request.timeline_id, &request.status]);
+        let scope = Scope::new(
+            "ListProgress",
+            &[&request.customer_id, &request.timeline_id, &request.status],
+        );
         let page = scope.parse(&mut violations, request.page_size, &request.page_token);
         let page = violations.finish(page)?;
-        let filter = ProgressFilter { customer_id, timeline_id, status: status_filter };
+        let filter = ProgressFilter {
+            customer_id,
+            timeline_id,
+            status: status_filter,
+        };
         let views = self.engine.list_progress(&filter, &page).await.map_err(status)?;
-        let next_page_token = scope.next(page.size, &views, |view| (view.run.customer_id.as_str().to_owned(), view.run.id.0));
-        Ok(Response::new(pb::ListProgressResponse { progress: views.iter().map(progress).collect(), next_page_token }))
+        let next_page_token = scope.next(page.size, &views, |view| {
+            (view.run.customer_id.as_str().to_owned(), view.run.id.0)
+        });
+        Ok(Response::new(pb::ListProgressResponse {
+            progress: views.iter().map(progress).collect(),
+            next_page_token,
+        }))
     }
 
-    async fn pause_timeline(&self, request: Request<pb::PauseTimelineRequest>) -> Result<Response<pb::PauseTimelineResponse>, Status> {
+    async fn pause_timeline(
+        &self,
+        request: Request<pb::PauseTimelineRequest>,
+    ) -> Result<Response<pb::PauseTimelineResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let key = key(&mut violations, &request);
-        let run = parse_run(&mut violations, &request.customer_id, request.progress_id, &request.reason);
+        let run = parse_run(
+            &mut violations,
+            &request.customer_id,
+            request.progress_id,
+            &request.reason,
+        );
         let (customer, run, reason) = violations.finish(run)?;
-        let convert = |view: &RunView| pb::PauseTimelineResponse { progress: Some(progress(view)) };
+        let convert = |view: &RunView| pb::PauseTimelineResponse {
+            progress: Some(progress(view)),
+        };
         let encode = |view: &RunView| convert(view).encode_to_vec();
-        respond(self.engine.pause(&customer, run, reason, Once { key, encode: &encode }).await, convert)
+        respond(
+            self.engine
+                .pause(&customer, run, reason, Once { key, encode: &encode })
+                .await,
+            convert,
+        )
     }
 
-    async fn resume_timeline(&self, request: Request<pb::ResumeTimelineRequest>) -> Result<Response<pb::ResumeTimelineResponse>, Status> {
+    async fn resume_timeline(
+        &self,
+        request: Request<pb::ResumeTimelineRequest>,
+    ) -> Result<Response<pb::ResumeTimelineResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let key = key(&mut violations, &request);
-        let run = parse_run(&mut violations, &request.customer_id, request.progress_id, &request.reason);
+        let run = parse_run(
+            &mut violations,
+            &request.customer_id,
+            request.progress_id,
+            &request.reason,
+        );
         let (customer, run, reason) = violations.finish(run)?;
-        let convert = |view: &RunView| pb::ResumeTimelineResponse { progress: Some(progress(view)) };
+        let convert = |view: &RunView| pb::ResumeTimelineResponse {
+            progress: Some(progress(view)),
+        };
         let encode = |view: &RunView| convert(view).encode_to_vec();
         let once = Once { key, encode: &encode };
-        respond(self.engine.resume(&customer, run, reason, request.start_next_day, once).await, convert)
+        respond(
+            self.engine
+                .resume(&customer, run, reason, request.start_next_day, once)
+                .await,
+            convert,
+        )
     }
 
-    async fn stop_timeline(&self, request: Request<pb::StopTimelineRequest>) -> Result<Response<pb::StopTimelineResponse>, Status> {
+    async fn stop_timeline(
+        &self,
+        request: Request<pb::StopTimelineRequest>,
+    ) -> Result<Response<pb::StopTimelineResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let key = key(&mut violations, &request);
-        let run = parse_run(&mut violations, &request.customer_id, request.progress_id, &request.reason);
+        let run = parse_run(
+            &mut violations,
+            &request.customer_id,
+            request.progress_id,
+            &request.reason,
+        );
         let (customer, run, reason) = violations.finish(run)?;
-        let convert = |view: &RunView| pb::StopTimelineResponse { progress: Some(progress(view)) };
+        let convert = |view: &RunView| pb::StopTimelineResponse {
+            progress: Some(progress(view)),
+        };
         let encode = |view: &RunView| convert(view).encode_to_vec();
-        respond(self.engine.stop(&customer, run, reason, Once { key, encode: &encode }).await, convert)
+        respond(
+            self.engine
+                .stop(&customer, run, reason, Once { key, encode: &encode })
+                .await,
+            convert,
+        )
     }
 }
 
@@ -155,11 +241,13 @@ fn parse_start(violations: &mut Violations, request: &pb::StartTimelineRequest) 
     let first_days = "FIRST_DAY_SEND_PASSED, FIRST_DAY_SKIP_PASSED, FIRST_DAY_NEXT_DAY, or not set";
     let first_day = match request.first_day {
         0 => Some(FirstDay::SendPassed),
-        given => violations.known("first_day", given, first_days).map(|first_day| match first_day {
-            pb::FirstDay::Unspecified | pb::FirstDay::SendPassed => FirstDay::SendPassed,
-            pb::FirstDay::SkipPassed => FirstDay::SkipPassed,
-            pb::FirstDay::NextDay => FirstDay::NextDay,
-        }),
+        given => violations
+            .known("first_day", given, first_days)
+            .map(|first_day| match first_day {
+                pb::FirstDay::Unspecified | pb::FirstDay::SendPassed => FirstDay::SendPassed,
+                pb::FirstDay::SkipPassed => FirstDay::SkipPassed,
+                pb::FirstDay::NextDay => FirstDay::NextDay,
+            }),
     };
     let start_day = match request.start_day {
         0 => Some(1),
@@ -174,7 +262,12 @@ fn parse_start(violations: &mut Violations, request: &pb::StartTimelineRequest) 
     })
 }
 
-fn parse_run(violations: &mut Violations, customer: &str, run: i64, reason: &str) -> Option<(CustomerId, ProgressId, String)> {
+fn parse_run(
+    violations: &mut Violations,
+    customer: &str,
+    run: i64,
+    reason: &str,
+) -> Option<(CustomerId, ProgressId, String)> {
     let customer = violations.check("customer_id", CustomerId::parse(customer));
     let run = violations.id("progress_id", run);
     let reason = violations.check("reason", text::line(reason, 500));

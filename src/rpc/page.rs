@@ -27,17 +27,32 @@ impl Scope {
     }
 
     /// Parses `page_size` and `page_token`.
-    pub(super) fn parse<K: DeserializeOwned>(&self, violations: &mut Violations, size: i32, token: &str) -> Option<Page<K>> {
+    pub(super) fn parse<K: DeserializeOwned>(
+        &self,
+        violations: &mut Violations,
+        size: i32,
+        token: &str,
+    ) -> Option<Page<K>> {
         let size = match size {
             0 => Some(DEFAULT_SIZE),
             given if given < 0 => violations.within("page_size", given, 0, MAX_SIZE),
             given => Some(given.min(MAX_SIZE)),
         };
-        let after = if token.is_empty() { Some(None) } else { self.decode(token).map(Some) };
+        let after = if token.is_empty() {
+            Some(None)
+        } else {
+            self.decode(token).map(Some)
+        };
         if after.is_none() {
-            violations.add("page_token", "must be a next_page_token of this method with the same filters, or empty");
+            violations.add(
+                "page_token",
+                "must be a next_page_token of this method with the same filters, or empty",
+            );
         }
-        Some(Page { after: after?, size: u64::from(size?.unsigned_abs()) })
+        Some(Page {
+            after: after?,
+            size: u64::from(size?.unsigned_abs()),
+        })
     }
 
     /// The token for the page after `rows`, which were asked for as `page`; empty when they are the last.
@@ -65,7 +80,11 @@ impl Scope {
     }
 
     fn checksum(&self, key: &[u8]) -> Vec<u8> {
-        let hash = Sha256::new().chain_update(self.0.as_bytes()).chain_update([0]).chain_update(key).finalize();
+        let hash = Sha256::new()
+            .chain_update(self.0.as_bytes())
+            .chain_update([0])
+            .chain_update(key)
+            .finalize();
         hash[..CHECKSUM].to_vec()
     }
 }

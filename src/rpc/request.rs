@@ -65,7 +65,12 @@ pub(super) fn key<R: Identified>(violations: &mut Violations, request: &R) -> Op
     }
     let request_id = violations.check("request_id", name(&id))?;
     let hash = Sha256::digest(request.encode_to_vec()).to_vec();
-    Some(RequestKey { customer_id: request.customer().to_owned(), method: R::METHOD, request_id, hash })
+    Some(RequestKey {
+        customer_id: request.customer().to_owned(),
+        method: R::METHOD,
+        request_id,
+        hash,
+    })
 }
 
 /// A caller's name for a request or a tick: 1 to 64 printable ASCII characters without spaces.
@@ -77,7 +82,10 @@ pub(super) fn name(given: &str) -> Result<String, Invalid> {
 }
 
 /// The response to a request: converted now, or as it was given before.
-pub(super) fn respond<T, M: Message + Default>(answer: Result<Answer<T>, EngineError>, convert: impl FnOnce(&T) -> M) -> Result<Response<M>, Status> {
+pub(super) fn respond<T, M: Message + Default>(
+    answer: Result<Answer<T>, EngineError>,
+    convert: impl FnOnce(&T) -> M,
+) -> Result<Response<M>, Status> {
     match answer.map_err(status)? {
         Answer::Fresh(result) => Ok(Response::new(convert(&result))),
         Answer::Repeated(bytes) => M::decode(bytes.as_slice()).map(Response::new).map_err(|error| {

@@ -103,45 +103,75 @@ impl CampaignTickService for TickService {
         Ok(Response::new(Box::pin(stream)))
     }
 
-    async fn list_tick_runs(&self, request: Request<pb::ListTickRunsRequest>) -> Result<Response<pb::ListTickRunsResponse>, Status> {
+    async fn list_tick_runs(
+        &self,
+        request: Request<pb::ListTickRunsRequest>,
+    ) -> Result<Response<pb::ListTickRunsResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let kind = match request.kind {
             0 => None,
-            given => violations.known("kind", given, "TICK_KIND_PROCESS, TICK_KIND_ADVANCE, or not set").and_then(|kind| match kind {
-                pb::TickKind::Unspecified => None,
-                pb::TickKind::Process => Some(TickKind::Process),
-                pb::TickKind::Advance => Some(TickKind::Advance),
-            }),
+            given => violations
+                .known("kind", given, "TICK_KIND_PROCESS, TICK_KIND_ADVANCE, or not set")
+                .and_then(|kind| match kind {
+                    pb::TickKind::Unspecified => None,
+                    pb::TickKind::Process => Some(TickKind::Process),
+                    pb::TickKind::Advance => Some(TickKind::Advance),
+                }),
         };
         let scope = Scope::new("ListTickRuns", &[&request.kind]);
         let page = scope.parse::<TickRunId>(&mut violations, request.page_size, &request.page_token);
         let page = violations.finish(page)?;
         let runs = self.engine.tick_runs(kind, &page).await.map_err(status)?;
         let next_page_token = scope.next(page.size, &runs, |run| run.id);
-        Ok(Response::new(pb::ListTickRunsResponse { tick_runs: runs.iter().map(tick_run).collect(), next_page_token }))
+        Ok(Response::new(pb::ListTickRunsResponse {
+            tick_runs: runs.iter().map(tick_run).collect(),
+            next_page_token,
+        }))
     }
 }
 
 impl TickService {
     /// Runs a tick in a task of its own, and gives its news. When nobody listens to them any more the tick claims nothing
     /// new, and records what is under way.
-    async fn run(&self, kind: TickKind, given: &Given<'_>, deadline: Option<Deadline>) -> Result<ReceiverStream<Result<News, Status>>, Status> {
+    async fn run(
+        &self,
+        kind: TickKind,
+        given: &Given<'_>,
+        deadline: Option<Deadline>,
+    ) -> Result<ReceiverStream<Result<News, Status>>, Status> {
         let mut violations = Violations::default();
         let request = parse_tick(&mut violations, kind, given);
         let request = violations.finish(request)?;
         let (sender, receiver) = mpsc::channel(4);
         let engine = Arc::clone(&self.engine);
         let deadline = deadline.map(|deadline| deadline.0.checked_sub(MARGIN).unwrap_or(deadline.0));
-        let span = tracing::info_span!("tick", kind = kind.as_str(), tick_id = request.tick_id.as_deref().unwrap_or_default());
-        self.engine.tracker().spawn(run_tick(engine, request, deadline, sender).instrument(span));
+        let span = tracing::info_span!(
+            "tick",
+            kind = kind.as_str(),
+            tick_id = request.tick_id.as_deref().unwrap_or_default()
+        );
+        self.engine
+            .tracker()
+            .spawn(run_tick(engine, request, deadline, sender).instrument(span));
         Ok(ReceiverStream::new(receiver))
     }
 }
 
-async fn run_tick(engine: Arc<Engine>, request: TickRequest, deadline: Option<Instant>, sender: mpsc::Sender<Result<News, Status>>) {
+async fn run_tick(
+    engine: Arc<Engine>,
+    request: TickRequest,
+    deadline: Option<Instant>,
+    sender: mpsc::Sender<Result<News, Status>>,
+) {
     let abandoned = CancellationToken::new();
-    let (events, stop) = (TickEvents::default(), Stop { deadline, abandoned: abandoned.clone() });
+    let (events, stop) = (
+        TickEvents::default(),
+        Stop {
+            deadline,
+            abandoned: abandoned.clone(),
+        },
+    );
     let tick = engine.tick(request, stop, &events);
     tokio::pin!(tick);
     let mut every = tokio::time::interval(COUNTS_EVERY);

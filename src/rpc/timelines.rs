@@ -30,17 +30,26 @@ impl TimelinesService {
 
 #[tonic::async_trait]
 impl CampaignTimelineService for TimelinesService {
-    async fn apply_timeline(&self, request: Request<pb::ApplyTimelineRequest>) -> Result<Response<pb::ApplyTimelineResponse>, Status> {
+    async fn apply_timeline(
+        &self,
+        request: Request<pb::ApplyTimelineRequest>,
+    ) -> Result<Response<pb::ApplyTimelineResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let key = key(&mut violations, &request);
         let command = parse_apply(&mut violations, request);
         let command = violations.finish(command)?;
         let encode = |result: &AppliedTimeline| applied(result).encode_to_vec();
-        respond(self.engine.apply_timeline(command, Once { key, encode: &encode }).await, applied)
+        respond(
+            self.engine.apply_timeline(command, Once { key, encode: &encode }).await,
+            applied,
+        )
     }
 
-    async fn get_timeline(&self, request: Request<pb::GetTimelineRequest>) -> Result<Response<pb::GetTimelineResponse>, Status> {
+    async fn get_timeline(
+        &self,
+        request: Request<pb::GetTimelineRequest>,
+    ) -> Result<Response<pb::GetTimelineResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let found = match (request.timeline_id, request.slug.as_str()) {
@@ -62,20 +71,33 @@ impl CampaignTimelineService for TimelinesService {
             }
         };
         let found = found.map_err(status)?;
-        Ok(Response::new(pb::GetTimelineResponse { timeline: Some(timeline(&found)) }))
+        Ok(Response::new(pb::GetTimelineResponse {
+            timeline: Some(timeline(&found)),
+        }))
     }
 
-    async fn list_timelines(&self, request: Request<pb::ListTimelinesRequest>) -> Result<Response<pb::ListTimelinesResponse>, Status> {
+    async fn list_timelines(
+        &self,
+        request: Request<pb::ListTimelinesRequest>,
+    ) -> Result<Response<pb::ListTimelinesResponse>, Status> {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let pipeline_stage = violations.optional("pipeline_stage", &request.pipeline_stage, Stage::parse);
         let scope = Scope::new("ListTimelines", &[&request.pipeline_stage, &request.active_only]);
         let page = scope.parse(&mut violations, request.page_size, &request.page_token);
         let page = violations.finish(page)?;
-        let filter = TimelineFilter { pipeline_stage, active_only: request.active_only };
+        let filter = TimelineFilter {
+            pipeline_stage,
+            active_only: request.active_only,
+        };
         let timelines = self.engine.timelines(&filter, &page).await.map_err(status)?;
-        let next_page_token = scope.next(page.size, &timelines, |timeline| timeline.definition.slug.as_str().to_owned());
-        Ok(Response::new(pb::ListTimelinesResponse { timelines: timelines.iter().map(timeline).collect(), next_page_token }))
+        let next_page_token = scope.next(page.size, &timelines, |timeline| {
+            timeline.definition.slug.as_str().to_owned()
+        });
+        Ok(Response::new(pb::ListTimelinesResponse {
+            timelines: timelines.iter().map(timeline).collect(),
+            next_page_token,
+        }))
     }
 
     async fn set_timeline_active(
@@ -88,10 +110,17 @@ impl CampaignTimelineService for TimelinesService {
         let id = violations.id("timeline_id", request.timeline_id);
         let reason = violations.check("reason", text::line(&request.reason, 500));
         let (id, reason) = violations.finish(id.zip(reason))?;
-        let convert = |switched: &Timeline| pb::SetTimelineActiveResponse { timeline: Some(timeline(switched)) };
+        let convert = |switched: &Timeline| pb::SetTimelineActiveResponse {
+            timeline: Some(timeline(switched)),
+        };
         let encode = |switched: &Timeline| convert(switched).encode_to_vec();
         let once = Once { key, encode: &encode };
-        respond(self.engine.set_timeline_active(TimelineId(id), request.is_active, &reason, once).await, convert)
+        respond(
+            self.engine
+                .set_timeline_active(TimelineId(id), request.is_active, &reason, once)
+                .await,
+            convert,
+        )
     }
 
     async fn set_default_timeline(
@@ -112,6 +141,11 @@ impl CampaignTimelineService for TimelinesService {
             previous_timeline_id: change.previous.map_or(0, |id| id.0),
         };
         let encode = |change: &DefaultChange| convert(change).encode_to_vec();
-        respond(self.engine.set_default_timeline(&stage, id, Once { key, encode: &encode }).await, convert)
+        respond(
+            self.engine
+                .set_default_timeline(&stage, id, Once { key, encode: &encode })
+                .await,
+            convert,
+        )
     }
 }

@@ -23,12 +23,27 @@ impl Violations {
     }
 
     /// The parsed value of a text that may be empty, which gives none.
-    pub(super) fn optional<T>(&mut self, path: impl Into<String>, given: &str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<T> {
-        if given.is_empty() { None } else { self.check(path, parse(given)) }
+    pub(super) fn optional<T>(
+        &mut self,
+        path: impl Into<String>,
+        given: &str,
+        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        if given.is_empty() {
+            None
+        } else {
+            self.check(path, parse(given))
+        }
     }
 
     /// A number within bounds.
-    pub(super) fn within<N: PartialOrd + std::fmt::Display + Copy>(&mut self, path: impl Into<String>, given: N, least: N, most: N) -> Option<N> {
+    pub(super) fn within<N: PartialOrd + std::fmt::Display + Copy>(
+        &mut self,
+        path: impl Into<String>,
+        given: N,
+        least: N,
+        most: N,
+    ) -> Option<N> {
         if (least..=most).contains(&given) {
             return Some(given);
         }
@@ -79,7 +94,10 @@ impl Violations {
 
     /// The error that says all that is wrong.
     pub(super) fn into_status(self) -> Status {
-        let first = self.0.first().map_or_else(String::new, |(path, description)| format!("{path} {description}"));
+        let first = self
+            .0
+            .first()
+            .map_or_else(String::new, |(path, description)| format!("{path} {description}"));
         let more = match self.0.len() {
             0 | 1 => String::new(),
             count => format!(" (and {} more; see the field violations)", count - 1),

@@ -87,10 +87,18 @@ struct UntilRow {
 impl<C: ConnectionTrait> Session<C> {
     /// All zones in which there were ever runs, and the date for which each was last found to have nothing left to advance.
     pub async fn zones(&self) -> Result<Vec<(Tz, Option<NaiveDate>)>, StoreError> {
-        let rows: Vec<ZoneRow> = self.rows("select time_zone, swept_date from time_zones order by time_zone", vec![]).await?;
+        let rows: Vec<ZoneRow> = self
+            .rows(
+                "select time_zone, swept_date from time_zones order by time_zone",
+                vec![],
+            )
+            .await?;
         rows.into_iter()
             .map(|row| {
-                let tz = row.time_zone.parse().map_err(|_| StoreError::corrupt("time_zones", &row.time_zone, "no such zone"))?;
+                let tz = row
+                    .time_zone
+                    .parse()
+                    .map_err(|_| StoreError::corrupt("time_zones", &row.time_zone, "no such zone"))?;
                 Ok((tz, row.swept_date))
             })
             .collect()
@@ -103,11 +111,21 @@ impl<C: ConnectionTrait> Session<C> {
              order by p.customer_id limit {size}) r"
         );
         let row: Option<UntilRow> = self.row(&sql, values![after]).await?;
-        Ok(row.and_then(|row| row.until).map(|until| CustomerRange { after: after.to_owned(), until }))
+        Ok(row.and_then(|row| row.until).map(|until| CustomerRange {
+            after: after.to_owned(),
+            until,
+        }))
     }
 
     /// The cohorts of a range whose day is over: active runs of these timelines, in these zones before these dates, with nothing overdue.
-    pub async fn cohorts(&self, range: &CustomerRange, zones: &[ZoneDate], timelines: &[TimelineId], buckets: Buckets, now: Timestamp) -> Result<Vec<Cohort>, StoreError> {
+    pub async fn cohorts(
+        &self,
+        range: &CustomerRange,
+        zones: &[ZoneDate],
+        timelines: &[TimelineId],
+        buckets: Buckets,
+        now: Timestamp,
+    ) -> Result<Vec<Cohort>, StoreError> {
         let mut batch = Batch::new(&[("zone", Col::Text), ("today", Col::Date)]);
         for zone in zones {
             batch.push([zone.tz.name().into(), zone.date.into()]);
@@ -130,7 +148,10 @@ impl<C: ConnectionTrait> Session<C> {
         let rows: Vec<CohortRow> = self.rows(&sql, values).await?;
         rows.into_iter()
             .map(|row| {
-                let tz = row.time_zone.parse().map_err(|_| StoreError::corrupt(TABLE, &row.time_zone, "no such zone"))?;
+                let tz = row
+                    .time_zone
+                    .parse()
+                    .map_err(|_| StoreError::corrupt(TABLE, &row.time_zone, "no such zone"))?;
                 Ok(Cohort {
                     timeline_id: TimelineId(row.campaign_timeline_id),
                     current_day: row.current_day,
@@ -146,7 +167,13 @@ impl<C: ConnectionTrait> Session<C> {
 
 impl Txn {
     /// Moves the runs of cohorts within a range, and says how many. A run that got or lost a wake-up meanwhile stays.
-    pub async fn move_cohorts(&self, range: &CustomerRange, moves: &[CohortMove], buckets: Buckets, now: Timestamp) -> Result<u64, StoreError> {
+    pub async fn move_cohorts(
+        &self,
+        range: &CustomerRange,
+        moves: &[CohortMove],
+        buckets: Buckets,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let mut batch = Batch::new(&[
             ("timeline_id", Col::BigInt),
             ("revision", Col::BigInt),
@@ -161,7 +188,13 @@ impl Txn {
             ("wake", Col::OptTime),
             ("idle", Col::Int),
         ]);
-        for CohortMove { cohort, revision, run, shifted_days } in moves {
+        for CohortMove {
+            cohort,
+            revision,
+            run,
+            shifted_days,
+        } in moves
+        {
             batch.push([
                 cohort.timeline_id.0.into(),
                 Cell::from(*revision),
@@ -197,7 +230,13 @@ impl Txn {
     }
 
     /// Wakes the active runs of a timeline within a range that are on one of these days, so that they are planned anew.
-    pub async fn wake_runs(&self, timeline: TimelineId, days: &[i32], range: &CustomerRange, now: Timestamp) -> Result<u64, StoreError> {
+    pub async fn wake_runs(
+        &self,
+        timeline: TimelineId,
+        days: &[i32],
+        range: &CustomerRange,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         if days.is_empty() {
             return Ok(0);
         }
@@ -207,12 +246,20 @@ impl Txn {
              and (next_action_at is null or next_action_at > $4)",
             list(days.iter().copied())
         );
-        self.execute(&sql, values![range.after.as_str(), range.until.as_str(), timeline.0, now]).await
+        self.execute(
+            &sql,
+            values![range.after.as_str(), range.until.as_str(), timeline.0, now],
+        )
+        .await
     }
 
     /// Notes that there are runs in a zone.
     pub(super) async fn note_zone(&self, tz: Tz) -> Result<(), StoreError> {
-        self.execute("insert into time_zones (time_zone) values ($1) on conflict (time_zone) do nothing", values![tz.name()]).await?;
+        self.execute(
+            "insert into time_zones (time_zone) values ($1) on conflict (time_zone) do nothing",
+            values![tz.name()],
+        )
+        .await?;
         Ok(())
     }
 
@@ -231,4 +278,3 @@ impl Txn {
         Ok(())
     }
 }
-

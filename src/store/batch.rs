@@ -46,7 +46,10 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new(columns: &'static [(&'static str, Col)]) -> Self {
-        Self { columns, rows: Vec::new() }
+        Self {
+            columns,
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row with a cell for each column, in their order.
@@ -78,7 +81,10 @@ impl Batch {
                 Col::BigInt => ("bigint", format!("r.{name}")),
                 Col::OptBigInt => ("bigint", format!("nullif(r.{name}, -1) as {name}")),
                 Col::Time => ("timestamptz", format!("r.{name}")),
-                Col::OptTime => ("timestamptz", format!("nullif(r.{name}, '{NO_TIME_TEXT}'::timestamptz) as {name}")),
+                Col::OptTime => (
+                    "timestamptz",
+                    format!("nullif(r.{name}, '{NO_TIME_TEXT}'::timestamptz) as {name}"),
+                ),
                 Col::Date => ("date", format!("r.{name}")),
                 Col::Json => ("jsonb", format!("r.{name}")),
             };
@@ -87,21 +93,37 @@ impl Batch {
             let _ = write!(names, "{comma}{name}");
         }
         let table = format!("(select {outer} from unnest({params}) as r({names})) as u");
-        let mut columns: Vec<Vec<Value>> = self.columns.iter().map(|_| Vec::with_capacity(self.rows.len())).collect();
+        let mut columns: Vec<Vec<Value>> = self
+            .columns
+            .iter()
+            .map(|_| Vec::with_capacity(self.rows.len()))
+            .collect();
         for row in self.rows {
             for ((cell, column), (_, col)) in row.into_iter().zip(&mut columns).zip(self.columns) {
                 column.push(array_value(cell, *col));
             }
         }
         let types = self.columns.iter().map(|(_, col)| array_type(*col));
-        let values = types.zip(columns).map(|(array, column)| Value::Array(array, Some(Box::new(column)))).collect();
+        let values = types
+            .zip(columns)
+            .map(|(array, column)| Value::Array(array, Some(Box::new(column))))
+            .collect();
         (table, values)
     }
 
     fn bind_json(self, first: usize) -> (String, Vec<Value>) {
-        let columns: Vec<String> = self.columns.iter().enumerate().map(|(at, (name, _))| format!("json_extract(value, '$[{at}]') as {name}")).collect();
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(at, (name, _))| format!("json_extract(value, '$[{at}]') as {name}"))
+            .collect();
         let table = format!("(select {} from json_each(${first})) as u", columns.join(", "));
-        let rows: Vec<Vec<serde_json::Value>> = self.rows.into_iter().map(|row| row.into_iter().map(json_value).collect()).collect();
+        let rows: Vec<Vec<serde_json::Value>> = self
+            .rows
+            .into_iter()
+            .map(|row| row.into_iter().map(json_value).collect())
+            .collect();
         (table, vec![Value::from(serde_json::json!(rows).to_string())])
     }
 }
@@ -110,7 +132,10 @@ impl Batch {
 const NO_TIME_TEXT: &str = "0001-01-01T00:00:00Z";
 
 fn no_time() -> DateTime<Utc> {
-    NaiveDate::from_ymd_opt(1, 1, 1).unwrap_or_default().and_time(chrono::NaiveTime::MIN).and_utc()
+    NaiveDate::from_ymd_opt(1, 1, 1)
+        .unwrap_or_default()
+        .and_time(chrono::NaiveTime::MIN)
+        .and_utc()
 }
 
 fn array_type(col: Col) -> ArrayType {

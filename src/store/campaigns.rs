@@ -36,7 +36,10 @@ impl<C: ConnectionTrait> Session<C> {
     /// A campaign.
     pub async fn campaign(&self, id: &CampaignId) -> Result<Option<Campaign>, StoreError> {
         let sql = format!("select {COLUMNS} from {TABLE} c where c.id = $1");
-        self.row::<Row>(&sql, values![id.as_str()]).await?.map(Row::into_campaign).transpose()
+        self.row::<Row>(&sql, values![id.as_str()])
+            .await?
+            .map(Row::into_campaign)
+            .transpose()
     }
 
     /// Several campaigns, in no order. Ids without one are left out.
@@ -50,14 +53,25 @@ impl<C: ConnectionTrait> Session<C> {
         }
         let (table, values) = batch.bind(self.backend, 1);
         let sql = format!("select {COLUMNS} from {table} join {TABLE} c on c.id = u.id");
-        self.rows::<Row>(&sql, values).await?.into_iter().map(Row::into_campaign).collect()
+        self.rows::<Row>(&sql, values)
+            .await?
+            .into_iter()
+            .map(Row::into_campaign)
+            .collect()
     }
 
     /// A page of campaigns, by id.
     pub async fn campaigns(&self, page: &Page<String>) -> Result<Vec<Campaign>, StoreError> {
-        let sql = format!("select {COLUMNS} from {TABLE} c where c.id > $1 order by c.id limit {}", page.size);
+        let sql = format!(
+            "select {COLUMNS} from {TABLE} c where c.id > $1 order by c.id limit {}",
+            page.size
+        );
         let after = page.after.clone().unwrap_or_default();
-        self.rows::<Row>(&sql, values![after]).await?.into_iter().map(Row::into_campaign).collect()
+        self.rows::<Row>(&sql, values![after])
+            .await?
+            .into_iter()
+            .map(Row::into_campaign)
+            .collect()
     }
 
     /// Where a campaign is used: the timeline's slug, the action's key, and what the action does.
@@ -68,8 +82,11 @@ impl<C: ConnectionTrait> Session<C> {
         let rows: Vec<UseRow> = self.rows(sql, values![id.as_str()]).await?;
         rows.into_iter()
             .map(|row| {
-                let action_type = ActionType::ALL.into_iter().find(|known| known.as_str() == row.action_type);
-                let action_type = action_type.ok_or_else(|| StoreError::corrupt("campaign_timeline_actions", &row.key, &row.action_type))?;
+                let action_type = ActionType::ALL
+                    .into_iter()
+                    .find(|known| known.as_str() == row.action_type);
+                let action_type = action_type
+                    .ok_or_else(|| StoreError::corrupt("campaign_timeline_actions", &row.key, &row.action_type))?;
                 Ok((row.slug, row.key, action_type))
             })
             .collect()
@@ -80,7 +97,10 @@ impl Txn {
     /// A campaign, locked against changes by others.
     pub async fn campaign_for_update(&self, id: &CampaignId) -> Result<Option<Campaign>, StoreError> {
         let sql = format!("select {COLUMNS} from {TABLE} c where c.id = $1 {}", self.for_update());
-        self.row::<Row>(&sql, values![id.as_str()]).await?.map(Row::into_campaign).transpose()
+        self.row::<Row>(&sql, values![id.as_str()])
+            .await?
+            .map(Row::into_campaign)
+            .transpose()
     }
 
     /// Stores a campaign's content: a new one with revision 1, or in place of the revision before. [`StoreError::Duplicate`]

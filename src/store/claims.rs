@@ -44,7 +44,11 @@ pub struct Before {
 
 impl From<&Run> for Before {
     fn from(run: &Run) -> Self {
-        Self { current_day: run.current_day, day_date: run.day_date, tz: run.zone.tz }
+        Self {
+            current_day: run.current_day,
+            day_date: run.day_date,
+            tz: run.zone.tz,
+        }
     }
 }
 
@@ -99,7 +103,11 @@ struct IdRow {
 impl<C: ConnectionTrait> Session<C> {
     /// The active timelines that have something planned, by id. `only`: none means all.
     pub async fn timeline_wakes(&self, only: &[TimelineId], buckets: Buckets) -> Result<Vec<TimelineWake>, StoreError> {
-        let only = if only.is_empty() { String::new() } else { format!("and t.id in ({})", list(only.iter().map(|id| id.0))) };
+        let only = if only.is_empty() {
+            String::new()
+        } else {
+            format!("and t.id in ({})", list(only.iter().map(|id| id.0)))
+        };
         let sql = format!(
             "select t.id, t.revision, (select p.next_action_at from {TABLE} p where p.campaign_timeline_id = t.id \
              and p.status = 'active' and p.next_action_at is not null {} order by p.next_action_at limit 1) as earliest \
@@ -109,30 +117,56 @@ impl<C: ConnectionTrait> Session<C> {
         let rows: Vec<WakeRow> = self.rows(&sql, vec![]).await?;
         Ok(rows
             .into_iter()
-            .filter_map(|row| Some(TimelineWake { id: TimelineId(row.id), revision: row.revision, earliest: row.earliest? }))
+            .filter_map(|row| {
+                Some(TimelineWake {
+                    id: TimelineId(row.id),
+                    revision: row.revision,
+                    earliest: row.earliest?,
+                })
+            })
             .collect())
     }
 
     /// All active timelines and their revisions. `only`: none means all.
     pub async fn active_timelines(&self, only: &[TimelineId]) -> Result<Vec<(TimelineId, i64)>, StoreError> {
-        let only = if only.is_empty() { String::new() } else { format!("and id in ({})", list(only.iter().map(|id| id.0))) };
+        let only = if only.is_empty() {
+            String::new()
+        } else {
+            format!("and id in ({})", list(only.iter().map(|id| id.0)))
+        };
         let sql = format!("select id, revision, is_active from campaign_timelines where is_active {only} order by id");
         let rows: Vec<ActiveRow> = self.rows(&sql, vec![]).await?;
         Ok(rows.into_iter().map(|row| (TimelineId(row.id), row.revision)).collect())
     }
 
     /// Due runs of a timeline after the cursor that nobody holds, in order of their wake-ups; as a dry run reads them.
-    pub async fn due_runs(&self, timeline: TimelineId, after: Cursor, now: Timestamp, buckets: Buckets, limit: usize) -> Result<Vec<Run>, StoreError> {
+    pub async fn due_runs(
+        &self,
+        timeline: TimelineId,
+        after: Cursor,
+        now: Timestamp,
+        buckets: Buckets,
+        limit: usize,
+    ) -> Result<Vec<Run>, StoreError> {
         self.due(timeline, after, now, buckets, limit, "").await
     }
 
-    async fn due(&self, timeline: TimelineId, after: Cursor, now: Timestamp, buckets: Buckets, limit: usize, lock: &str) -> Result<Vec<Run>, StoreError> {
+    async fn due(
+        &self,
+        timeline: TimelineId,
+        after: Cursor,
+        now: Timestamp,
+        buckets: Buckets,
+        limit: usize,
+        lock: &str,
+    ) -> Result<Vec<Run>, StoreError> {
         let condition = format!(
             "p.campaign_timeline_id = $1 and p.status = 'active' and p.next_action_at <= $2 and (p.next_action_at, p.id) > ($3, $4) \
              and (p.lease_expires_at is null or p.lease_expires_at <= $2) {} order by p.next_action_at, p.id limit {limit}",
             buckets.and_in()
         );
-        self.runs_where(&condition, lock, values![timeline.0, now, after.0, after.1.0]).await
+        self.runs_where(&condition, lock, values![timeline.0, now, after.0, after.1.0])
+            .await
     }
 }
 
@@ -140,21 +174,44 @@ impl Txn {
     /// Whether a timeline is active still, and its revision, held so until the end of the transaction: whoever switches it
     /// off waits for claims that are about to commit, and no claim commits after it.
     pub async fn hold_timeline(&self, id: TimelineId) -> Result<Option<i64>, StoreError> {
-        let sql = format!("select id, is_active, revision from campaign_timelines where id = $1 {}", self.pick("for share", ""));
+        let sql = format!(
+            "select id, is_active, revision from campaign_timelines where id = $1 {}",
+            self.pick("for share", "")
+        );
         let row: Option<ActiveRow> = self.row(&sql, values![id.0]).await?;
         Ok(row.filter(|row| row.is_active).map(|row| row.revision))
     }
 
     /// Due runs as [`Session::due_runs`] finds them, locked. Rows that another replica is about to claim are passed over.
-    pub async fn due_runs_for_update(&self, timeline: TimelineId, after: Cursor, now: Timestamp, buckets: Buckets, limit: usize) -> Result<Vec<Run>, StoreError> {
-        self.due(timeline, after, now, buckets, limit, self.pick("for update of p skip locked", "")).await
+    pub async fn due_runs_for_update(
+        &self,
+        timeline: TimelineId,
+        after: Cursor,
+        now: Timestamp,
+        buckets: Buckets,
+        limit: usize,
+    ) -> Result<Vec<Run>, StoreError> {
+        self.due(
+            timeline,
+            after,
+            now,
+            buckets,
+            limit,
+            self.pick("for update of p skip locked", ""),
+        )
+        .await
     }
 
     /// Commits what was planned for runs, and says which were as they had been read; nothing was done about the others.
     pub async fn claim(&self, claims: &[Claim], now: Timestamp) -> Result<HashSet<ProgressId>, StoreError> {
         let mut batch = Batch::new(PLANNED);
         for claim in claims {
-            push_planned(&mut batch, &claim.before, &claim.run, claim.run.lease.map(|lease| lease.token));
+            push_planned(
+                &mut batch,
+                &claim.before,
+                &claim.run,
+                claim.run.lease.map(|lease| lease.token),
+            );
         }
         if batch.is_empty() {
             return Ok(HashSet::new());
@@ -177,7 +234,11 @@ impl Txn {
 
     /// Records what came of sends and gives the runs free, and says which were held under the given tokens still. Where a
     /// run was paused, stopped or moved meanwhile only its outcomes count, and its place in time stays as it is now.
-    pub async fn complete(&self, completions: &[Completion], now: Timestamp) -> Result<HashSet<ProgressId>, StoreError> {
+    pub async fn complete(
+        &self,
+        completions: &[Completion],
+        now: Timestamp,
+    ) -> Result<HashSet<ProgressId>, StoreError> {
         let mut batch = Batch::new(PLANNED);
         for done in completions {
             push_planned(&mut batch, &done.before, &done.run, Some(done.token));

@@ -3,13 +3,16 @@
 use migrations::{Migrator, MigratorTrait as _};
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait as _};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait as _,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::session::{Reader, Session, Txn};
 use super::StoreError;
+use super::session::{Reader, Session, Txn};
 
 /// Any number, the same for all migrators, so that they wait for each other.
 const MIGRATION_LOCK: i64 = 7_270_010_451;
@@ -24,7 +27,10 @@ pub struct StoreUrl(String);
 impl StoreUrl {
     /// Takes a URL of one of the two databases.
     pub fn parse(url: &str) -> Result<Self, String> {
-        if ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        if ["sqlite:", "postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme))
+        {
             return Ok(Self(url.to_owned()));
         }
         Err("must begin with sqlite:, postgres:// or postgresql://".to_owned())
@@ -74,14 +80,20 @@ impl Store {
             .map_sqlx_postgres_opts(postgres_options);
         let db = Database::connect(options).await?;
         let backend = db.get_database_backend();
-        Ok(Self { db, backend, statements: Arc::new(AtomicU64::new(0)) })
+        Ok(Self {
+            db,
+            backend,
+            statements: Arc::new(AtomicU64::new(0)),
+        })
     }
 
     /// Brings the schema up to date. Any number of processes may do so at once: one does it, the others wait.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let txn = self.begin().await?;
         if self.backend == DbBackend::Postgres {
-            txn.conn.execute_unprepared(&format!("select pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
+            txn.conn
+                .execute_unprepared(&format!("select pg_advisory_xact_lock({MIGRATION_LOCK})"))
+                .await?;
         }
         Migrator::up(&txn.conn, None).await?;
         txn.commit().await
@@ -93,19 +105,32 @@ impl Store {
         if missing == 0 {
             return Ok(());
         }
-        Err(StoreError::Schema(format!("the database lacks {missing} migration(s): run `campaignd migrate` first")))
+        Err(StoreError::Schema(format!(
+            "the database lacks {missing} migration(s): run `campaignd migrate` first"
+        )))
     }
 
     /// For reading.
     pub fn reader(&self) -> Reader {
-        Session { conn: self.db.clone(), backend: self.backend, statements: Arc::clone(&self.statements) }
+        Session {
+            conn: self.db.clone(),
+            backend: self.backend,
+            statements: Arc::clone(&self.statements),
+        }
     }
 
     /// For writing. On `SQLite` it is a writer from the start, and waits for its turn.
     pub async fn begin(&self) -> Result<Txn, StoreError> {
-        let mode = TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..TransactionOptions::default() };
+        let mode = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
         let conn = self.db.begin_with_options(mode).await?;
-        Ok(Session { conn, backend: self.backend, statements: Arc::clone(&self.statements) })
+        Ok(Session {
+            conn,
+            backend: self.backend,
+            statements: Arc::clone(&self.statements),
+        })
     }
 
     /// Asks the database whether it is there.
@@ -138,7 +163,8 @@ fn sqlite_options(options: SqliteConnectOptions) -> SqliteConnectOptions {
 /// Generic plans: with a custom one the planner takes a lease token, of which it has seen none, for one that no row has,
 /// and scans the table.
 fn postgres_options(options: PgConnectOptions) -> PgConnectOptions {
-    options
-        .application_name("campaignd")
-        .options([("statement_timeout", STATEMENT_TIMEOUT), ("plan_cache_mode", "force_generic_plan")])
+    options.application_name("campaignd").options([
+        ("statement_timeout", STATEMENT_TIMEOUT),
+        ("plan_cache_mode", "force_generic_plan"),
+    ])
 }

@@ -40,11 +40,17 @@ impl<C: ConnectionTrait> Session<C> {
     /// A customer.
     pub async fn customer(&self, id: &CustomerId) -> Result<Option<Customer>, StoreError> {
         let sql = format!("select {COLUMNS} from {TABLE} c where c.customer_id = $1");
-        self.row::<Row>(&sql, values![id.as_str()]).await?.map(Row::into_customer).transpose()
+        self.row::<Row>(&sql, values![id.as_str()])
+            .await?
+            .map(Row::into_customer)
+            .transpose()
     }
 
     /// Several customers, in no order. Ids without one are left out.
-    pub async fn customers_by_id<'a>(&self, ids: impl IntoIterator<Item = &'a CustomerId>) -> Result<Vec<Customer>, StoreError> {
+    pub async fn customers_by_id<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a CustomerId>,
+    ) -> Result<Vec<Customer>, StoreError> {
         self.customers_in(ids, "").await
     }
 
@@ -57,10 +63,18 @@ impl<C: ConnectionTrait> Session<C> {
         );
         let stage = filter.pipeline_stage.as_ref().map_or("", Stage::as_str);
         let after = page.after.clone().unwrap_or_default();
-        self.rows::<Row>(&sql, values![after, stage]).await?.into_iter().map(Row::into_customer).collect()
+        self.rows::<Row>(&sql, values![after, stage])
+            .await?
+            .into_iter()
+            .map(Row::into_customer)
+            .collect()
     }
 
-    async fn customers_in<'a>(&self, ids: impl IntoIterator<Item = &'a CustomerId>, lock: &str) -> Result<Vec<Customer>, StoreError> {
+    async fn customers_in<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a CustomerId>,
+        lock: &str,
+    ) -> Result<Vec<Customer>, StoreError> {
         let mut batch = Batch::new(&[("customer_id", Col::Text)]);
         for id in ids {
             batch.push([id.as_str().into()]);
@@ -69,20 +83,35 @@ impl<C: ConnectionTrait> Session<C> {
             return Ok(Vec::new());
         }
         let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!("select {COLUMNS} from {table} join {TABLE} c on c.customer_id = u.customer_id order by c.customer_id {lock}");
-        self.rows::<Row>(&sql, values).await?.into_iter().map(Row::into_customer).collect()
+        let sql = format!(
+            "select {COLUMNS} from {table} join {TABLE} c on c.customer_id = u.customer_id order by c.customer_id {lock}"
+        );
+        self.rows::<Row>(&sql, values)
+            .await?
+            .into_iter()
+            .map(Row::into_customer)
+            .collect()
     }
 }
 
 impl Txn {
     /// A customer, locked against changes by others. Whatever starts or stops runs locks the customer first.
     pub async fn customer_for_update(&self, id: &CustomerId) -> Result<Option<Customer>, StoreError> {
-        let sql = format!("select {COLUMNS} from {TABLE} c where c.customer_id = $1 {}", self.for_update());
-        self.row::<Row>(&sql, values![id.as_str()]).await?.map(Row::into_customer).transpose()
+        let sql = format!(
+            "select {COLUMNS} from {TABLE} c where c.customer_id = $1 {}",
+            self.for_update()
+        );
+        self.row::<Row>(&sql, values![id.as_str()])
+            .await?
+            .map(Row::into_customer)
+            .transpose()
     }
 
     /// Several customers, locked in the order of their ids.
-    pub async fn customers_for_update<'a>(&self, ids: impl IntoIterator<Item = &'a CustomerId>) -> Result<Vec<Customer>, StoreError> {
+    pub async fn customers_for_update<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a CustomerId>,
+    ) -> Result<Vec<Customer>, StoreError> {
         self.customers_in(ids, self.pick("for update of c", "")).await
     }
 
@@ -145,15 +174,34 @@ impl Row {
         let corrupt = |error: Invalid| StoreError::corrupt(TABLE, &self.customer_id, error);
         let zone = |name: &str| name.parse::<Tz>().map_err(|_| Invalid::new(name, "a time zone"));
         let serde_json::Value::Object(attributes) = self.attributes else {
-            return Err(StoreError::corrupt(TABLE, &self.customer_id, "attributes are no object"));
+            return Err(StoreError::corrupt(
+                TABLE,
+                &self.customer_id,
+                "attributes are no object",
+            ));
         };
         Ok(Customer {
             id: CustomerId::parse(&self.customer_id).map_err(corrupt)?,
             display_name: self.display_name,
-            email: self.email.as_deref().map(EmailAddress::parse).transpose().map_err(corrupt)?,
-            phone: self.phone.as_deref().map(PhoneNumber::parse).transpose().map_err(corrupt)?,
+            email: self
+                .email
+                .as_deref()
+                .map(EmailAddress::parse)
+                .transpose()
+                .map_err(corrupt)?,
+            phone: self
+                .phone
+                .as_deref()
+                .map(PhoneNumber::parse)
+                .transpose()
+                .map_err(corrupt)?,
             time_zone: self.time_zone.as_deref().map(zone).transpose().map_err(corrupt)?,
-            pipeline_stage: self.pipeline_stage.as_deref().map(Stage::parse).transpose().map_err(corrupt)?,
+            pipeline_stage: self
+                .pipeline_stage
+                .as_deref()
+                .map(Stage::parse)
+                .transpose()
+                .map_err(corrupt)?,
             stage_visit: self.stage_visit,
             engagement_score: self.engagement_score,
             attributes,

@@ -39,18 +39,33 @@ struct KeyRow {
 
 impl<C: ConnectionTrait> Session<C> {
     /// A page of a customer's events, the newest first. The key is (time, event id).
-    pub async fn engagements(&self, id: &CustomerId, page: &Page<(Timestamp, String)>) -> Result<Vec<Engagement>, StoreError> {
+    pub async fn engagements(
+        &self,
+        id: &CustomerId,
+        page: &Page<(Timestamp, String)>,
+    ) -> Result<Vec<Engagement>, StoreError> {
         let sql = format!(
             "select customer_id, event_id, kind, name, occurred_at, received_at, progress_id, action_id from {TABLE} \
              where customer_id = $1 and (occurred_at, event_id) < ($2, $3) order by occurred_at desc, event_id desc limit {}",
             page.size
         );
-        let (before, event_id) = page.after.clone().unwrap_or_else(|| (END_OF_TIME.unwrap_or_default(), String::new()));
-        self.rows::<Row>(&sql, values![id.as_str(), before, event_id]).await?.into_iter().map(Row::into_engagement).collect()
+        let (before, event_id) = page
+            .after
+            .clone()
+            .unwrap_or_else(|| (END_OF_TIME.unwrap_or_default(), String::new()));
+        self.rows::<Row>(&sql, values![id.as_str(), before, event_id])
+            .await?
+            .into_iter()
+            .map(Row::into_engagement)
+            .collect()
     }
 
     /// When each of these customers last opened a mail, up to `now`.
-    pub async fn last_opened<'a>(&self, ids: impl IntoIterator<Item = &'a CustomerId>, now: Timestamp) -> Result<HashMap<String, Timestamp>, StoreError> {
+    pub async fn last_opened<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a CustomerId>,
+        now: Timestamp,
+    ) -> Result<HashMap<String, Timestamp>, StoreError> {
         let mut batch = Batch::new(&[("customer_id", Col::Text)]);
         for id in ids {
             batch.push([id.as_str().into()]);
@@ -124,7 +139,10 @@ impl Row {
             kind,
             occurred_at: self.occurred_at,
             received_at: self.received_at,
-            about: self.progress_id.zip(self.action_id).map(|(progress, action)| (ProgressId(progress), ActionId(action))),
+            about: self
+                .progress_id
+                .zip(self.action_id)
+                .map(|(progress, action)| (ProgressId(progress), ActionId(action))),
             event_id: self.event_id,
         })
     }

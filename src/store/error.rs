@@ -34,7 +34,11 @@ impl From<DbErr> for StoreError {
         if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
             return Self::Duplicate;
         }
-        if is_transient(&error) { Self::Unavailable(error) } else { Self::Refused(error) }
+        if is_transient(&error) {
+            Self::Unavailable(error)
+        } else {
+            Self::Refused(error)
+        }
     }
 }
 
@@ -42,7 +46,9 @@ fn is_transient(error: &DbErr) -> bool {
     let (DbErr::Conn(inner) | DbErr::Exec(inner) | DbErr::Query(inner)) = error else {
         return matches!(error, DbErr::ConnectionAcquire(_));
     };
-    let RuntimeErr::SqlxError(inner) = inner else { return false };
+    let RuntimeErr::SqlxError(inner) = inner else {
+        return false;
+    };
     match &**inner {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_code(&code)),
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
@@ -53,13 +59,19 @@ fn is_transient(error: &DbErr) -> bool {
 /// `PostgreSQL`: connection lost (08), shutting down (57P), deadlock and serialization (40), out of connections and the
 /// like (53), statement or lock time-out. `SQLite`: busy (5), locked (6), and their extended forms.
 fn is_transient_code(code: &str) -> bool {
-    let sqlite = code.parse::<u32>().is_ok_and(|number| code.len() < 5 && matches!(number & 0xff, 5 | 6));
+    let sqlite = code
+        .parse::<u32>()
+        .is_ok_and(|number| code.len() < 5 && matches!(number & 0xff, 5 | 6));
     sqlite || ["08", "57P", "40", "53"].iter().any(|class| code.starts_with(class)) || matches!(code, "57014" | "55P03")
 }
 
 impl StoreError {
     /// A row that can't be read.
     pub(super) fn corrupt(table: &'static str, id: impl ToString, what: impl ToString) -> Self {
-        Self::Corrupt { table, id: id.to_string(), what: what.to_string() }
+        Self::Corrupt {
+            table,
+            id: id.to_string(),
+            what: what.to_string(),
+        }
     }
 }

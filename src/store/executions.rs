@@ -56,7 +56,14 @@ pub enum ExecutionOutcome {
 }
 
 impl ExecutionOutcome {
-    const ALL: [Self; 6] = [Self::Completed, Self::Skipped, Self::Failed, Self::Retrying, Self::Unknown, Self::Expired];
+    const ALL: [Self; 6] = [
+        Self::Completed,
+        Self::Skipped,
+        Self::Failed,
+        Self::Retrying,
+        Self::Unknown,
+        Self::Expired,
+    ];
 
     /// The word in the database.
     pub fn as_str(self) -> &'static str {
@@ -107,7 +114,11 @@ impl<C: ConnectionTrait> Session<C> {
              and later.progress_id = e.progress_id and later.action_id = e.action_id and later.attempt > e.attempt) \
              order by e.finished_at, e.action_id"
         );
-        self.rows::<Row>(&sql, values).await?.into_iter().map(Row::into_execution).collect()
+        self.rows::<Row>(&sql, values)
+            .await?
+            .into_iter()
+            .map(Row::into_execution)
+            .collect()
     }
 }
 
@@ -152,7 +163,11 @@ impl Txn {
         let (table, values) = batch.bind(self.backend, 1);
         let columns = "customer_id, progress_id, action_id, attempt, due_at, started_at, finished_at, channel, outcome, reason, \
                        provider_id, error, content_revision";
-        self.execute(&format!("insert into action_executions ({columns}) select {columns} from {table}"), values).await?;
+        self.execute(
+            &format!("insert into action_executions ({columns}) select {columns} from {table}"),
+            values,
+        )
+        .await?;
         Ok(())
     }
 }
@@ -161,7 +176,9 @@ impl Row {
     fn into_execution(self) -> Result<Execution, StoreError> {
         let corrupt = |what: String| StoreError::corrupt("action_executions", self.progress_id, what);
         let channel = Channel::ALL.into_iter().find(|known| known.as_str() == self.channel);
-        let outcome = ExecutionOutcome::ALL.into_iter().find(|known| known.as_str() == self.outcome);
+        let outcome = ExecutionOutcome::ALL
+            .into_iter()
+            .find(|known| known.as_str() == self.outcome);
         Ok(Execution {
             customer_id: CustomerId::parse(&self.customer_id).map_err(|error| corrupt(error.to_string()))?,
             progress_id: ProgressId(self.progress_id),

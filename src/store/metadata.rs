@@ -17,8 +17,12 @@ impl Txn {
     pub async fn deployment_id(&self, proposed: Uuid) -> Result<Uuid, StoreError> {
         let sql = "insert into service_metadata (key, value) values ('deployment_id', $1) on conflict (key) do nothing";
         self.execute(sql, values![proposed.to_string()]).await?;
-        let row: Option<Row> = self.row("select value from service_metadata where key = 'deployment_id'", vec![]).await?;
+        let row: Option<Row> = self
+            .row("select value from service_metadata where key = 'deployment_id'", vec![])
+            .await?;
         let value = row.map(|row| row.value).unwrap_or_default();
-        value.parse().map_err(|error| StoreError::corrupt("service_metadata", "deployment_id", error))
+        value
+            .parse()
+            .map_err(|error| StoreError::corrupt("service_metadata", "deployment_id", error))
     }
 }

@@ -64,19 +64,31 @@ pub(super) struct Row {
 impl<C: ConnectionTrait> Session<C> {
     /// A run of a customer.
     pub async fn run(&self, customer: &CustomerId, id: ProgressId) -> Result<Option<Run>, StoreError> {
-        let found = self.runs_where("p.customer_id = $1 and p.id = $2", "", values![customer.as_str(), id.0]).await?;
+        let found = self
+            .runs_where("p.customer_id = $1 and p.id = $2", "", values![customer.as_str(), id.0])
+            .await?;
         Ok(found.into_iter().next())
     }
 
     /// All live runs of a customer, by id.
     pub async fn live_runs(&self, customer: &CustomerId) -> Result<Vec<Run>, StoreError> {
-        self.runs_where("p.customer_id = $1 and p.status in ('active', 'paused') order by p.id", "", values![customer.as_str()]).await
+        self.runs_where(
+            "p.customer_id = $1 and p.status in ('active', 'paused') order by p.id",
+            "",
+            values![customer.as_str()],
+        )
+        .await
     }
 
     /// The run of a customer that ended last.
     pub async fn last_ended_run(&self, customer: &CustomerId) -> Result<Option<Run>, StoreError> {
-        let condition = "p.customer_id = $1 and p.status in ('completed', 'stopped') order by p.ended_at desc, p.id desc limit 1";
-        Ok(self.runs_where(condition, "", values![customer.as_str()]).await?.into_iter().next())
+        let condition =
+            "p.customer_id = $1 and p.status in ('completed', 'stopped') order by p.ended_at desc, p.id desc limit 1";
+        Ok(self
+            .runs_where(condition, "", values![customer.as_str()])
+            .await?
+            .into_iter()
+            .next())
     }
 
     /// A page of runs, by (customer, id).
@@ -101,9 +113,18 @@ impl<C: ConnectionTrait> Session<C> {
         self.runs_where(&condition, "", values).await
     }
 
-    pub(super) async fn runs_where(&self, condition: &str, lock: &str, values: Vec<Value>) -> Result<Vec<Run>, StoreError> {
+    pub(super) async fn runs_where(
+        &self,
+        condition: &str,
+        lock: &str,
+        values: Vec<Value>,
+    ) -> Result<Vec<Run>, StoreError> {
         let sql = format!("select {COLUMNS} from {TABLE} p where {condition} {lock}");
-        self.rows::<Row>(&sql, values).await?.into_iter().map(Row::into_run).collect()
+        self.rows::<Row>(&sql, values)
+            .await?
+            .into_iter()
+            .map(Row::into_run)
+            .collect()
     }
 }
 
@@ -111,12 +132,17 @@ impl Txn {
     /// A run of a customer, locked against changes by others.
     pub async fn run_for_update(&self, customer: &CustomerId, id: ProgressId) -> Result<Option<Run>, StoreError> {
         let values = values![customer.as_str(), id.0];
-        let found = self.runs_where("p.customer_id = $1 and p.id = $2", self.for_update(), values).await?;
+        let found = self
+            .runs_where("p.customer_id = $1 and p.id = $2", self.for_update(), values)
+            .await?;
         Ok(found.into_iter().next())
     }
 
     /// All live runs of some customers, locked in the order of customer and id.
-    pub async fn live_runs_for_update<'a>(&self, customers: impl IntoIterator<Item = &'a CustomerId>) -> Result<Vec<Run>, StoreError> {
+    pub async fn live_runs_for_update<'a>(
+        &self,
+        customers: impl IntoIterator<Item = &'a CustomerId>,
+    ) -> Result<Vec<Run>, StoreError> {
         let mut batch = Batch::new(&[("customer_id", Col::Text)]);
         for customer in customers {
             batch.push([customer.as_str().into()]);
@@ -130,19 +156,31 @@ impl Txn {
              where p.status in ('active', 'paused') order by p.customer_id, p.id {}",
             self.pick("for update of p", "")
         );
-        self.rows::<Row>(&sql, values).await?.into_iter().map(Row::into_run).collect()
+        self.rows::<Row>(&sql, values)
+            .await?
+            .into_iter()
+            .map(Row::into_run)
+            .collect()
     }
 
     /// The last run of a timeline for a customer, live or ended.
     pub async fn last_run_of(&self, customer: &CustomerId, timeline: TimelineId) -> Result<Option<Run>, StoreError> {
         let condition = "p.customer_id = $1 and p.campaign_timeline_id = $2 order by p.id desc limit 1";
-        Ok(self.runs_where(condition, "", values![customer.as_str(), timeline.0]).await?.into_iter().next())
+        Ok(self
+            .runs_where(condition, "", values![customer.as_str(), timeline.0])
+            .await?
+            .into_iter()
+            .next())
     }
 
     /// The last run that was assigned on a visit to a stage.
     pub async fn run_of_visit(&self, customer: &CustomerId, visit: i64) -> Result<Option<Run>, StoreError> {
         let condition = "p.customer_id = $1 and p.stage_visit = $2 order by p.id desc limit 1";
-        Ok(self.runs_where(condition, "", values![customer.as_str(), visit]).await?.into_iter().next())
+        Ok(self
+            .runs_where(condition, "", values![customer.as_str(), visit])
+            .await?
+            .into_iter()
+            .next())
     }
 
     /// Stores a new run, and says its id. None: the customer has a live run of this timeline.
@@ -200,7 +238,11 @@ impl Txn {
         ];
         let changed = self.execute(&sql, values).await?;
         if changed != 1 {
-            return Err(StoreError::corrupt(TABLE, run.id, format!("{changed} rows changed in place of one")));
+            return Err(StoreError::corrupt(
+                TABLE,
+                run.id,
+                format!("{changed} rows changed in place of one"),
+            ));
         }
         self.note_zone(run.zone.tz).await
     }
@@ -210,7 +252,10 @@ impl Row {
     pub(super) fn into_run(self) -> Result<Run, StoreError> {
         let id = self.id;
         let corrupt = |what: String| StoreError::corrupt(TABLE, id, what);
-        let tz: Tz = self.time_zone.parse().map_err(|_| corrupt(format!("time_zone {}", self.time_zone)))?;
+        let tz: Tz = self
+            .time_zone
+            .parse()
+            .map_err(|_| corrupt(format!("time_zone {}", self.time_zone)))?;
         let status = Status::ALL.into_iter().find(|known| known.as_str() == self.status);
         let origin = match (self.origin.as_str(), self.stage_visit) {
             ("started", _) => Origin::Started,
@@ -226,7 +271,10 @@ impl Row {
             status_reason: self.status_reason,
             current_day: self.current_day,
             day_date: self.day_date,
-            zone: Zone { tz, is_default: self.zone_is_default },
+            zone: Zone {
+                tz,
+                is_default: self.zone_is_default,
+            },
             not_before: self.not_before,
             shifted_days: self.shifted_days,
             jumped_days: parsed(id, "jumped_days", self.jumped_days)?,
@@ -237,7 +285,10 @@ impl Row {
             in_flight: parsed(id, "in_flight_actions", self.in_flight_actions)?,
             last_late: parsed(id, "last_late", self.last_late)?,
             next_action_at: self.next_action_at,
-            lease: self.lease_token.zip(self.lease_expires_at).map(|(token, expires_at)| Lease { token, expires_at }),
+            lease: self
+                .lease_token
+                .zip(self.lease_expires_at)
+                .map(|(token, expires_at)| Lease { token, expires_at }),
             started_at: self.started_at,
             ended_at: self.ended_at,
             updated_at: self.updated_at,

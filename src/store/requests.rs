@@ -61,7 +61,10 @@ impl Txn {
             )
             .await?;
         Ok(match row {
-            Some(Row { request_hash, response: Some(response) }) if request_hash == key.hash => Begun::Answered(response),
+            Some(Row {
+                request_hash,
+                response: Some(response),
+            }) if request_hash == key.hash => Begun::Answered(response),
             Some(Row { request_hash, .. }) if request_hash != key.hash => Begun::Reused,
             Some(_) | None => Begun::New,
         })

@@ -31,7 +31,9 @@ impl<C: ConnectionTrait> Session<C> {
     /// All rows of a query.
     pub(super) async fn rows<T: FromQueryResult>(&self, sql: &str, values: Vec<Value>) -> Result<Vec<T>, StoreError> {
         let rows = self.conn.query_all_raw(self.statement(sql, values)).await?;
-        rows.iter().map(|row| T::from_query_result(row, "").map_err(StoreError::from)).collect()
+        rows.iter()
+            .map(|row| T::from_query_result(row, "").map_err(StoreError::from))
+            .collect()
     }
 
     /// The first row of a query.
@@ -41,7 +43,11 @@ impl<C: ConnectionTrait> Session<C> {
 
     /// Runs a statement, and says how many rows it changed.
     pub(super) async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, StoreError> {
-        Ok(self.conn.execute_raw(self.statement(sql, values)).await?.rows_affected())
+        Ok(self
+            .conn
+            .execute_raw(self.statement(sql, values))
+            .await?
+            .rows_affected())
     }
 
     fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {

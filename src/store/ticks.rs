@@ -37,7 +37,9 @@ impl<C: ConnectionTrait> Session<C> {
             page.size
         );
         let before = page.after.map_or(i64::MAX, |id| id.0);
-        let rows: Vec<Row> = self.rows(&sql, values![before, kind.map_or("", TickKind::as_str)]).await?;
+        let rows: Vec<Row> = self
+            .rows(&sql, values![before, kind.map_or("", TickKind::as_str)])
+            .await?;
         rows.into_iter().map(Row::into_tick).collect()
     }
 }
@@ -54,18 +56,39 @@ impl Txn {
         if let Some(entered) = entered {
             return Ok(EnteredTick::Entered(TickRunId(entered.n)));
         }
-        let sql = format!("select id, kind, tick_id, state, started_at, summary, error from {TABLE} where kind = $1 and tick_id = $2");
+        let sql = format!(
+            "select id, kind, tick_id, state, started_at, summary, error from {TABLE} where kind = $1 and tick_id = $2"
+        );
         let row: Option<Row> = self.row(&sql, values![kind.as_str(), tick_id]).await?;
         let row = row.ok_or_else(|| StoreError::corrupt(TABLE, tick_id, "is there and is not"))?;
         Ok(EnteredTick::Finished(Box::new(row.into_tick()?.summary)))
     }
 
     /// Notes what a tick did, or why it broke off.
-    pub async fn finish_tick(&self, id: TickRunId, summary: &TickSummary, error: Option<&str>) -> Result<(), StoreError> {
-        let state = if error.is_some() { TickState::Failed } else { TickState::Finished };
+    pub async fn finish_tick(
+        &self,
+        id: TickRunId,
+        summary: &TickSummary,
+        error: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let state = if error.is_some() {
+            TickState::Failed
+        } else {
+            TickState::Finished
+        };
         let sql = format!("update {TABLE} set state = $2, finished_at = $3, summary = $4, error = $5 where id = $1");
         let json = serde_json::to_value(summary).map_err(|error| StoreError::corrupt(TABLE, id, error))?;
-        self.execute(&sql, values![id.0, state.as_str(), summary.finished_at, json, error.map(str::to_owned)]).await?;
+        self.execute(
+            &sql,
+            values![
+                id.0,
+                state.as_str(),
+                summary.finished_at,
+                json,
+                error.map(str::to_owned)
+            ],
+        )
+        .await?;
         Ok(())
     }
 }
@@ -73,7 +96,9 @@ impl Txn {
 impl Row {
     fn into_tick(self) -> Result<TickRun, StoreError> {
         let corrupt = |what: String| StoreError::corrupt(TABLE, self.id, what);
-        let kind = [TickKind::Process, TickKind::Advance].into_iter().find(|known| known.as_str() == self.kind);
+        let kind = [TickKind::Process, TickKind::Advance]
+            .into_iter()
+            .find(|known| known.as_str() == self.kind);
         let kind = kind.ok_or_else(|| corrupt(format!("kind {}", self.kind)))?;
         let states = [TickState::Running, TickState::Finished, TickState::Failed];
         let state = states.into_iter().find(|known| known.as_str() == self.state);
@@ -92,6 +117,11 @@ impl Row {
             },
         };
         let state = state.ok_or_else(|| corrupt(format!("state {}", self.state)))?;
-        Ok(TickRun { id: TickRunId(self.id), state, summary, error: self.error })
+        Ok(TickRun {
+            id: TickRunId(self.id),
+            state,
+            summary,
+            error: self.error,
+        })
     }
 }

@@ -80,7 +80,8 @@ impl<C: ConnectionTrait> Session<C> {
 
     /// The default timeline of a stage.
     pub async fn default_timeline(&self, stage: &Stage) -> Result<Option<Timeline>, StoreError> {
-        self.one_timeline("pipeline_stage = $1 and is_default", "", values![stage.as_str()]).await
+        self.one_timeline("pipeline_stage = $1 and is_default", "", values![stage.as_str()])
+            .await
     }
 
     /// Several timelines, in no order. Ids without one are left out.
@@ -89,7 +90,9 @@ impl<C: ConnectionTrait> Session<C> {
             return Ok(Vec::new());
         }
         let condition = format!("id in ({})", list(ids.iter().map(|id| id.0)));
-        let rows = self.rows(&format!("select {COLUMNS} from {TABLE} where {condition}"), vec![]).await?;
+        let rows = self
+            .rows(&format!("select {COLUMNS} from {TABLE} where {condition}"), vec![])
+            .await?;
         self.with_actions(rows).await
     }
 
@@ -102,7 +105,9 @@ impl<C: ConnectionTrait> Session<C> {
             page.size
         );
         let after = page.after.clone().unwrap_or_default();
-        let rows = self.rows(&sql, values![after, stage.unwrap_or_default(), filter.active_only]).await?;
+        let rows = self
+            .rows(&sql, values![after, stage.unwrap_or_default(), filter.active_only])
+            .await?;
         self.with_actions(rows).await
     }
 
@@ -126,14 +131,25 @@ impl<C: ConnectionTrait> Session<C> {
         let rows: Vec<ReplanRow> = self.rows(&sql, vec![]).await?;
         rows.into_iter()
             .map(|row| {
-                let days = serde_json::from_value(row.replan_days).map_err(|error| StoreError::corrupt(TABLE, row.id, error))?;
+                let days = serde_json::from_value(row.replan_days)
+                    .map_err(|error| StoreError::corrupt(TABLE, row.id, error))?;
                 Ok((TimelineId(row.id), row.revision, days))
             })
             .collect()
     }
 
-    pub(super) async fn one_timeline(&self, condition: &str, lock: &str, values: Vec<Value>) -> Result<Option<Timeline>, StoreError> {
-        let rows = self.rows(&format!("select {COLUMNS} from {TABLE} where {condition} {lock}"), values).await?;
+    pub(super) async fn one_timeline(
+        &self,
+        condition: &str,
+        lock: &str,
+        values: Vec<Value>,
+    ) -> Result<Option<Timeline>, StoreError> {
+        let rows = self
+            .rows(
+                &format!("select {COLUMNS} from {TABLE} where {condition} {lock}"),
+                values,
+            )
+            .await?;
         Ok(self.with_actions(rows).await?.into_iter().next())
     }
 
@@ -152,10 +168,12 @@ impl<C: ConnectionTrait> Session<C> {
             let timeline_id = row.campaign_timeline_id;
             actions.entry(timeline_id).or_default().push(row.into_action()?);
         }
-        rows.into_iter().map(|row| {
-            let actions = actions.remove(&row.id).unwrap_or_default();
-            row.into_timeline(actions)
-        }).collect()
+        rows.into_iter()
+            .map(|row| {
+                let actions = actions.remove(&row.id).unwrap_or_default();
+                row.into_timeline(actions)
+            })
+            .collect()
     }
 }
 
@@ -167,11 +185,16 @@ impl Txn {
 
     /// A timeline by its slug, locked against changes by others.
     pub async fn timeline_by_slug_for_update(&self, slug: &Slug) -> Result<Option<Timeline>, StoreError> {
-        self.one_timeline("slug = $1", self.for_update(), values![slug.as_str()]).await
+        self.one_timeline("slug = $1", self.for_update(), values![slug.as_str()])
+            .await
     }
 
     /// Stores a new timeline, and says its id. [`StoreError::Duplicate`] when its slug is taken, or its stage has a default.
-    pub async fn insert_timeline(&self, definition: &TimelineDefinition<ActionDefinition>, now: Timestamp) -> Result<TimelineId, StoreError> {
+    pub async fn insert_timeline(
+        &self,
+        definition: &TimelineDefinition<ActionDefinition>,
+        now: Timestamp,
+    ) -> Result<TimelineId, StoreError> {
         let sql = format!(
             "insert into {TABLE} (slug, name, pipeline_stage, duration_days, is_active, is_default, when_missed, \
              max_lateness_seconds, revision, activated_at, created_at, updated_at) \
@@ -205,10 +228,14 @@ impl Txn {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let row: Option<ReplanRow> = self
-            .row(&format!("select id, revision, coalesce(replan_days, '[]') as replan_days from {TABLE} where id = $1"), values![stored.id.0])
+            .row(
+                &format!("select id, revision, coalesce(replan_days, '[]') as replan_days from {TABLE} where id = $1"),
+                values![stored.id.0],
+            )
             .await?;
         let noted = row.map_or(json!([]), |row| row.replan_days);
-        let noted: BTreeSet<i32> = serde_json::from_value(noted).map_err(|error| StoreError::corrupt(TABLE, stored.id, error))?;
+        let noted: BTreeSet<i32> =
+            serde_json::from_value(noted).map_err(|error| StoreError::corrupt(TABLE, stored.id, error))?;
         let days: BTreeSet<i32> = noted.union(replan_days).copied().collect();
         let replan = (!days.is_empty()).then(|| json!(days));
         let sql = format!(
@@ -227,16 +254,31 @@ impl Txn {
         self.execute(&sql, values).await?;
         self.put_actions(stored.id, &definition.actions).await?;
         let kept = |action: &&Action| definition.actions.iter().any(|new| new.key == action.definition.key);
-        let removed: Vec<i64> = stored.definition.actions.iter().filter(|action| action.removed_at.is_none() && !kept(action)).map(|action| action.id.0).collect();
+        let removed: Vec<i64> = stored
+            .definition
+            .actions
+            .iter()
+            .filter(|action| action.removed_at.is_none() && !kept(action))
+            .map(|action| action.id.0)
+            .collect();
         if !removed.is_empty() {
-            let sql = format!("update campaign_timeline_actions set removed_at = $1 where id in ({})", list(removed));
+            let sql = format!(
+                "update campaign_timeline_actions set removed_at = $1 where id in ({})",
+                list(removed)
+            );
             self.execute(&sql, values![now]).await?;
         }
         Ok(())
     }
 
     /// Switches a timeline.
-    pub async fn set_timeline_active(&self, id: TimelineId, is_active: bool, reason: &str, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn set_timeline_active(
+        &self,
+        id: TimelineId,
+        is_active: bool,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let sql = format!(
             "update {TABLE} set is_active = $2, status_reason = $3, revision = revision + 1, updated_at = $4, \
              activated_at = case when $2 then $4 else activated_at end where id = $1"
@@ -246,7 +288,12 @@ impl Txn {
     }
 
     /// Makes a timeline the default of its stage, or no longer.
-    pub async fn set_timeline_default(&self, id: TimelineId, is_default: bool, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn set_timeline_default(
+        &self,
+        id: TimelineId,
+        is_default: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let sql = format!("update {TABLE} set is_default = $2, revision = revision + 1, updated_at = $3 where id = $1");
         self.execute(&sql, values![id.0, is_default, now]).await?;
         Ok(())
@@ -308,7 +355,9 @@ impl Txn {
 impl TimelineRow {
     fn into_timeline(self, actions: Vec<Action>) -> Result<Timeline, StoreError> {
         let corrupt = |what: String| StoreError::corrupt(TABLE, self.id, what);
-        let when_missed = [WhenMissed::Shift, WhenMissed::CatchUp].into_iter().find(|known| known.as_str() == self.when_missed);
+        let when_missed = [WhenMissed::Shift, WhenMissed::CatchUp]
+            .into_iter()
+            .find(|known| known.as_str() == self.when_missed);
         Ok(Timeline {
             id: TimelineId(self.id),
             definition: TimelineDefinition {
@@ -334,7 +383,9 @@ impl ActionRow {
     fn into_action(self) -> Result<Action, StoreError> {
         let corrupt = |what: String| StoreError::corrupt("campaign_timeline_actions", self.id, what);
         let channel = Channel::ALL.into_iter().find(|known| known.as_str() == self.channel);
-        let action_type = ActionType::ALL.into_iter().find(|known| known.as_str() == self.action_type);
+        let action_type = ActionType::ALL
+            .into_iter()
+            .find(|known| known.as_str() == self.action_type);
         let campaign_id = self.campaign_id.as_deref().map(CampaignId::parse).transpose();
         Ok(Action {
             id: ActionId(self.id),
@@ -356,5 +407,9 @@ impl ActionRow {
 
 /// Numbers of ours as an SQL list. They are no user's input, and an IN list of literals is planned well by both databases.
 pub(super) fn list<N: ToString>(numbers: impl IntoIterator<Item = N>) -> String {
-    numbers.into_iter().map(|number| number.to_string()).collect::<Vec<_>>().join(", ")
+    numbers
+        .into_iter()
+        .map(|number| number.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -16,14 +16,21 @@ async fn the_original_example_runs(backend: Backend) {
     let run = app.start_run("anna", &timeline).await;
     assert_eq!((run.current_day, run.duration_days, run.percent_complete), (1, 90, 0.0));
     assert_eq!(run.time_zone_source(), pb::TimeZoneSource::Customer);
-    assert_eq!(shown(run.next_action.clone().expect("next").due_time), "2026-01-05T12:00:00Z");
+    assert_eq!(
+        shown(run.next_action.clone().expect("next").due_time),
+        "2026-01-05T12:00:00Z"
+    );
 
     app.hourly().await;
     assert_eq!(app.sent_to("anna"), ["20260105T120000Z email"]);
     let run = app.progress("anna").await;
     let completed = &run.completed_actions[0];
     assert_eq!(shown(completed.complete_time), "2026-01-05T12:00:00Z");
-    assert!(completed.provider_id.starts_with('<') && completed.provider_id.ends_with('>'), "{}", completed.provider_id);
+    assert!(
+        completed.provider_id.starts_with('<') && completed.provider_id.ends_with('>'),
+        "{}",
+        completed.provider_id
+    );
     assert_eq!(shown(run.next_action.expect("next").due_time), "2026-01-07T15:00:00Z");
 
     app.tick_hours(24 * 90).await;

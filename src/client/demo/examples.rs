@@ -8,7 +8,10 @@ type File = (&'static str, &'static str);
 
 macro_rules! example {
     ($name:literal) => {
-        (concat!("examples/", $name), include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/", $name)))
+        (
+            concat!("examples/", $name),
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/", $name)),
+        )
     };
 }
 
@@ -76,7 +79,10 @@ mod tests {
         assert_eq!(files, in_directory);
 
         let actions = timeline().expect("valid").timeline.expect("there").actions;
-        let used = actions.into_iter().map(|action| action.campaign_id).filter(|id| !id.is_empty());
+        let used = actions
+            .into_iter()
+            .map(|action| action.campaign_id)
+            .filter(|id| !id.is_empty());
         assert_eq!(used.collect::<BTreeSet<_>>(), built_in);
     }
 }

@@ -29,7 +29,12 @@ impl Meter {
 
     /// Says that `day` days have passed and what was done until `now`.
     pub(super) fn show(&self, day: u32, now: DateTime<Utc>, counts: Counts) {
-        let Counts { completed, skipped, failed, .. } = counts;
+        let Counts {
+            completed,
+            skipped,
+            failed,
+            ..
+        } = counts;
         let date = now.format("%e %b %Y");
         let message = format!("{date}  {completed} done, {skipped} skipped, {failed} failed");
         match &self.bar {

@@ -66,7 +66,10 @@ impl Counts {
     }
 
     fn of(summary: &pb::TickSummary) -> Self {
-        let mut counts = Self { calls: 1, ..Self::default() };
+        let mut counts = Self {
+            calls: 1,
+            ..Self::default()
+        };
         for channel in summary.counts.iter().flat_map(|counts| &counts.channels) {
             counts.completed += channel.completed;
             counts.skipped += channel.skipped + channel.expired;
@@ -94,18 +97,31 @@ impl Player {
     pub(super) async fn set_up(&mut self) -> anyhow::Result<Setup> {
         let mut setup = Setup::default();
         for request in examples::campaigns()? {
-            self.content.apply_campaign(request).await.context("a campaign was refused")?;
+            self.content
+                .apply_campaign(request)
+                .await
+                .context("a campaign was refused")?;
             setup.campaigns += 1;
         }
-        let timeline = self.timelines.apply_timeline(examples::timeline()?).await.context("the timeline was refused")?;
+        let timeline = self
+            .timelines
+            .apply_timeline(examples::timeline()?)
+            .await
+            .context("the timeline was refused")?;
         let timeline = timeline.into_inner().timeline.context("no timeline in the answer")?;
         setup.actions = timeline.definition.map_or(0, |definition| definition.actions.len());
 
-        let upserted = self.customers.upsert_customers(examples::customers()?).await?.into_inner();
+        let upserted = self
+            .customers
+            .upsert_customers(examples::customers()?)
+            .await?
+            .into_inner();
         for result in upserted.results {
             let customer_id = match result.result {
                 Some(upsert_customers_result::Result::Customer(customer)) => customer.customer_id,
-                Some(upsert_customers_result::Result::Error(error)) => bail!("a customer was refused: {}", error.message),
+                Some(upsert_customers_result::Result::Error(error)) => {
+                    bail!("a customer was refused: {}", error.message)
+                }
                 None => bail!("no customer in the answer"),
             };
             if customer_id == script::STARTED_BY_HAND {
@@ -120,14 +136,20 @@ impl Player {
     }
 
     async fn start(&mut self, customer_id: &str, timeline_id: i64) -> anyhow::Result<()> {
-        let request =
-            pb::StartTimelineRequest { customer_id: customer_id.to_owned(), timeline_id, ..Default::default() };
+        let request = pb::StartTimelineRequest {
+            customer_id: customer_id.to_owned(),
+            timeline_id,
+            ..Default::default()
+        };
         let response = self.orchestrator.start_timeline(request).await?.into_inner();
         self.remember(customer_id, response.progress.as_ref())
     }
 
     async fn assign(&mut self, customer_id: &str) -> anyhow::Result<()> {
-        let request = pb::AssignTimelineForStageRequest { customer_id: customer_id.to_owned(), ..Default::default() };
+        let request = pb::AssignTimelineForStageRequest {
+            customer_id: customer_id.to_owned(),
+            ..Default::default()
+        };
         let response = self.orchestrator.assign_timeline_for_stage(request).await?.into_inner();
         self.remember(customer_id, response.progress.as_ref())
     }
@@ -232,24 +254,43 @@ impl Player {
                 changed_stage(stage, &response)
             }
         };
-        self.events.push(Event { customer_id: cue.customer_id.to_owned(), at: now, text });
+        self.events.push(Event {
+            customer_id: cue.customer_id.to_owned(),
+            at: now,
+            text,
+        });
         Ok(())
     }
 
     fn run_of(&self, customer_id: &str) -> anyhow::Result<i64> {
-        self.runs.get(customer_id).copied().with_context(|| format!("{customer_id} is not in examples/customers.yaml"))
+        self.runs
+            .get(customer_id)
+            .copied()
+            .with_context(|| format!("{customer_id} is not in examples/customers.yaml"))
     }
 
     /// Opens the mails that the reader has got and not opened yet.
     async fn read_mail(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         let (customer_id, progress_id) = (script::READER.to_owned(), self.run_of(script::READER)?);
-        let request = pb::GetProgressRequest { customer_id: customer_id.clone(), progress_id };
-        let progress = self.orchestrator.get_progress(request).await?.into_inner().progress.unwrap_or_default();
+        let request = pb::GetProgressRequest {
+            customer_id: customer_id.clone(),
+            progress_id,
+        };
+        let progress = self
+            .orchestrator
+            .get_progress(request)
+            .await?
+            .into_inner()
+            .progress
+            .unwrap_or_default();
         let mut engagements = Vec::new();
         for completed in progress.completed_actions {
             let action = completed.action.unwrap_or_default();
             let came = timestamp(completed.complete_time);
-            let Some(open) = came.map(|came| came + script::time_to_open()).filter(|open| *open <= now) else {
+            let Some(open) = came
+                .map(|came| came + script::time_to_open())
+                .filter(|open| *open <= now)
+            else {
                 continue;
             };
             if action.action_type() == ActionType::SendEmail && self.opened.insert(action.action_id) {
@@ -257,7 +298,10 @@ impl Player {
                     customer_id: customer_id.clone(),
                     event_id: format!("open-{progress_id}-{}", action.action_id),
                     kind: EngagementKind::EmailOpened.into(),
-                    occur_time: Some(prost_types::Timestamp { seconds: open.timestamp(), nanos: 0 }),
+                    occur_time: Some(prost_types::Timestamp {
+                        seconds: open.timestamp(),
+                        nanos: 0,
+                    }),
                     progress_id,
                     action_id: action.action_id,
                     ..Default::default()
@@ -277,10 +321,22 @@ impl Player {
 
     /// Asks what became of everybody.
     pub(super) async fn outcome(mut self) -> anyhow::Result<Outcome> {
-        let request = pb::GetTimelineRequest { slug: "hook-90-day".to_owned(), ..Default::default() };
-        let timeline = self.timelines.get_timeline(request).await?.into_inner().timeline.unwrap_or_default();
+        let request = pb::GetTimelineRequest {
+            slug: "hook-90-day".to_owned(),
+            ..Default::default()
+        };
+        let timeline = self
+            .timelines
+            .get_timeline(request)
+            .await?
+            .into_inner()
+            .timeline
+            .unwrap_or_default();
 
-        let request = pb::ListCampaignsRequest { page_size: 1_000, ..Default::default() };
+        let request = pb::ListCampaignsRequest {
+            page_size: 1_000,
+            ..Default::default()
+        };
         let campaigns = self.content.list_campaigns(request).await?.into_inner().campaigns;
         let names = campaigns.into_iter().filter_map(|campaign| campaign.definition);
         let names = names.map(|campaign| (campaign.campaign_id, campaign.name)).collect();
@@ -288,17 +344,38 @@ impl Player {
         let mut people = Vec::new();
         for customer in examples::customers()?.customers {
             let customer_id = customer.customer_id.clone();
-            let request =
-                pb::ListProgressRequest { customer_id: customer_id.clone(), page_size: 1_000, ..Default::default() };
+            let request = pb::ListProgressRequest {
+                customer_id: customer_id.clone(),
+                page_size: 1_000,
+                ..Default::default()
+            };
             let runs = self.orchestrator.list_progress(request).await?.into_inner().progress;
-            let request =
-                pb::ListEngagementsRequest { customer_id: customer_id.clone(), page_size: 1_000, ..Default::default() };
+            let request = pb::ListEngagementsRequest {
+                customer_id: customer_id.clone(),
+                page_size: 1_000,
+                ..Default::default()
+            };
             let engagements = self.customers.list_engagements(request).await?.into_inner().engagements;
-            let events = self.events.iter().filter(|event| event.customer_id == customer_id).cloned().collect();
+            let events = self
+                .events
+                .iter()
+                .filter(|event| event.customer_id == customer_id)
+                .cloned()
+                .collect();
             let behaviour = script::behaviour(&customer_id);
-            people.push(Person { customer, behaviour, runs, engagements, events });
+            people.push(Person {
+                customer,
+                behaviour,
+                runs,
+                engagements,
+                events,
+            });
         }
-        Ok(Outcome { timeline: timeline.definition.unwrap_or_default(), campaigns: names, people })
+        Ok(Outcome {
+            timeline: timeline.definition.unwrap_or_default(),
+            campaigns: names,
+            people,
+        })
     }
 }
 
@@ -309,7 +386,10 @@ fn changed_stage(stage: &str, response: &pb::ChangePipelineStageResponse) -> Str
     } else {
         "this run came from the stage and is stopped"
     };
-    let assignment = response.assignment.as_ref().map_or(AssignmentOutcome::Unspecified, pb::StageAssignment::outcome);
+    let assignment = response
+        .assignment
+        .as_ref()
+        .map_or(AssignmentOutcome::Unspecified, pb::StageAssignment::outcome);
     let next = match assignment {
         AssignmentOutcome::Started => "the new stage's timeline is started",
         AssignmentOutcome::AlreadyRunning => "the new stage's timeline runs already",

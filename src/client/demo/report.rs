@@ -58,7 +58,11 @@ pub(super) fn report(outcome: &Outcome, paint: Paint) -> String {
             all.extend(rows);
         }
         if person.runs.is_empty() {
-            let _ = writeln!(text, "{}\n  no timeline\n", headline(person, &person.customer.time_zone, paint));
+            let _ = writeln!(
+                text,
+                "{}\n  no timeline\n",
+                headline(person, &person.customer.time_zone, paint)
+            );
         }
     }
     text.push_str(&totals(&all, outcome.people.len(), paint));
@@ -76,7 +80,10 @@ fn one_run(person: &Person, run: &Progress, rows: &[Row], paint: Paint) -> Strin
     let mut lines: Vec<(DateTime<Utc>, String)> = rows.iter().map(|row| (row.at, line(row, zone, paint))).collect();
     for event in &person.events {
         let date = date(event.at, zone);
-        let event_line = format!("          {date}  {}", paint.colour(Colour::Cyan, &format!("*  {}", event.text)));
+        let event_line = format!(
+            "          {date}  {}",
+            paint.colour(Colour::Cyan, &format!("*  {}", event.text))
+        );
         let place = lines.partition_point(|(at, _)| *at < event.at);
         lines.insert(place, (event.at, event_line));
     }
@@ -95,7 +102,11 @@ fn line(row: &Row, zone: Tz, paint: Paint) -> String {
     let Row { day, kind, result, .. } = row;
     let word = paint.colour(colour(*result, *kind), &format!("{:<8}", row.word()));
     let what = format!("{:<4}  {:<8}  {:<26}", kind.as_str(), row.campaign_id, row.title);
-    let what = if kind.is_message() { what } else { paint.colour(Colour::Dim, &what) };
+    let what = if kind.is_message() {
+        what
+    } else {
+        paint.colour(Colour::Dim, &what)
+    };
     let why = paint.colour(Colour::Dim, &row.detail);
     format!("  day {day:>2}  {}  {word}  {what}  {why}", date(row.at, zone))
 }
@@ -116,7 +127,9 @@ fn date(at: DateTime<Utc>, zone: Tz) -> String {
 
 /// How far the run is, and what comes next.
 fn ending(run: &Progress, rows: &[Row], zone: Tz, paint: Paint) -> String {
-    let end = timestamp(run.end_time).map(|end| format!(" on {}", date(end, zone))).unwrap_or_default();
+    let end = timestamp(run.end_time)
+        .map(|end| format!(" on {}", date(end, zone)))
+        .unwrap_or_default();
     let day = format!("day {} of {}", run.current_day, run.duration_days);
     let status = match run.status() {
         ProgressStatus::Completed => format!("completed{end}"),
@@ -124,7 +137,11 @@ fn ending(run: &Progress, rows: &[Row], zone: Tz, paint: Paint) -> String {
         ProgressStatus::Paused => format!("paused, {day}"),
         ProgressStatus::Active | ProgressStatus::Unspecified => format!("active, {day}"),
     };
-    let next = run.next_action.as_ref().map(|next| self::next(next, zone)).unwrap_or_default();
+    let next = run
+        .next_action
+        .as_ref()
+        .map(|next| self::next(next, zone))
+        .unwrap_or_default();
     let count = |result| rows.iter().filter(|row| row.result == result).count();
     let [done, skipped, failed] = [Result::Done, Result::Skipped, Result::Failed].map(count);
     let bar = bar(run.percent_complete, paint);
@@ -134,23 +151,40 @@ fn ending(run: &Progress, rows: &[Row], zone: Tz, paint: Paint) -> String {
 
 fn next(next: &NextAction, zone: Tz) -> String {
     let action = next.action.clone().unwrap_or_default();
-    let at = timestamp(next.due_time).map(|due| format!(" on {}", date(due, zone))).unwrap_or_default();
-    format!(" · next: {} {}{at}", Kind::of(action.action_type()).as_str(), action.key)
+    let at = timestamp(next.due_time)
+        .map(|due| format!(" on {}", date(due, zone)))
+        .unwrap_or_default();
+    format!(
+        " · next: {} {}{at}",
+        Kind::of(action.action_type()).as_str(),
+        action.key
+    )
 }
 
 fn bar(percent: f64, paint: Paint) -> String {
     let is_filled = |place: &usize| (*place as f64 + 0.5) / BAR as f64 * 100.0 <= percent;
     let filled = (0..BAR).filter(is_filled).count();
     let (done, open) = ("█".repeat(filled), "░".repeat(BAR - filled));
-    format!("{}{}", paint.colour(Colour::Green, &done), paint.colour(Colour::Dim, &open))
+    format!(
+        "{}{}",
+        paint.colour(Colour::Green, &done),
+        paint.colour(Colour::Dim, &open)
+    )
 }
 
 /// A table of kinds and results.
 fn totals(rows: &[Row], people: usize, paint: Paint) -> String {
     let title = paint.bold(&format!("Totals over {people} customers"));
-    let mut text = format!("{title}\n  {:<6}{:>8}{:>9}{:>8}{:>9}\n", "", "done", "skipped", "failed", "waiting");
+    let mut text = format!(
+        "{title}\n  {:<6}{:>8}{:>9}{:>8}{:>9}\n",
+        "", "done", "skipped", "failed", "waiting"
+    );
     for kind in Kind::ALL {
-        let count = |result| rows.iter().filter(|row| row.kind == kind && row.result == result).count();
+        let count = |result| {
+            rows.iter()
+                .filter(|row| row.kind == kind && row.result == result)
+                .count()
+        };
         let [done, skipped, failed, waiting] = Result::ALL.map(count);
         let cells = format!("{done:>8}{skipped:>9}{failed:>8}{waiting:>9}").replace(" 0", " -");
         let _ = writeln!(text, "  {:<6}{cells}", kind.as_str());

@@ -27,13 +27,29 @@ pub(super) enum Act {
 /// In the order in which they happen.
 pub(super) const CUES: [Cue; 4] = [
     // 25 January, 06:00 in New York: the morning of day 21, before its mail.
-    Cue { hour: 19 * 24 + 23, customer_id: "sam", act: Act::Pause("asked for a break") },
+    Cue {
+        hour: 19 * 24 + 23,
+        customer_id: "sam",
+        act: Act::Pause("asked for a break"),
+    },
     // 4 February, 15:00 in Mexico City: day 31.
-    Cue { hour: 30 * 24 + 9, customer_id: "diego", act: Act::ChangeStage("activate") },
+    Cue {
+        hour: 30 * 24 + 9,
+        customer_id: "diego",
+        act: Act::ChangeStage("activate"),
+    },
     // 8 February, 13:00 in New York: two weeks later.
-    Cue { hour: 34 * 24 + 6, customer_id: "sam", act: Act::Resume("back from the break") },
+    Cue {
+        hour: 34 * 24 + 6,
+        customer_id: "sam",
+        act: Act::Resume("back from the break"),
+    },
     // 23 February, 11:00 in Sydney: day 50.
-    Cue { hour: 48 * 24 + 12, customer_id: "ruby", act: Act::ChangeStage("activate") },
+    Cue {
+        hour: 48 * 24 + 12,
+        customer_id: "ruby",
+        act: Act::ChangeStage("activate"),
+    },
 ];
 
 /// The customer who opens every mail.
@@ -85,6 +101,14 @@ mod tests {
         use chrono_tz::{America::Mexico_City, America::New_York, Australia::Sydney};
         let zones = [New_York, Mexico_City, New_York, Sydney];
         let times: Vec<String> = CUES.iter().zip(zones).map(|(cue, zone)| local(cue, zone)).collect();
-        assert_eq!(times, ["25 January 06:00", " 4 February 15:00", " 8 February 13:00", "23 February 11:00"]);
+        assert_eq!(
+            times,
+            [
+                "25 January 06:00",
+                " 4 February 15:00",
+                " 8 February 13:00",
+                "23 February 11:00"
+            ]
+        );
     }
 }

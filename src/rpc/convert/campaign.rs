@@ -8,17 +8,34 @@ use crate::proto::campaign::v1 as pb;
 use crate::rpc::violations::Violations;
 
 /// Parses content. Every template must be one.
-pub(in crate::rpc) fn parse_content(violations: &mut Violations, given: Option<pb::CampaignDefinition>) -> Option<CampaignContent> {
+pub(in crate::rpc) fn parse_content(
+    violations: &mut Violations,
+    given: Option<pb::CampaignDefinition>,
+) -> Option<CampaignContent> {
     let given = violations.required("campaign", given)?;
     let id = violations.check("campaign.campaign_id", CampaignId::parse(&given.campaign_id));
     let name = violations.check("campaign.name", text::line(&given.name, 200));
     violations.check("campaign.subject", text::line(&given.subject, 998));
     let bytes = |given: &str, most: usize| {
-        if given.len() <= most { Ok(()) } else { Err(Invalid::new(format!("{} bytes", given.len()), format!("at most {most} bytes"))) }
+        if given.len() <= most {
+            Ok(())
+        } else {
+            Err(Invalid::new(
+                format!("{} bytes", given.len()),
+                format!("at most {most} bytes"),
+            ))
+        }
     };
     let characters = |given: &str, most: usize| {
         let count = given.chars().count();
-        if count <= most { Ok(()) } else { Err(Invalid::new(format!("{count} characters"), format!("at most {most} characters"))) }
+        if count <= most {
+            Ok(())
+        } else {
+            Err(Invalid::new(
+                format!("{count} characters"),
+                format!("at most {most} characters"),
+            ))
+        }
     };
     violations.check("campaign.text_body", bytes(&given.text_body, 65_536));
     violations.check("campaign.html_body", bytes(&given.html_body, 262_144));
@@ -42,12 +59,30 @@ pub(in crate::rpc) fn parse_content(violations: &mut Violations, given: Option<p
         }
     }
     if !parts_given {
-        violations.add("campaign", "must have content: subject with text_body or html_body, sms_text, or call_script");
+        violations.add(
+            "campaign",
+            "must have content: subject with text_body or html_body, sms_text, or call_script",
+        );
     }
     let (id, name) = (id?, name?);
     let name = if name.is_empty() { id.to_string() } else { name };
-    let pb::CampaignDefinition { subject, text_body, html_body, sms_text, call_script, .. } = given;
-    Some(CampaignContent { id, name, subject, text_body, html_body, sms_text, call_script })
+    let pb::CampaignDefinition {
+        subject,
+        text_body,
+        html_body,
+        sms_text,
+        call_script,
+        ..
+    } = given;
+    Some(CampaignContent {
+        id,
+        name,
+        subject,
+        text_body,
+        html_body,
+        sms_text,
+        call_script,
+    })
 }
 
 /// A campaign as a message.

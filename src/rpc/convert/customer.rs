@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use super::progress::progress;
 use super::time::{parse_time, time};
 use crate::domain::{
-    ActionId, Customer, CustomerId, EmailAddress, Engagement, EngagementKind, Invalid, PhoneNumber, ProgressId, Stage, Timestamp,
-    parse_zone, text, token,
+    ActionId, Customer, CustomerId, EmailAddress, Engagement, EngagementKind, Invalid, PhoneNumber, ProgressId, Stage,
+    Timestamp, parse_zone, text, token,
 };
 use crate::engine::{Assignment, CustomerField, CustomerFields, Upsert};
 use crate::proto::campaign::v1 as pb;
@@ -36,7 +36,9 @@ pub(in crate::rpc) enum Mask {
 
 /// Parses an update mask.
 pub(in crate::rpc) fn parse_mask(violations: &mut Violations, mask: Option<&prost_types::FieldMask>) -> Option<Mask> {
-    let Some(mask) = mask.filter(|mask| !mask.paths.is_empty()) else { return Some(Mask::Given) };
+    let Some(mask) = mask.filter(|mask| !mask.paths.is_empty()) else {
+        return Some(Mask::Given);
+    };
     if mask.paths == ["*"] {
         return Some(Mask::All);
     }
@@ -48,7 +50,10 @@ pub(in crate::rpc) fn parse_mask(violations: &mut Violations, mask: Option<&pros
         .map(|(at, path)| {
             let field = CustomerField::ALL.into_iter().find(|field| field.as_str() == path);
             if field.is_none() {
-                violations.add(format!("update_mask.paths[{at}]"), format!("must be one of {names}, or * alone, {}", but_is(path)));
+                violations.add(
+                    format!("update_mask.paths[{at}]"),
+                    format!("must be one of {names}, or * alone, {}", but_is(path)),
+                );
             }
             field
         })
@@ -57,7 +62,13 @@ pub(in crate::rpc) fn parse_mask(violations: &mut Violations, mask: Option<&pros
 }
 
 /// Parses a customer. `path` is where it stands in the request.
-pub(in crate::rpc) fn parse_upsert(violations: &mut Violations, path: &str, given: &pb::Customer, mask: &Mask, now: Timestamp) -> Option<Upsert> {
+pub(in crate::rpc) fn parse_upsert(
+    violations: &mut Violations,
+    path: &str,
+    given: &pb::Customer,
+    mask: &Mask,
+    now: Timestamp,
+) -> Option<Upsert> {
     let at = |field: &str| format!("{path}.{field}");
     let id = violations.check(at("customer_id"), CustomerId::parse(&given.customer_id));
     let display_name = violations.check(at("display_name"), text::line(&given.display_name, 200));
@@ -69,7 +80,10 @@ pub(in crate::rpc) fn parse_upsert(violations: &mut Violations, path: &str, give
     let attributes = violations.check(at("attributes"), parse_attributes(given.attributes.as_ref()));
     let source_time = match given.source_time.as_ref() {
         None => None,
-        Some(given) => violations.check(at("source_time"), parse_time(given).and_then(|time| not_ahead(time, now))),
+        Some(given) => violations.check(
+            at("source_time"),
+            parse_time(given).and_then(|time| not_ahead(time, now)),
+        ),
     };
     if !violations.is_empty() {
         return None;
@@ -99,49 +113,87 @@ fn written(mask: &Mask, fields: &CustomerFields) -> BTreeSet<CustomerField> {
         CustomerField::Attributes => !fields.attributes.is_empty(),
     };
     match mask {
-        Mask::Given => CustomerField::ALL.into_iter().filter(|field| is_given(*field)).collect(),
-        Mask::All => CustomerField::ALL.into_iter().filter(|field| *field != CustomerField::PipelineStage || is_given(*field)).collect(),
+        Mask::Given => CustomerField::ALL
+            .into_iter()
+            .filter(|field| is_given(*field))
+            .collect(),
+        Mask::All => CustomerField::ALL
+            .into_iter()
+            .filter(|field| *field != CustomerField::PipelineStage || is_given(*field))
+            .collect(),
         Mask::Fields(fields) => fields.clone(),
     }
 }
 
 fn not_ahead(time: Timestamp, now: Timestamp) -> Result<Timestamp, Invalid> {
-    if time <= now + AHEAD { Ok(time) } else { Err(Invalid::new(time, "at most 5 minutes in the future")) }
+    if time <= now + AHEAD {
+        Ok(time)
+    } else {
+        Err(Invalid::new(time, "at most 5 minutes in the future"))
+    }
 }
 
 fn parse_attributes(given: Option<&prost_types::Struct>) -> Result<Map<String, Value>, Invalid> {
     let Some(given) = given else { return Ok(Map::new()) };
     if given.fields.len() > MAX_ATTRIBUTES {
-        return Err(Invalid::new(format!("{} keys", given.fields.len()), format!("at most {MAX_ATTRIBUTES} keys")));
+        return Err(Invalid::new(
+            format!("{} keys", given.fields.len()),
+            format!("at most {MAX_ATTRIBUTES} keys"),
+        ));
     }
-    if let Some(name) = given.fields.keys().find(|name| !(1..=64).contains(&name.chars().count()) || name.chars().any(text::is_forbidden_in_line)) {
-        return Err(Invalid::new(name, "names of 1 to 64 characters without control characters"));
+    if let Some(name) = given
+        .fields
+        .keys()
+        .find(|name| !(1..=64).contains(&name.chars().count()) || name.chars().any(text::is_forbidden_in_line))
+    {
+        return Err(Invalid::new(
+            name,
+            "names of 1 to 64 characters without control characters",
+        ));
     }
     let attributes = json_object(given, MAX_DEPTH)?;
     let size = serde_json::to_string(&attributes).map_or(usize::MAX, |json| json.len());
     if size > MAX_ATTRIBUTES_BYTES {
-        return Err(Invalid::new(format!("{size} bytes"), format!("at most {MAX_ATTRIBUTES_BYTES} bytes as JSON")));
+        return Err(Invalid::new(
+            format!("{size} bytes"),
+            format!("at most {MAX_ATTRIBUTES_BYTES} bytes as JSON"),
+        ));
     }
     Ok(attributes)
 }
 
 fn json_object(given: &prost_types::Struct, depth: usize) -> Result<Map<String, Value>, Invalid> {
-    given.fields.iter().map(|(name, value)| Ok((name.clone(), json(value, depth)?))).collect()
+    given
+        .fields
+        .iter()
+        .map(|(name, value)| Ok((name.clone(), json(value, depth)?)))
+        .collect()
 }
 
 fn json(given: &prost_types::Value, depth: usize) -> Result<Value, Invalid> {
-    let deeper = || depth.checked_sub(1).ok_or_else(|| Invalid::new("more", format!("nested at most {MAX_DEPTH} deep")));
+    let deeper = || {
+        depth
+            .checked_sub(1)
+            .ok_or_else(|| Invalid::new("more", format!("nested at most {MAX_DEPTH} deep")))
+    };
     Ok(match &given.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
         Some(Kind::BoolValue(truth)) => Value::Bool(*truth),
         Some(Kind::NumberValue(number)) => number_value(*number)?,
         // PostgreSQL's jsonb can't hold the character U+0000.
-        Some(Kind::StringValue(text)) if text.contains('\0') => return Err(Invalid::new(text, "text without the character U+0000")),
+        Some(Kind::StringValue(text)) if text.contains('\0') => {
+            return Err(Invalid::new(text, "text without the character U+0000"));
+        }
         Some(Kind::StringValue(text)) => Value::String(text.clone()),
         Some(Kind::StructValue(object)) => Value::Object(json_object(object, deeper()?)?),
         Some(Kind::ListValue(list)) => {
             let depth = deeper()?;
-            Value::Array(list.values.iter().map(|value| json(value, depth)).collect::<Result<_, _>>()?)
+            Value::Array(
+                list.values
+                    .iter()
+                    .map(|value| json(value, depth))
+                    .collect::<Result<_, _>>()?,
+            )
         }
     })
 }
@@ -151,21 +203,43 @@ fn number_value(number: f64) -> Result<Value, Invalid> {
     #[expect(clippy::cast_possible_truncation, reason = "it is whole and below 2^53")]
     let whole = (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64);
     let value = whole.map(Number::from).or_else(|| Number::from_f64(number));
-    value.map(Value::Number).ok_or_else(|| Invalid::new(number, "a finite number"))
+    value
+        .map(Value::Number)
+        .ok_or_else(|| Invalid::new(number, "a finite number"))
 }
 
 /// A customer as a message.
 pub(in crate::rpc) fn customer(customer: &Customer, default_zone: Tz) -> pb::Customer {
     let zone = customer.zone(default_zone);
-    let source = if zone.is_default { pb::TimeZoneSource::Default } else { pb::TimeZoneSource::Customer };
-    let attributes = customer.attributes.iter().map(|(name, value)| (name.clone(), value_message(value))).collect();
+    let source = if zone.is_default {
+        pb::TimeZoneSource::Default
+    } else {
+        pb::TimeZoneSource::Customer
+    };
+    let attributes = customer
+        .attributes
+        .iter()
+        .map(|(name, value)| (name.clone(), value_message(value)))
+        .collect();
     pb::Customer {
         customer_id: customer.id.to_string(),
         display_name: customer.display_name.clone(),
-        email: customer.email.as_ref().map(|email| email.as_str().to_owned()).unwrap_or_default(),
-        phone: customer.phone.as_ref().map(|phone| phone.as_str().to_owned()).unwrap_or_default(),
+        email: customer
+            .email
+            .as_ref()
+            .map(|email| email.as_str().to_owned())
+            .unwrap_or_default(),
+        phone: customer
+            .phone
+            .as_ref()
+            .map(|phone| phone.as_str().to_owned())
+            .unwrap_or_default(),
         time_zone: customer.time_zone.map(|tz| tz.name().to_owned()).unwrap_or_default(),
-        pipeline_stage: customer.pipeline_stage.as_ref().map(ToString::to_string).unwrap_or_default(),
+        pipeline_stage: customer
+            .pipeline_stage
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         engagement_score: customer.engagement_score,
         attributes: Some(prost_types::Struct { fields: attributes }),
         source_time: customer.source_time.map(time),
@@ -182,9 +256,14 @@ fn value_message(value: &Value) -> prost_types::Value {
         Value::Bool(truth) => Kind::BoolValue(*truth),
         Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
         Value::String(text) => Kind::StringValue(text.clone()),
-        Value::Array(list) => Kind::ListValue(prost_types::ListValue { values: list.iter().map(value_message).collect() }),
+        Value::Array(list) => Kind::ListValue(prost_types::ListValue {
+            values: list.iter().map(value_message).collect(),
+        }),
         Value::Object(object) => Kind::StructValue(prost_types::Struct {
-            fields: object.iter().map(|(name, value)| (name.clone(), value_message(value))).collect(),
+            fields: object
+                .iter()
+                .map(|(name, value)| (name.clone(), value_message(value)))
+                .collect(),
         }),
     };
     prost_types::Value { kind: Some(kind) }
@@ -199,20 +278,37 @@ pub(in crate::rpc) fn assignment(assignment: &Assignment) -> pb::StageAssignment
         Assignment::DefaultInactive => (pb::AssignmentOutcome::DefaultInactive, None),
         Assignment::StageUnchanged => (pb::AssignmentOutcome::StageUnchanged, None),
     };
-    pb::StageAssignment { outcome: outcome.into(), progress: view.map(|view| progress(view)) }
+    pb::StageAssignment {
+        outcome: outcome.into(),
+        progress: view.map(|view| progress(view)),
+    }
 }
 
 /// Parses an event. `path` is where it stands in the request.
-pub(in crate::rpc) fn parse_engagement(violations: &mut Violations, path: &str, given: &pb::Engagement, now: Timestamp) -> Option<Engagement> {
+pub(in crate::rpc) fn parse_engagement(
+    violations: &mut Violations,
+    path: &str,
+    given: &pb::Engagement,
+    now: Timestamp,
+) -> Option<Engagement> {
     let at = |field: &str| format!("{path}.{field}");
     let customer_id = violations.check(at("customer_id"), CustomerId::parse(&given.customer_id));
     let event_id = violations.check(at("event_id"), event_id(&given.event_id));
-    let kinds = "ENGAGEMENT_KIND_EMAIL_OPENED, ENGAGEMENT_KIND_EMAIL_CLICKED, ENGAGEMENT_KIND_REPLIED, ENGAGEMENT_KIND_CUSTOM";
+    let kinds =
+        "ENGAGEMENT_KIND_EMAIL_OPENED, ENGAGEMENT_KIND_EMAIL_CLICKED, ENGAGEMENT_KIND_REPLIED, ENGAGEMENT_KIND_CUSTOM";
     let kind = violations.known::<pb::EngagementKind>(at("kind"), given.kind, kinds);
     let kind = match kind {
-        Some(pb::EngagementKind::Custom) => violations.check(at("name"), token(&given.name, "._:-")).map(EngagementKind::Custom),
+        Some(pb::EngagementKind::Custom) => violations
+            .check(at("name"), token(&given.name, "._:-"))
+            .map(EngagementKind::Custom),
         Some(_) if !given.name.is_empty() => {
-            violations.add(at("name"), format!("must be empty unless the kind is ENGAGEMENT_KIND_CUSTOM, {}", but_is(&given.name)));
+            violations.add(
+                at("name"),
+                format!(
+                    "must be empty unless the kind is ENGAGEMENT_KIND_CUSTOM, {}",
+                    but_is(&given.name)
+                ),
+            );
             None
         }
         Some(pb::EngagementKind::EmailOpened) => Some(EngagementKind::EmailOpened),
@@ -222,17 +318,31 @@ pub(in crate::rpc) fn parse_engagement(violations: &mut Violations, path: &str, 
     };
     let occurred_at = match given.occur_time.as_ref() {
         None => Some(now),
-        Some(given) => violations.check(at("occur_time"), parse_time(given).and_then(|time| not_ahead(time, now)).and_then(since_2000)),
+        Some(given) => violations.check(
+            at("occur_time"),
+            parse_time(given)
+                .and_then(|time| not_ahead(time, now))
+                .and_then(since_2000),
+        ),
     };
     let about = match (given.progress_id, given.action_id) {
         (0, 0) => Some(None),
         (progress, action) => {
             let progress = violations.id(at("progress_id"), progress);
             let action = violations.id(at("action_id"), action);
-            progress.zip(action).map(|(progress, action)| Some((ProgressId(progress), ActionId(action))))
+            progress
+                .zip(action)
+                .map(|(progress, action)| Some((ProgressId(progress), ActionId(action))))
         }
     };
-    Some(Engagement { customer_id: customer_id?, event_id: event_id?, kind: kind?, occurred_at: occurred_at?, received_at: now, about: about? })
+    Some(Engagement {
+        customer_id: customer_id?,
+        event_id: event_id?,
+        kind: kind?,
+        occurred_at: occurred_at?,
+        received_at: now,
+        about: about?,
+    })
 }
 
 fn event_id(given: &str) -> Result<String, Invalid> {
@@ -243,8 +353,15 @@ fn event_id(given: &str) -> Result<String, Invalid> {
 }
 
 fn since_2000(time: Timestamp) -> Result<Timestamp, Invalid> {
-    let begin = NaiveDate::from_ymd_opt(2000, 1, 1).unwrap_or_default().and_time(NaiveTime::MIN).and_utc();
-    if time >= begin { Ok(time) } else { Err(Invalid::new(time, "in the year 2000 or later")) }
+    let begin = NaiveDate::from_ymd_opt(2000, 1, 1)
+        .unwrap_or_default()
+        .and_time(NaiveTime::MIN)
+        .and_utc();
+    if time >= begin {
+        Ok(time)
+    } else {
+        Err(Invalid::new(time, "in the year 2000 or later"))
+    }
 }
 
 /// An event as a message.

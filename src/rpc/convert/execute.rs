@@ -8,7 +8,9 @@ use crate::proto::campaign::v1 as pb;
 
 /// The reports as a message.
 pub(in crate::rpc) fn executed(reports: &[RunReport]) -> pb::ExecuteActionsResponse {
-    pb::ExecuteActionsResponse { runs: reports.iter().map(run).collect() }
+    pb::ExecuteActionsResponse {
+        runs: reports.iter().map(run).collect(),
+    }
 }
 
 fn run(report: &RunReport) -> pb::RunResult {
@@ -23,12 +25,19 @@ fn run(report: &RunReport) -> pb::RunResult {
         status: status(report.run.status).into(),
         current_day: report.run.current_day,
         hold: hold.into(),
-        actions: report.actions.iter().map(|action| result(&report.timeline, action)).collect(),
+        actions: report
+            .actions
+            .iter()
+            .map(|action| result(&report.timeline, action))
+            .collect(),
     }
 }
 
 fn result(timeline: &Timeline, report: &ActionReport) -> pb::ActionResult {
-    let base = pb::ActionResult { action: Some(action_ref(timeline, report.id)), ..pb::ActionResult::default() };
+    let base = pb::ActionResult {
+        action: Some(action_ref(timeline, report.id)),
+        ..pb::ActionResult::default()
+    };
     match &report.kind {
         ActionReportKind::Executed { provider_id } => pb::ActionResult {
             outcome: pb::ActionOutcome::Executed.into(),
@@ -36,8 +45,16 @@ fn result(timeline: &Timeline, report: &ActionReport) -> pb::ActionResult {
             ..base
         },
         ActionReportKind::Skipped(reason) => {
-            let outcome = if *reason == SkipReason::Expired { pb::ActionOutcome::Expired } else { pb::ActionOutcome::Skipped };
-            pb::ActionResult { outcome: outcome.into(), skip_reason: skip_reason(*reason).into(), ..base }
+            let outcome = if *reason == SkipReason::Expired {
+                pb::ActionOutcome::Expired
+            } else {
+                pb::ActionOutcome::Skipped
+            };
+            pb::ActionResult {
+                outcome: outcome.into(),
+                skip_reason: skip_reason(*reason).into(),
+                ..base
+            }
         }
         ActionReportKind::Failed { state, reason, error } => {
             let (outcome, until) = match state {
@@ -59,9 +76,14 @@ fn result(timeline: &Timeline, report: &ActionReport) -> pb::ActionResult {
             until_time: Some(time(*until)),
             ..base
         },
-        ActionReportKind::NotDue(until) => {
-            pb::ActionResult { outcome: pb::ActionOutcome::NotDue.into(), until_time: Some(time(*until)), ..base }
-        }
-        ActionReportKind::InFlight => pb::ActionResult { outcome: pb::ActionOutcome::InFlight.into(), ..base },
+        ActionReportKind::NotDue(until) => pb::ActionResult {
+            outcome: pb::ActionOutcome::NotDue.into(),
+            until_time: Some(time(*until)),
+            ..base
+        },
+        ActionReportKind::InFlight => pb::ActionResult {
+            outcome: pb::ActionOutcome::InFlight.into(),
+            ..base
+        },
     }
 }

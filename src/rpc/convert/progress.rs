@@ -13,10 +13,22 @@ use crate::store::Execution;
 
 /// A run as a message.
 pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
-    let RunView { run, timeline, executions, now } = view;
-    let ledger: HashMap<ActionId, &Execution> = executions.iter().map(|execution| (execution.action_id, execution)).collect();
+    let RunView {
+        run,
+        timeline,
+        executions,
+        now,
+    } = view;
+    let ledger: HashMap<ActionId, &Execution> = executions
+        .iter()
+        .map(|execution| (execution.action_id, execution))
+        .collect();
     let is_served = run.status == Status::Active && timeline.definition.is_active;
-    let next = if is_served && run.in_flight.is_empty() { plan::next_action(timeline, run, *now) } else { None };
+    let next = if is_served && run.in_flight.is_empty() {
+        plan::next_action(timeline, run, *now)
+    } else {
+        None
+    };
     pb::Progress {
         progress_id: run.id.0,
         customer_id: run.customer_id.to_string(),
@@ -33,11 +45,20 @@ pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
         percent_complete: run.percent_complete(timeline.definition.duration_days),
         shifted_days: run.shifted_days,
         time_zone: run.zone.tz.name().to_owned(),
-        time_zone_source: if run.zone.is_default { pb::TimeZoneSource::Default } else { pb::TimeZoneSource::Customer }.into(),
+        time_zone_source: if run.zone.is_default {
+            pb::TimeZoneSource::Default
+        } else {
+            pb::TimeZoneSource::Customer
+        }
+        .into(),
         start_time: Some(time(run.started_at)),
         end_time: run.ended_at.map(time),
         update_time: Some(time(run.updated_at)),
-        completed_actions: run.completed.iter().map(|id| completed(timeline, *id, ledger.get(id).copied())).collect(),
+        completed_actions: run
+            .completed
+            .iter()
+            .map(|id| completed(timeline, *id, ledger.get(id).copied()))
+            .collect(),
         skipped_actions: run
             .skipped
             .iter()
@@ -60,9 +81,15 @@ pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
         in_flight_actions: run
             .in_flight
             .iter()
-            .map(|in_flight| pb::InFlightAction { action: Some(action_ref(timeline, in_flight.id)), attempt: number(in_flight.attempt) })
+            .map(|in_flight| pb::InFlightAction {
+                action: Some(action_ref(timeline, in_flight.id)),
+                attempt: number(in_flight.attempt),
+            })
             .collect(),
-        next_action: next.map(|(id, due)| pb::NextAction { action: Some(action_ref(timeline, id)), due_time: Some(time(due)) }),
+        next_action: next.map(|(id, due)| pb::NextAction {
+            action: Some(action_ref(timeline, id)),
+            due_time: Some(time(due)),
+        }),
     }
 }
 
@@ -71,8 +98,12 @@ fn completed(timeline: &Timeline, id: ActionId, execution: Option<&Execution>) -
         action: Some(action_ref(timeline, id)),
         complete_time: execution.map(|execution| time(execution.finished_at)),
         attempts: execution.map_or(1, |execution| number(execution.attempt)),
-        provider_id: execution.and_then(|execution| execution.provider_id.clone()).unwrap_or_default(),
-        content_revision: execution.and_then(|execution| execution.content_revision).unwrap_or_default(),
+        provider_id: execution
+            .and_then(|execution| execution.provider_id.clone())
+            .unwrap_or_default(),
+        content_revision: execution
+            .and_then(|execution| execution.content_revision)
+            .unwrap_or_default(),
     }
 }
 
@@ -98,7 +129,13 @@ fn failed(timeline: &Timeline, run: &Run) -> Vec<pb::FailedAction> {
 
 /// An action as it is defined now.
 pub(in crate::rpc) fn action_ref(timeline: &Timeline, id: ActionId) -> pb::ActionRef {
-    let Some(action) = timeline.action(id) else { return pb::ActionRef { action_id: id.0, is_removed: true, ..pb::ActionRef::default() } };
+    let Some(action) = timeline.action(id) else {
+        return pb::ActionRef {
+            action_id: id.0,
+            is_removed: true,
+            ..pb::ActionRef::default()
+        };
+    };
     let definition = &action.definition;
     pb::ActionRef {
         action_id: id.0,
@@ -107,7 +144,11 @@ pub(in crate::rpc) fn action_ref(timeline: &Timeline, id: ActionId) -> pb::Actio
         delay_hours: number(definition.delay_hours),
         channel: channel(definition.channel).into(),
         action_type: action_type(definition.action_type).into(),
-        campaign_id: definition.campaign_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        campaign_id: definition
+            .campaign_id
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         is_removed: action.removed_at.is_some(),
     }
 }

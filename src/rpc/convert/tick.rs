@@ -22,7 +22,11 @@ pub(in crate::rpc) struct Given<'a> {
 }
 
 /// Parses a request for a tick.
-pub(in crate::rpc) fn parse_tick(violations: &mut Violations, kind: TickKind, given: &Given<'_>) -> Option<TickRequest> {
+pub(in crate::rpc) fn parse_tick(
+    violations: &mut Violations,
+    kind: TickKind,
+    given: &Given<'_>,
+) -> Option<TickRequest> {
     let tick_id = violations.optional("tick_id", given.tick_id, name);
     let max_actions = violations.within("max_actions", given.max_actions, 0, i64::MAX);
     let buckets = match given.partition {
@@ -30,16 +34,24 @@ pub(in crate::rpc) fn parse_tick(violations: &mut Violations, kind: TickKind, gi
         Some(partition) => parse_partition(violations, partition),
     };
     if given.timeline_ids.len() > MAX_TIMELINES {
-        violations.add("timeline_ids", format!("must be at most {MAX_TIMELINES}, but are {}", given.timeline_ids.len()));
+        violations.add(
+            "timeline_ids",
+            format!("must be at most {MAX_TIMELINES}, but are {}", given.timeline_ids.len()),
+        );
     }
     let ids = given.timeline_ids.iter().enumerate();
-    let timelines: Vec<Option<i64>> = ids.map(|(at, id)| violations.id(format!("timeline_ids[{at}]"), *id)).collect();
+    let timelines: Vec<Option<i64>> = ids
+        .map(|(at, id)| violations.id(format!("timeline_ids[{at}]"), *id))
+        .collect();
     Some(TickRequest {
         kind,
         tick_id,
         max_actions: max_actions.map(i64::unsigned_abs).filter(|most| *most > 0),
         buckets: buckets?,
-        timelines: timelines.into_iter().map(|id| id.map(TimelineId)).collect::<Option<_>>()?,
+        timelines: timelines
+            .into_iter()
+            .map(|id| id.map(TimelineId))
+            .collect::<Option<_>>()?,
         dry_run: given.dry_run,
     })
 }

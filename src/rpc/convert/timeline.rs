@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::time::{parse_seconds, seconds, time};
 use crate::domain::{
-    Action, ActionDefinition, ActionType, CampaignId, Changes, Channel, Condition, MAX_ACTIONS, MAX_DURATION_DAYS, Slug, Stage, Test,
-    Then, Timeline, TimelineDefinition, WhenMissed, text, token,
+    Action, ActionDefinition, ActionType, CampaignId, Changes, Channel, Condition, MAX_ACTIONS, MAX_DURATION_DAYS,
+    Slug, Stage, Test, Then, Timeline, TimelineDefinition, WhenMissed, text, token,
 };
 use crate::engine::{AppliedTimeline, ApplyTimeline, etag};
 use crate::proto::campaign::v1 as pb;
@@ -20,13 +20,24 @@ const ACTION_TYPES: &str = "ACTION_TYPE_SEND_EMAIL, ACTION_TYPE_SEND_SMS, ACTION
      ACTION_TYPE_CHECK_CONDITION, ACTION_TYPE_CREATE_TASK";
 
 /// Parses what is to be applied.
-pub(in crate::rpc) fn parse_apply(violations: &mut Violations, request: pb::ApplyTimelineRequest) -> Option<ApplyTimeline> {
+pub(in crate::rpc) fn parse_apply(
+    violations: &mut Violations,
+    request: pb::ApplyTimelineRequest,
+) -> Option<ApplyTimeline> {
     let definition = violations.required("timeline", request.timeline)?;
     let (definition, positions) = parse_definition(violations, definition)?;
-    Some(ApplyTimeline { definition, positions, etag: request.etag, validate_only: request.validate_only })
+    Some(ApplyTimeline {
+        definition,
+        positions,
+        etag: request.etag,
+        validate_only: request.validate_only,
+    })
 }
 
-fn parse_definition(violations: &mut Violations, given: pb::TimelineDefinition) -> Option<(TimelineDefinition<ActionDefinition>, Vec<usize>)> {
+fn parse_definition(
+    violations: &mut Violations,
+    given: pb::TimelineDefinition,
+) -> Option<(TimelineDefinition<ActionDefinition>, Vec<usize>)> {
     let slug = violations.check("timeline.slug", Slug::parse(&given.slug));
     let name = violations.check("timeline.name", text::required_line(&given.name, 200));
     let pipeline_stage = violations.check("timeline.pipeline_stage", Stage::parse(&given.pipeline_stage));
@@ -34,11 +45,20 @@ fn parse_definition(violations: &mut Violations, given: pb::TimelineDefinition) 
     let when_missed = match pb::WhenMissed::try_from(given.when_missed) {
         Ok(pb::WhenMissed::Unspecified | pb::WhenMissed::Shift) => Some(WhenMissed::Shift),
         Ok(pb::WhenMissed::CatchUp) => Some(WhenMissed::CatchUp),
-        Err(_) => violations.known("timeline.when_missed", given.when_missed, "WHEN_MISSED_SHIFT, WHEN_MISSED_CATCH_UP").map(|_: pb::WhenMissed| WhenMissed::Shift),
+        Err(_) => violations
+            .known(
+                "timeline.when_missed",
+                given.when_missed,
+                "WHEN_MISSED_SHIFT, WHEN_MISSED_CATCH_UP",
+            )
+            .map(|_: pb::WhenMissed| WhenMissed::Shift),
     };
     let max_lateness = parse_lateness(violations, "timeline.max_lateness", given.max_lateness.as_ref());
     if given.actions.len() > MAX_ACTIONS {
-        violations.add("timeline.actions", format!("must be at most {MAX_ACTIONS}, but are {}", given.actions.len()));
+        violations.add(
+            "timeline.actions",
+            format!("must be at most {MAX_ACTIONS}, but are {}", given.actions.len()),
+        );
         return None;
     }
     let keys = resolve_keys(violations, &given.actions);
@@ -50,7 +70,11 @@ fn parse_definition(violations: &mut Violations, given: pb::TimelineDefinition) 
         .enumerate()
         .map(|(at, (action, key))| parse_action(violations, &format!("timeline.actions[{at}]"), action, key, last_day))
         .collect();
-    let mut actions: Vec<(usize, ActionDefinition)> = actions.into_iter().enumerate().filter_map(|(at, action)| Some((at, action?))).collect();
+    let mut actions: Vec<(usize, ActionDefinition)> = actions
+        .into_iter()
+        .enumerate()
+        .filter_map(|(at, action)| Some((at, action?)))
+        .collect();
     actions.sort_by_key(|(at, action)| (action.day_number, action.delay_hours, action.priority, *at));
     let (positions, actions) = actions.into_iter().unzip();
     let definition = TimelineDefinition {
@@ -85,8 +109,19 @@ fn resolve_keys(violations: &mut Violations, actions: &[pb::ActionDefinition]) -
                 violations.add(path, "must be set for an action without a campaign");
                 return None;
             }
-            if without_key.get(action.campaign_id.as_str()).copied().unwrap_or_default() > 1 {
-                violations.add(path, format!("must be set, because several actions without a key have campaign {}", text::shown(&action.campaign_id)));
+            if without_key
+                .get(action.campaign_id.as_str())
+                .copied()
+                .unwrap_or_default()
+                > 1
+            {
+                violations.add(
+                    path,
+                    format!(
+                        "must be set, because several actions without a key have campaign {}",
+                        text::shown(&action.campaign_id)
+                    ),
+                );
                 return None;
             }
             Some(action.campaign_id.clone())
@@ -98,29 +133,62 @@ fn resolve_keys(violations: &mut Violations, actions: &[pb::ActionDefinition]) -
         if let Some(before) = first.insert(key, at) {
             violations.add(
                 format!("timeline.actions[{at}].key"),
-                format!("must be unique in the timeline, but {} is that of actions[{before}] as well", text::shown(key)),
+                format!(
+                    "must be unique in the timeline, but {} is that of actions[{before}] as well",
+                    text::shown(key)
+                ),
             );
         }
     }
     keys
 }
 
-fn parse_action(violations: &mut Violations, path: &str, given: pb::ActionDefinition, key: Option<String>, last_day: i32) -> Option<ActionDefinition> {
+fn parse_action(
+    violations: &mut Violations,
+    path: &str,
+    given: pb::ActionDefinition,
+    key: Option<String>,
+    last_day: i32,
+) -> Option<ActionDefinition> {
     let day_number = violations.within(format!("{path}.day_number"), given.day_number, 1, last_day);
     let delay_hours = violations.within(format!("{path}.delay_hours"), given.delay_hours, 0, 23);
     let priority = violations.within(format!("{path}.priority"), given.priority, -1000, 1000);
-    let channel = violations.known::<pb::Channel>(format!("{path}.channel"), given.channel, CHANNELS).and_then(parse_channel);
-    let action_type = violations.known::<pb::ActionType>(format!("{path}.action_type"), given.action_type, ACTION_TYPES).and_then(parse_action_type);
-    if let Some((channel, action_type)) = channel.zip(action_type).filter(|(channel, action_type)| !action_type.goes_with(*channel)) {
-        let allowed: Vec<&str> = ActionType::ALL.into_iter().filter(|known| known.goes_with(channel)).map(ActionType::as_str).collect();
+    let channel = violations
+        .known::<pb::Channel>(format!("{path}.channel"), given.channel, CHANNELS)
+        .and_then(parse_channel);
+    let action_type = violations
+        .known::<pb::ActionType>(format!("{path}.action_type"), given.action_type, ACTION_TYPES)
+        .and_then(parse_action_type);
+    if let Some((channel, action_type)) = channel
+        .zip(action_type)
+        .filter(|(channel, action_type)| !action_type.goes_with(*channel))
+    {
+        let allowed: Vec<&str> = ActionType::ALL
+            .into_iter()
+            .filter(|known| known.goes_with(channel))
+            .map(ActionType::as_str)
+            .collect();
         violations.add(
             format!("{path}.action_type"),
-            format!("must be {} for channel {}, but is {}", allowed.join(" or "), channel.as_str(), action_type.as_str()),
+            format!(
+                "must be {} for channel {}, but is {}",
+                allowed.join(" or "),
+                channel.as_str(),
+                action_type.as_str()
+            ),
         );
     }
-    let campaign_id = parse_campaign_id(violations, &format!("{path}.campaign_id"), &given.campaign_id, action_type);
+    let campaign_id = parse_campaign_id(
+        violations,
+        &format!("{path}.campaign_id"),
+        &given.campaign_id,
+        action_type,
+    );
     if given.conditions.len() > MAX_CONDITIONS {
-        violations.add(format!("{path}.conditions"), format!("must be at most {MAX_CONDITIONS}, but are {}", given.conditions.len()));
+        violations.add(
+            format!("{path}.conditions"),
+            format!("must be at most {MAX_CONDITIONS}, but are {}", given.conditions.len()),
+        );
         return None;
     }
     let conditions: Vec<Option<Condition>> = given
@@ -144,7 +212,12 @@ fn parse_action(violations: &mut Violations, path: &str, given: pb::ActionDefini
 }
 
 /// The campaign of an action, there when and only when its type sends. None: a violation.
-fn parse_campaign_id(violations: &mut Violations, path: &str, given: &str, action_type: Option<ActionType>) -> Option<Option<CampaignId>> {
+fn parse_campaign_id(
+    violations: &mut Violations,
+    path: &str,
+    given: &str,
+    action_type: Option<ActionType>,
+) -> Option<Option<CampaignId>> {
     match (given.is_empty(), action_type?.sends()) {
         (true, false) => Some(None),
         (false, true) => violations.check(path, CampaignId::parse(given)).map(Some),
@@ -153,40 +226,71 @@ fn parse_campaign_id(violations: &mut Violations, path: &str, given: &str, actio
             None
         }
         (false, false) => {
-            violations.add(path, format!("must be empty for an action that sends nothing, but is {}", text::shown(given)));
+            violations.add(
+                path,
+                format!(
+                    "must be empty for an action that sends nothing, but is {}",
+                    text::shown(given)
+                ),
+            );
             None
         }
     }
 }
 
 fn parse_condition(violations: &mut Violations, path: &str, given: &pb::Condition) -> Option<Condition> {
-    let then = violations.known(format!("{path}.then"), given.then, "CONDITION_THEN_SKIP, CONDITION_THEN_EXECUTE").map(|then| match then {
-        pb::ConditionThen::Execute => Then::Execute,
-        pb::ConditionThen::Skip | pb::ConditionThen::Unspecified => Then::Skip,
-    });
+    let then = violations
+        .known(
+            format!("{path}.then"),
+            given.then,
+            "CONDITION_THEN_SKIP, CONDITION_THEN_EXECUTE",
+        )
+        .map(|then| match then {
+            pb::ConditionThen::Execute => Then::Execute,
+            pb::ConditionThen::Skip | pb::ConditionThen::Unspecified => Then::Skip,
+        });
     let test = match &given.test {
         None => {
-            violations.add(path, "must have one of email_opened, engagement_score_above, pipeline_stage");
+            violations.add(
+                path,
+                "must have one of email_opened, engagement_score_above, pipeline_stage",
+            );
             None
         }
         Some(pb::condition::Test::EmailOpened(pb::EmailOpened { within_hours })) => violations
             .within(format!("{path}.email_opened.within_hours"), *within_hours, 1, 8760)
-            .map(|hours| Test::EmailOpened { within_hours: hours.unsigned_abs() }),
+            .map(|hours| Test::EmailOpened {
+                within_hours: hours.unsigned_abs(),
+            }),
         Some(pb::condition::Test::EngagementScoreAbove(pb::EngagementScoreAbove { threshold })) => violations
-            .within(format!("{path}.engagement_score_above.threshold"), *threshold, -1_000_000, 1_000_000)
+            .within(
+                format!("{path}.engagement_score_above.threshold"),
+                *threshold,
+                -1_000_000,
+                1_000_000,
+            )
             .map(|threshold| Test::EngagementScoreAbove { threshold }),
-        Some(pb::condition::Test::PipelineStage(pb::PipelineStageIs { stage })) => {
-            violations.check(format!("{path}.pipeline_stage.stage"), Stage::parse(stage)).map(|stage| Test::PipelineStage { stage })
-        }
+        Some(pb::condition::Test::PipelineStage(pb::PipelineStageIs { stage })) => violations
+            .check(format!("{path}.pipeline_stage.stage"), Stage::parse(stage))
+            .map(|stage| Test::PipelineStage { stage }),
     };
-    Some(Condition { test: test?, then: then? })
+    Some(Condition {
+        test: test?,
+        then: then?,
+    })
 }
 
 /// A lateness that may be left out. None: a violation.
-fn parse_lateness(violations: &mut Violations, path: &str, given: Option<&prost_types::Duration>) -> Option<Option<Duration>> {
+fn parse_lateness(
+    violations: &mut Violations,
+    path: &str,
+    given: Option<&prost_types::Duration>,
+) -> Option<Option<Duration>> {
     match given {
         None => Some(None),
-        Some(given) => violations.check(path, parse_seconds(given, 3600, 30 * 86_400, LATENESS_WORDS)).map(Some),
+        Some(given) => violations
+            .check(path, parse_seconds(given, 3600, 30 * 86_400, LATENESS_WORDS))
+            .map(Some),
     }
 }
 
@@ -254,7 +358,12 @@ pub(in crate::rpc) fn timeline(timeline: &Timeline) -> pb::Timeline {
             is_default: definition.is_default,
             when_missed: when_missed.into(),
             max_lateness: Some(seconds(definition.max_lateness)),
-            actions: definition.actions.iter().filter(|action| action.removed_at.is_none()).map(action).collect(),
+            actions: definition
+                .actions
+                .iter()
+                .filter(|action| action.removed_at.is_none())
+                .map(action)
+                .collect(),
         }),
         etag: etag(timeline.revision),
         create_time: Some(time(timeline.created_at)),
@@ -272,7 +381,11 @@ fn action(action: &Action) -> pb::ActionDefinition {
         priority: definition.priority,
         channel: channel(definition.channel).into(),
         action_type: action_type(definition.action_type).into(),
-        campaign_id: definition.campaign_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        campaign_id: definition
+            .campaign_id
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         conditions: definition.conditions.iter().map(condition).collect(),
         max_lateness: definition.max_lateness.map(seconds),
     }
@@ -280,24 +393,36 @@ fn action(action: &Action) -> pb::ActionDefinition {
 
 fn condition(condition: &Condition) -> pb::Condition {
     let test = match &condition.test {
-        Test::EmailOpened { within_hours } => {
-            pb::condition::Test::EmailOpened(pb::EmailOpened { within_hours: i32::try_from(*within_hours).unwrap_or(i32::MAX) })
-        }
+        Test::EmailOpened { within_hours } => pb::condition::Test::EmailOpened(pb::EmailOpened {
+            within_hours: i32::try_from(*within_hours).unwrap_or(i32::MAX),
+        }),
         Test::EngagementScoreAbove { threshold } => {
             pb::condition::Test::EngagementScoreAbove(pb::EngagementScoreAbove { threshold: *threshold })
         }
-        Test::PipelineStage { stage } => pb::condition::Test::PipelineStage(pb::PipelineStageIs { stage: stage.to_string() }),
+        Test::PipelineStage { stage } => pb::condition::Test::PipelineStage(pb::PipelineStageIs {
+            stage: stage.to_string(),
+        }),
     };
     let then = match condition.then {
         Then::Skip => pb::ConditionThen::Skip,
         Then::Execute => pb::ConditionThen::Execute,
     };
-    pb::Condition { test: Some(test), then: then.into() }
+    pb::Condition {
+        test: Some(test),
+        then: then.into(),
+    }
 }
 
 /// What was applied, as a message.
 pub(in crate::rpc) fn applied(applied: &AppliedTimeline) -> pb::ApplyTimelineResponse {
-    let Changes { added, removed, changed, unchanged, fields, .. } = &applied.changes;
+    let Changes {
+        added,
+        removed,
+        changed,
+        unchanged,
+        fields,
+        ..
+    } = &applied.changes;
     pb::ApplyTimelineResponse {
         timeline: Some(timeline(&applied.timeline)),
         created: applied.created,

@@ -52,7 +52,13 @@ impl App {
         let clock = Arc::new(ManualClock::new(at("2026-01-05T12:00:00Z")));
         let outbox = tempfile::tempdir().expect("a directory");
         let (server, channel) = serve(&database.url, outbox.path(), &clock, 7, change).await;
-        Self { clock, server, database, outbox, channel }
+        Self {
+            clock,
+            server,
+            database,
+            outbox,
+            channel,
+        }
     }
 
     /// Another server on the same database, with the same clock and outbox.
@@ -97,12 +103,16 @@ impl App {
 
     /// The hourly tick, now.
     pub(crate) async fn hourly(&self) -> pb::TickSummary {
-        hourly(&mut self.ticks(), pb::ProcessCampaignTimelinesRequest::default()).await.expect("a summary")
+        hourly(&mut self.ticks(), pb::ProcessCampaignTimelinesRequest::default())
+            .await
+            .expect("a summary")
     }
 
     /// The daily tick, now.
     pub(crate) async fn daily(&self) -> pb::TickSummary {
-        daily(&mut self.ticks(), pb::AdvanceCampaignDaysRequest::default()).await.expect("a summary")
+        daily(&mut self.ticks(), pb::AdvanceCampaignDaysRequest::default())
+            .await
+            .expect("a summary")
     }
 
     /// Lets hours pass, with the hourly tick at the end of each.
@@ -124,28 +134,53 @@ impl App {
             call_script: "Good day {{ customer.name }}".to_owned(),
             ..Default::default()
         };
-        let request = pb::ApplyCampaignRequest { campaign: Some(campaign), ..Default::default() };
+        let request = pb::ApplyCampaignRequest {
+            campaign: Some(campaign),
+            ..Default::default()
+        };
         self.content().apply_campaign(request).await.expect("a campaign");
     }
 
     /// Applies a new timeline and the campaigns that it names.
     pub(crate) async fn timeline(&self, definition: pb::TimelineDefinition) -> pb::Timeline {
-        let mut ids: Vec<String> = definition.actions.iter().map(|action| action.campaign_id.clone()).filter(|id| !id.is_empty()).collect();
+        let mut ids: Vec<String> = definition
+            .actions
+            .iter()
+            .map(|action| action.campaign_id.clone())
+            .filter(|id| !id.is_empty())
+            .collect();
         ids.sort();
         ids.dedup();
         for id in ids {
-            let request = pb::GetCampaignRequest { campaign_id: id.clone() };
+            let request = pb::GetCampaignRequest {
+                campaign_id: id.clone(),
+            };
             if self.content().get_campaign(request).await.is_err() {
                 self.campaign(&id).await;
             }
         }
-        self.apply(definition, "").await.expect("a timeline").timeline.expect("a timeline")
+        self.apply(definition, "")
+            .await
+            .expect("a timeline")
+            .timeline
+            .expect("a timeline")
     }
 
     /// Applies a timeline.
-    pub(crate) async fn apply(&self, definition: pb::TimelineDefinition, etag: &str) -> Result<pb::ApplyTimelineResponse, Status> {
-        let request = pb::ApplyTimelineRequest { timeline: Some(definition), etag: etag.to_owned(), ..Default::default() };
-        self.timelines().apply_timeline(request).await.map(tonic::Response::into_inner)
+    pub(crate) async fn apply(
+        &self,
+        definition: pb::TimelineDefinition,
+        etag: &str,
+    ) -> Result<pb::ApplyTimelineResponse, Status> {
+        let request = pb::ApplyTimelineRequest {
+            timeline: Some(definition),
+            etag: etag.to_owned(),
+            ..Default::default()
+        };
+        self.timelines()
+            .apply_timeline(request)
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     /// Stores a customer with an address for every channel.
@@ -155,30 +190,56 @@ impl App {
 
     /// Stores a customer.
     pub(crate) async fn put_customer(&self, customer: pb::Customer) {
-        let request = pb::UpsertCustomersRequest { customers: vec![customer], ..Default::default() };
-        let response = self.customers().upsert_customers(request).await.expect("a response").into_inner();
+        let request = pb::UpsertCustomersRequest {
+            customers: vec![customer],
+            ..Default::default()
+        };
+        let response = self
+            .customers()
+            .upsert_customers(request)
+            .await
+            .expect("a response")
+            .into_inner();
         let result = response.results[0].result.clone().expect("a result");
-        assert!(matches!(result, pb::upsert_customers_result::Result::Customer(_)), "{result:?}");
+        assert!(
+            matches!(result, pb::upsert_customers_result::Result::Customer(_)),
+            "{result:?}"
+        );
     }
 
     /// Starts a run.
     pub(crate) async fn start_run(&self, customer: &str, timeline: &pb::Timeline) -> pb::Progress {
-        let request = pb::StartTimelineRequest { customer_id: customer.to_owned(), timeline_id: timeline.timeline_id, ..Default::default() };
+        let request = pb::StartTimelineRequest {
+            customer_id: customer.to_owned(),
+            timeline_id: timeline.timeline_id,
+            ..Default::default()
+        };
         let response = self.orchestrator().start_timeline(request).await.expect("a run");
         response.into_inner().progress.expect("a run")
     }
 
     /// The only run of a customer.
     pub(crate) async fn progress(&self, customer: &str) -> pb::Progress {
-        let request = pb::GetProgressRequest { customer_id: customer.to_owned(), progress_id: 0 };
+        let request = pb::GetProgressRequest {
+            customer_id: customer.to_owned(),
+            progress_id: 0,
+        };
         let response = self.orchestrator().get_progress(request).await.expect("a run");
         response.into_inner().progress.expect("a run")
     }
 
     /// Carries out what is due for a customer.
     pub(crate) async fn execute(&self, customer: &str) -> Vec<pb::RunResult> {
-        let request = pb::ExecuteActionsRequest { customer_id: customer.to_owned(), ..Default::default() };
-        self.orchestrator().execute_actions(request).await.expect("results").into_inner().runs
+        let request = pb::ExecuteActionsRequest {
+            customer_id: customer.to_owned(),
+            ..Default::default()
+        };
+        self.orchestrator()
+            .execute_actions(request)
+            .await
+            .expect("results")
+            .into_inner()
+            .runs
     }
 
     /// All messages that left, in order of their times.
@@ -199,7 +260,16 @@ impl App {
     /// How many messages left.
     pub(crate) fn sent_count(&self) -> usize {
         let entries = std::fs::read_dir(self.outbox.path()).expect("the outbox");
-        entries.filter(|entry| !entry.as_ref().expect("an entry").file_name().to_string_lossy().starts_with('.')).count()
+        entries
+            .filter(|entry| {
+                !entry
+                    .as_ref()
+                    .expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with('.')
+            })
+            .count()
     }
 
     /// The messages to a customer, as "time channel".
@@ -214,17 +284,30 @@ impl App {
     }
 }
 
-async fn serve(url: &str, outbox: &Path, clock: &Arc<ManualClock>, seed: u64, change: impl FnOnce(&mut Config)) -> (Server, Channel) {
+async fn serve(
+    url: &str,
+    outbox: &Path,
+    clock: &Arc<ManualClock>,
+    seed: u64,
+    change: impl FnOnce(&mut Config),
+) -> (Server, Channel) {
     let url = StoreUrl::parse(url).expect("a URL");
     let mut config = Config::embedded(url.clone(), outbox);
     change(&mut config);
     if !url.is_sqlite() {
-        let settings = campaign_automation::store::ConnectSettings { url, max_connections: 2 };
-        let store = campaign_automation::store::Store::connect(&settings).await.expect("a connection");
+        let settings = campaign_automation::store::ConnectSettings {
+            url,
+            max_connections: 2,
+        };
+        let store = campaign_automation::store::Store::connect(&settings)
+            .await
+            .expect("a connection");
         store.migrate().await.expect("a schema");
         store.close().await.expect("closed");
     }
-    let server = Server::start(config, Arc::clone(clock) as _, Random::from_seed(seed)).await.expect("a server");
+    let server = Server::start(config, Arc::clone(clock) as _, Random::from_seed(seed))
+        .await
+        .expect("a server");
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.addr())).expect("an address");
     let channel = endpoint.connect().await.expect("a connection");
     (server, channel)
@@ -275,7 +358,10 @@ pub(crate) fn shown(time: Option<prost_types::Timestamp>) -> String {
 /// A message of an instant.
 pub(crate) fn stamp(time: &str) -> prost_types::Timestamp {
     let time = at(time);
-    prost_types::Timestamp { seconds: time.timestamp(), nanos: i32::try_from(time.timestamp_subsec_nanos()).expect("nanos") }
+    prost_types::Timestamp {
+        seconds: time.timestamp(),
+        nanos: i32::try_from(time.timestamp_subsec_nanos()).expect("nanos"),
+    }
 }
 
 /// A customer with an address for every channel.
@@ -314,7 +400,13 @@ pub(crate) fn sms(day: i32, hour: i32, campaign: &str) -> pb::ActionDefinition {
 }
 
 /// An action.
-pub(crate) fn action(day: i32, hour: i32, channel: pb::Channel, action_type: pb::ActionType, campaign: &str) -> pb::ActionDefinition {
+pub(crate) fn action(
+    day: i32,
+    hour: i32,
+    channel: pb::Channel,
+    action_type: pb::ActionType,
+    campaign: &str,
+) -> pb::ActionDefinition {
     pb::ActionDefinition {
         key: format!("d{day}h{hour}{campaign}"),
         day_number: day,
@@ -328,20 +420,37 @@ pub(crate) fn action(day: i32, hour: i32, channel: pb::Channel, action_type: pb:
 
 /// A condition.
 pub(crate) fn condition(test: pb::condition::Test, then: pb::ConditionThen) -> pb::Condition {
-    pb::Condition { test: Some(test), then: then.into() }
+    pb::Condition {
+        test: Some(test),
+        then: then.into(),
+    }
 }
 
 /// Checks a refusal: its code, its reason, and the fields that it names.
 #[track_caller]
-pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, reason: &str, fields: &[&str]) -> Status {
+pub(crate) fn refused<T: std::fmt::Debug>(
+    result: Result<T, Status>,
+    code: Code,
+    reason: &str,
+    fields: &[&str],
+) -> Status {
     let status = result.expect_err("a refusal");
     assert_eq!(status.code(), code, "{status:?}");
     let details = status.get_error_details();
     let info = details.error_info().expect("an ErrorInfo");
-    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "campaign.v1"), "{}", status.message());
+    assert_eq!(
+        (info.reason.as_str(), info.domain.as_str()),
+        (reason, "campaign.v1"),
+        "{}",
+        status.message()
+    );
     if !fields.is_empty() {
         let violations = details.bad_request().expect("field violations");
-        let mut named: Vec<&str> = violations.field_violations.iter().map(|violation| violation.field.as_str()).collect();
+        let mut named: Vec<&str> = violations
+            .field_violations
+            .iter()
+            .map(|violation| violation.field.as_str())
+            .collect();
         named.sort_unstable();
         let mut expected = fields.to_vec();
         expected.sort_unstable();

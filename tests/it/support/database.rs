@@ -23,7 +23,10 @@ pub(crate) struct TestDatabase {
 /// The server to make databases in. In CI a missing one is a failure; elsewhere the test passes without having run.
 pub(crate) fn postgres_url() -> Option<String> {
     let url = std::env::var("TEST_DATABASE_URL").ok();
-    assert!(url.is_some() || std::env::var_os("CI").is_none(), "TEST_DATABASE_URL must be set in CI: a test wants PostgreSQL");
+    assert!(
+        url.is_some() || std::env::var_os("CI").is_none(),
+        "TEST_DATABASE_URL must be set in CI: a test wants PostgreSQL"
+    );
     url
 }
 
@@ -34,18 +37,34 @@ impl TestDatabase {
             Backend::Sqlite => {
                 let directory = tempfile::tempdir().expect("a directory");
                 let url = format!("sqlite://{}", directory.path().join("test.db").display());
-                Some(Self { url, _directory: Some(directory) })
+                Some(Self {
+                    url,
+                    _directory: Some(directory),
+                })
             }
             Backend::Postgres => {
                 static COUNT: AtomicU32 = AtomicU32::new(0);
                 let url = postgres_url()?;
-                let name = format!("campaign_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+                let name = format!(
+                    "campaign_test_{}_{}",
+                    std::process::id(),
+                    COUNT.fetch_add(1, Ordering::Relaxed)
+                );
                 let admin = Database::connect(&url).await.expect("the server of TEST_DATABASE_URL");
-                admin.execute_unprepared(&format!("drop database if exists {name}")).await.expect("no database");
-                admin.execute_unprepared(&format!("create database {name}")).await.expect("a database");
+                admin
+                    .execute_unprepared(&format!("drop database if exists {name}"))
+                    .await
+                    .expect("no database");
+                admin
+                    .execute_unprepared(&format!("create database {name}"))
+                    .await
+                    .expect("a database");
                 admin.close().await.expect("closed");
                 let (server, _) = url.rsplit_once('/').expect("a URL with a database");
-                Some(Self { url: format!("{server}/{name}"), _directory: None })
+                Some(Self {
+                    url: format!("{server}/{name}"),
+                    _directory: None,
+                })
             }
         }
     }

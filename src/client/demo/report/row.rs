@@ -101,20 +101,37 @@ impl Row {
 /// The rows of a run in the order in which it happened; on one instant, in the order of the plan.
 pub(super) fn rows(outcome: &Outcome, person: &Person, run: &Progress) -> Vec<Row> {
     let definitions = &outcome.timeline.actions;
-    let by_key: BTreeMap<&str, &ActionDefinition> =
-        definitions.iter().map(|definition| (definition.key.as_str(), definition)).collect();
+    let by_key: BTreeMap<&str, &ActionDefinition> = definitions
+        .iter()
+        .map(|definition| (definition.key.as_str(), definition))
+        .collect();
     let row = |action: &ActionRef, at: Option<DateTime<Utc>>, result, detail| {
-        let priority = by_key.get(action.key.as_str()).map_or(0, |definition| definition.priority);
+        let priority = by_key
+            .get(action.key.as_str())
+            .map_or(0, |definition| definition.priority);
         let row = Row {
             at: at.unwrap_or_default(),
             day: action.day_number,
             kind: Kind::of(action.action_type()),
             result,
             campaign_id: action.campaign_id.clone(),
-            title: outcome.campaigns.get(&action.campaign_id).unwrap_or(&action.key).clone(),
+            title: outcome
+                .campaigns
+                .get(&action.campaign_id)
+                .unwrap_or(&action.key)
+                .clone(),
             detail,
         };
-        ((row.at, action.day_number, action.delay_hours, priority, action.action_id), row)
+        (
+            (
+                row.at,
+                action.day_number,
+                action.delay_hours,
+                priority,
+                action.action_id,
+            ),
+            row,
+        )
     };
 
     let mut rows = BTreeMap::new();
@@ -123,7 +140,11 @@ pub(super) fn rows(outcome: &Outcome, person: &Person, run: &Progress) -> Vec<Ro
         let detail = opened(person, run, &action);
         rows.extend([row(&action, timestamp(done.complete_time), Result::Done, detail)]);
     }
-    let gates: Vec<&ActionRef> = run.skipped_actions.iter().filter_map(|skipped| skipped.action.as_ref()).collect();
+    let gates: Vec<&ActionRef> = run
+        .skipped_actions
+        .iter()
+        .filter_map(|skipped| skipped.action.as_ref())
+        .collect();
     for skipped in &run.skipped_actions {
         let action = skipped.action.clone().unwrap_or_default();
         let detail = match skipped.reason() {
@@ -141,7 +162,11 @@ pub(super) fn rows(outcome: &Outcome, person: &Person, run: &Progress) -> Vec<Ro
     }
     for failed in &run.failed_actions {
         let action = failed.action.clone().unwrap_or_default();
-        let result = if failed.state() == FailureState::Retrying { Result::Waiting } else { Result::Failed };
+        let result = if failed.state() == FailureState::Retrying {
+            Result::Waiting
+        } else {
+            Result::Failed
+        };
         rows.extend([row(&action, timestamp(failed.fail_time), result, failure(failed))]);
     }
     for deferred in &run.deferred_actions {
@@ -163,7 +188,8 @@ fn opened(person: &Person, run: &Progress, action: &ActionRef) -> String {
     };
     let event = person.engagements.iter().rev().find(is_open_of_this);
     let at = event.and_then(|event| timestamp(event.occur_time));
-    at.map(|at| format!("opened {}", at.with_timezone(&zone).format("%H:%M"))).unwrap_or_default()
+    at.map(|at| format!("opened {}", at.with_timezone(&zone).format("%H:%M")))
+        .unwrap_or_default()
 }
 
 fn failure(failed: &FailedAction) -> String {
@@ -171,7 +197,11 @@ fn failure(failed: &FailedAction) -> String {
         0 | 1 => String::new(),
         attempts => format!(" ({attempts} attempts)"),
     };
-    let error = if failed.error.is_empty() { words::failure_reason(failed.reason()) } else { failed.error.as_str() };
+    let error = if failed.error.is_empty() {
+        words::failure_reason(failed.reason())
+    } else {
+        failed.error.as_str()
+    };
     format!("{error}{attempts}")
 }
 

@@ -9,12 +9,19 @@ use crate::proto::campaign::v1::{
 #[expect(clippy::unnecessary_wraps, reason = "fields of messages are optional")]
 fn at(day: i64, hour: i64) -> Option<prost_types::Timestamp> {
     let begin = 1_767_571_200; // 2026-01-05T00:00:00Z
-    Some(prost_types::Timestamp { seconds: begin + ((day - 1) * 24 + hour) * 3600, nanos: 0 })
+    Some(prost_types::Timestamp {
+        seconds: begin + ((day - 1) * 24 + hour) * 3600,
+        nanos: 0,
+    })
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "fields of messages are optional")]
 fn action(id: i64, day: i32, hour: i32, action_type: ActionType, name: &str) -> Option<ActionRef> {
-    let campaign_id = if name.starts_with("HOOK") { name.to_owned() } else { String::new() };
+    let campaign_id = if name.starts_with("HOOK") {
+        name.to_owned()
+    } else {
+        String::new()
+    };
     Some(ActionRef {
         action_id: id,
         key: name.to_owned(),
@@ -29,7 +36,9 @@ fn action(id: i64, day: i32, hour: i32, action_type: ActionType, name: &str) -> 
 fn outcome() -> Outcome {
     let conditions = vec![
         Condition {
-            test: Some(condition::Test::PipelineStage(PipelineStageIs { stage: "hook".to_owned() })),
+            test: Some(condition::Test::PipelineStage(PipelineStageIs {
+                stage: "hook".to_owned(),
+            })),
             then: ConditionThen::Execute.into(),
         },
         Condition {
@@ -37,7 +46,11 @@ fn outcome() -> Outcome {
             then: ConditionThen::Skip.into(),
         },
     ];
-    let definition = ActionDefinition { key: "gate".to_owned(), conditions, ..ActionDefinition::default() };
+    let definition = ActionDefinition {
+        key: "gate".to_owned(),
+        conditions,
+        ..ActionDefinition::default()
+    };
     let run = Progress {
         progress_id: 7,
         time_zone: "Asia/Kolkata".to_owned(),
@@ -100,14 +113,20 @@ fn outcome() -> Outcome {
         text: "paused: a break".to_owned(),
     };
     let person = Person {
-        customer: Customer { display_name: "Priya Nair".to_owned(), ..Customer::default() },
+        customer: Customer {
+            display_name: "Priya Nair".to_owned(),
+            ..Customer::default()
+        },
         behaviour: "a high score",
         runs: vec![run],
         engagements: vec![engagement],
         events: vec![event],
     };
     Outcome {
-        timeline: TimelineDefinition { actions: vec![definition], ..TimelineDefinition::default() },
+        timeline: TimelineDefinition {
+            actions: vec![definition],
+            ..TimelineDefinition::default()
+        },
         campaigns: BTreeMap::from([("HOOK-001".to_owned(), "Welcome".to_owned())]),
         people: vec![person],
     }

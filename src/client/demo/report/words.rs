@@ -8,10 +8,17 @@ pub(super) fn conditions(definition: Option<&ActionDefinition>) -> String {
     let reasons: Vec<String> = conditions
         .filter_map(|condition| {
             let skips_when_it_holds = condition.then() == ConditionThen::Skip;
-            condition.test.as_ref().map(|test| one_condition(test, skips_when_it_holds))
+            condition
+                .test
+                .as_ref()
+                .map(|test| one_condition(test, skips_when_it_holds))
         })
         .collect();
-    if reasons.is_empty() { "a condition".to_owned() } else { reasons.join(", or ") }
+    if reasons.is_empty() {
+        "a condition".to_owned()
+    } else {
+        reasons.join(", or ")
+    }
 }
 
 fn one_condition(test: &condition::Test, holds: bool) -> String {
