@@ -1,5 +1,6 @@
 //! The log.
 
+use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogArgs, LogFormat};
@@ -12,6 +13,7 @@ pub fn init(log: &LogArgs) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("--log (CAMPAIGN_LOG) {:?}: {error}", log.log))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match log.log_format {
         LogFormat::Text => builder.try_init(),

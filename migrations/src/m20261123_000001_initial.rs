@@ -342,15 +342,13 @@ create index request_log_by_age on request_log (created_at);
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let statements = match manager.get_database_backend() {
-            DbBackend::Postgres => POSTGRES,
-            _ => SQLITE,
-        };
+        let is_postgres = manager.get_database_backend() == DbBackend::Postgres;
+        let statements = if is_postgres { POSTGRES } else { SQLITE };
         manager.get_connection().execute_unprepared(statements).await?;
         Ok(())
     }
 
-    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
+    async fn down(&self, _: &SchemaManager) -> Result<(), DbErr> {
         Err(DbErr::Migration(
             "the first step is not undone: drop the database".to_owned(),
         ))

@@ -1,5 +1,6 @@
-//! Programs that call the service: what reads files for it, and the demo. They know the contract and not the inside.
+//! Programs that call the service: the CronJobs' client, the people's client, and the demo. They know the contract and not the inside.
 
+pub mod ctl;
 pub mod demo;
 pub mod files;
 pub mod tick;

@@ -38,9 +38,9 @@ pub struct TickCli {
 /// Which tick.
 #[derive(Debug, Subcommand)]
 pub enum Tick {
-    /// Advances those whose day is over, and executes what is due (ProcessCampaignTimelines).
+    /// Advances those whose day is over, and executes what is due (`ProcessCampaignTimelines`).
     Hourly(TickArgs),
-    /// Advances those whose day is over (AdvanceCampaignDays).
+    /// Advances those whose day is over (`AdvanceCampaignDays`).
     Daily(TickArgs),
 }
 

@@ -31,11 +31,10 @@ impl Campaign {
     /// What an action of this type needs and this campaign has not.
     pub fn lacks_for(&self, action_type: ActionType) -> Option<&'static str> {
         let missing = match action_type {
-            ActionType::SendEmail if self.subject.is_empty() => "subject",
+            ActionType::SendEmail | ActionType::CreateTask if self.subject.is_empty() => "subject",
             ActionType::SendEmail if self.text_body.is_empty() && self.html_body.is_empty() => "text_body or html_body",
             ActionType::SendSms if self.sms_text.is_empty() => "sms_text",
             ActionType::MakeCall if self.call_script.is_empty() => "call_script",
-            ActionType::CreateTask if self.subject.is_empty() => "subject",
             ActionType::SendEmail
             | ActionType::SendSms
             | ActionType::MakeCall

@@ -122,7 +122,10 @@ pub fn from_json(json: serde_json::Value) -> Result<Vec<Condition>, String> {
     let list = match json {
         serde_json::Value::Null => Vec::new(),
         serde_json::Value::Array(list) => list,
-        one => vec![one],
+        one @ (serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_)
+        | serde_json::Value::Object(_)) => vec![one],
     };
     list.into_iter()
         .map(|value| {

@@ -6,16 +6,20 @@
 //! An invariant that the bulk advance relies on: a run with unfinished actions on its current day has a wake-up no later
 //! than its next local midnight. So whoever has no overdue wake-up after that midnight has nothing left to do.
 
+mod decision;
+mod gate;
+
 use chrono::Duration;
-use std::collections::BTreeMap;
 
 use super::condition::verdict;
 use super::progress::{Attempted, Deferred, Failed};
 use super::schedule::{instant, local_date, plus_days};
 use super::{
-    Action, ActionId, ActionType, Channel, DeferReason, DeliveryPolicy, FailureReason, FailureState, InFlight,
-    Position, RetryPolicy, Run, SkipReason, Stage, Status, Then, Timeline, Timestamp, WhenMissed,
+    Action, ActionId, Channel, DeferReason, DeliveryPolicy, FailureReason, InFlight, Position, RetryPolicy, Run,
+    SkipReason, Status, Then, Timeline, Timestamp, WhenMissed,
 };
+pub use decision::{Decision, Facts, Moves, Plan, Verdict};
+use gate::Gate;
 
 /// Messages that are later than this are kept [`SPACING`] apart.
 const LATE: Duration = Duration::hours(1);
@@ -25,83 +29,6 @@ const SPACING: Duration = Duration::hours(1);
 
 /// The most messages of one run in one claim. What is left is taken up right after.
 const MAX_SENDS: usize = 10;
-
-/// What is known about the customer when a run is planned.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// The score.
-    pub engagement_score: i32,
-    /// The stage.
-    pub pipeline_stage: Option<Stage>,
-    /// Whether there is a mail address.
-    pub has_email: bool,
-    /// Whether there is a phone number.
-    pub has_phone: bool,
-    /// When a mail was last opened, up to now. Loaded only where a condition asks for it.
-    pub last_opened: Option<Timestamp>,
-    /// Channels that are stopped, and until when.
-    pub stopped_channels: BTreeMap<Channel, Timestamp>,
-}
-
-/// What is to be done with a run at an instant.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    /// The run as it is then, with all but the sends carried out. What is to be sent is in its `in_flight`, in order.
-    pub run: Run,
-    /// What was decided without sending, in order.
-    pub decisions: Vec<Decision>,
-    /// How the run moved.
-    pub moves: Moves,
-}
-
-/// A decision about one action that needs no send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
-    /// Which action.
-    pub action: ActionId,
-    /// Which attempt it would have been, or was, from 1.
-    pub attempt: u32,
-    /// When the action was due.
-    pub due: Timestamp,
-    /// What was decided.
-    pub verdict: Verdict,
-}
-
-/// What was decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is done: a wait whose hour has come, or a gate that is open.
-    Completed,
-    /// It won't be carried out.
-    Skipped(SkipReason),
-    /// It waits.
-    Deferred {
-        /// Until when at most.
-        until: Timestamp,
-        /// What for.
-        reason: DeferReason,
-    },
-    /// It failed without an attempt, or its attempt was lost with the process that made it.
-    Failed {
-        /// Whether it is repeated.
-        state: FailureState,
-        /// Why, as a fixed word.
-        reason: FailureReason,
-        /// Why, for people.
-        error: String,
-    },
-}
-
-/// How a run moved.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Moves {
-    /// Whether it came to another day.
-    pub advanced: bool,
-    /// Whether it was completed.
-    pub completed: bool,
-    /// Days by which it was shifted.
-    pub shifted_days: i32,
-}
 
 /// Plans an active run of an active timeline that nobody holds.
 pub fn plan(timeline: &Timeline, run: &Run, facts: &Facts, retry: &RetryPolicy, now: Timestamp) -> Plan {
@@ -218,6 +145,11 @@ impl<'a> Planner<'a> {
         instant(self.run.day_date, action.definition.delay_hours, self.run.zone.tz).max(self.run.not_before)
     }
 
+    /// When the day after the current one begins.
+    fn tomorrow(&self) -> Timestamp {
+        instant(plus_days(self.run.day_date, 1), 0, self.run.zone.tz)
+    }
+
     /// The actions of the current day of which nothing is known yet.
     fn undone(&self) -> impl Iterator<Item = &'a Action> {
         let run = &self.run;
@@ -250,36 +182,19 @@ impl<'a> Planner<'a> {
     /// that the run is looked at before anybody takes its day for finished.
     fn pending(&self) -> Vec<Pending> {
         let run = &self.run;
-        let undone = self.undone().map(|action| {
+        let pending = |id, due, at| {
+            let position = self.timeline.action(id)?.position();
+            Some(Pending { id, position, due, at })
+        };
+        let undone = self.undone().filter_map(|action| {
             let due = self.due(action);
-            let tomorrow = instant(plus_days(run.day_date, 1), 0, run.zone.tz);
-            let at = if self.is_missed(action) { tomorrow } else { due };
-            Pending {
-                id: action.id,
-                position: action.position(),
-                due,
-                at,
-            }
+            let at = if self.is_missed(action) { self.tomorrow() } else { due };
+            pending(action.id, due, at)
         });
-        let position = |id| self.timeline.action(id).map(Action::position);
-        let deferred = run.deferred.iter().filter_map(|deferred| {
-            let (id, due, at) = (deferred.id, deferred.due, deferred.until);
-            Some(Pending {
-                id,
-                position: position(id)?,
-                due,
-                at,
-            })
-        });
-        let retrying = run.failed.iter().filter_map(|failed| {
-            let (id, due, at) = (failed.id, failed.due, failed.retry_at()?);
-            Some(Pending {
-                id,
-                position: position(id)?,
-                due,
-                at,
-            })
-        });
+        let deferred = run.deferred.iter();
+        let deferred = deferred.filter_map(|deferred| pending(deferred.id, deferred.due, deferred.until));
+        let retrying = run.failed.iter();
+        let retrying = retrying.filter_map(|failed| pending(failed.id, failed.due, failed.retry_at()?));
         undone.chain(deferred).chain(retrying).collect()
     }
 
@@ -330,13 +245,8 @@ impl<'a> Planner<'a> {
             }
             WhenMissed::Shift => {}
             WhenMissed::CatchUp => {
-                let whole_day = missed.len()
-                    == self
-                        .timeline
-                        .day(self.run.current_day)
-                        .iter()
-                        .filter(|action| action.removed_at.is_none())
-                        .count();
+                let day = self.timeline.day(self.run.current_day).iter();
+                let whole_day = missed.len() == day.filter(|action| action.removed_at.is_none()).count();
                 if whole_day && self.moves.advanced && today > self.run.day_date {
                     self.jump();
                 } else {
@@ -354,13 +264,8 @@ impl<'a> Planner<'a> {
             let due = failed.due.max(self.run.not_before);
             failed.retry_at().is_some() && !self.timeline.may_retry_at(failed.id, due, self.now)
         };
-        let over: Vec<_> = self
-            .run
-            .failed
-            .iter()
-            .filter(is_over)
-            .map(|failed| (failed.id, failed.due))
-            .collect();
+        let over = self.run.failed.iter().filter(is_over);
+        let over: Vec<_> = over.map(|failed| (failed.id, failed.due)).collect();
         for (id, due) in over {
             self.skip(id, due, SkipReason::Expired);
         }
@@ -383,11 +288,8 @@ impl<'a> Planner<'a> {
 
     /// Decides all that is due, in order, until something has to be sent first.
     fn decide(&mut self, facts: &Facts, retry: &RetryPolicy) {
-        let mut due: Vec<Pending> = self
-            .pending()
-            .into_iter()
-            .filter(|pending| pending.at <= self.now)
-            .collect();
+        let mut due = self.pending();
+        due.retain(|pending| pending.at <= self.now);
         due.sort_by_key(|pending| pending.position);
         for pending in due {
             let Some(action) = self.timeline.action(pending.id) else {
@@ -402,7 +304,7 @@ impl<'a> Planner<'a> {
     /// Decides one action. False: it and what follows must wait until what is in flight is recorded.
     fn decide_one(&mut self, action: &Action, pending: &Pending, facts: &Facts, retry: &RetryPolicy) -> bool {
         let (id, due) = (pending.id, pending.due);
-        match self.gate_before(action) {
+        match self.gate(action, due) {
             Gate::Open => {}
             Gate::Closed => {
                 self.skip(id, due, SkipReason::Gated);
@@ -412,18 +314,6 @@ impl<'a> Planner<'a> {
             Gate::Waiting(until) => {
                 self.defer(id, due, until, DeferReason::WaitingForAction);
                 return true;
-            }
-        }
-        if action.definition.action_type == ActionType::CheckCondition
-            && self.now - due <= self.timeline.max_lateness(action)
-        {
-            match self.unfinished_before(action) {
-                Some(None) => return false,
-                Some(Some(until)) => {
-                    self.defer(id, due, until, DeferReason::WaitingForAction);
-                    return true;
-                }
-                None => {}
             }
         }
         if verdict(&action.definition.conditions, facts, self.now) == Then::Skip {
@@ -453,14 +343,8 @@ impl<'a> Planner<'a> {
         };
         if let Some(error) = missing_address(channel, facts) {
             let reason = FailureReason::MissingAddress;
-            self.fail(
-                &attempt,
-                Attempted::Failed {
-                    reason,
-                    error: error.to_owned(),
-                },
-                retry,
-            );
+            let error = error.to_owned();
+            self.fail(&attempt, Attempted::Failed { reason, error }, retry);
             return true;
         }
         // What promises at most once goes alone: if the process dies, nothing is unknown that was not being sent.
@@ -475,13 +359,8 @@ impl<'a> Planner<'a> {
             return false;
         }
         if channel.is_message() && is_late(due, self.now) {
-            if let Some(until) = self
-                .run
-                .last_late
-                .get(&channel)
-                .map(|last| *last + SPACING)
-                .filter(|until| *until > self.now)
-            {
+            let until = self.run.last_late.get(&channel).map(|last| *last + SPACING);
+            if let Some(until) = until.filter(|until| *until > self.now) {
                 self.defer(id, due, until, DeferReason::Spacing);
                 return true;
             }
@@ -489,68 +368,6 @@ impl<'a> Planner<'a> {
         }
         self.run.in_flight.push(attempt);
         true
-    }
-
-    /// What the gates before an action on its day say.
-    fn gate_before(&self, action: &Action) -> Gate {
-        let gates = self.timeline.day(action.definition.day_number).iter().filter(|gate| {
-            gate.definition.action_type == ActionType::CheckCondition
-                && gate.position() < action.position()
-                && gate.removed_at.is_none()
-        });
-        for gate in gates {
-            let skipped = |skipped: &&super::Skipped| skipped.id == gate.id;
-            if let Some(skipped) = self.run.skipped.iter().find(skipped) {
-                if matches!(skipped.reason, SkipReason::Condition | SkipReason::Gated) {
-                    return Gate::Closed;
-                }
-            } else if !self.run.is_final(gate.id) {
-                let waiting = self.run.deferred.iter().find(|deferred| deferred.id == gate.id);
-                return match waiting {
-                    Some(deferred) if deferred.until > self.now => Gate::Waiting(deferred.until),
-                    Some(_) => Gate::InFlight,
-                    None if gate.definition.day_number != self.run.current_day => continue,
-                    None if self.is_missed(gate) => {
-                        Gate::Waiting(instant(plus_days(self.run.day_date, 1), 0, self.run.zone.tz))
-                    }
-                    None if self.due(gate) > self.now => Gate::Waiting(self.due(gate)),
-                    None => Gate::InFlight,
-                };
-            }
-        }
-        Gate::Open
-    }
-
-    /// Whether a message before `gate` on its day is not final: `Some(None)` when it is in flight, and else when it is looked at again.
-    fn unfinished_before(&self, gate: &Action) -> Option<Option<Timestamp>> {
-        let before = |id: ActionId| {
-            let action = self.timeline.action(id);
-            action.is_some_and(|action| {
-                action.definition.day_number == gate.definition.day_number
-                    && action.position() < gate.position()
-                    && action.definition.action_type.sends()
-            })
-        };
-        if self.run.in_flight.iter().any(|in_flight| before(in_flight.id)) {
-            return Some(None);
-        }
-        let deferred = self
-            .run
-            .deferred
-            .iter()
-            .filter(|deferred| before(deferred.id))
-            .map(|deferred| deferred.until);
-        let retrying = self
-            .run
-            .failed
-            .iter()
-            .filter(|failed| before(failed.id))
-            .filter_map(Failed::retry_at);
-        deferred
-            .chain(retrying)
-            .filter(|until| *until > self.now)
-            .max()
-            .map(Some)
     }
 
     /// Moves to the next day when this one is over. False: the run stays on its day, or is completed.
@@ -586,9 +403,8 @@ impl<'a> Planner<'a> {
             // If its sender dies, it must be found.
             self.run.next_action_at = self.run.next_action_at.min(Some(self.now)).or(Some(self.now));
         } else {
-            let tomorrow = || instant(plus_days(self.run.day_date, 1), 0, self.run.zone.tz);
             let soonest = self.pending().iter().map(|pending| pending.at).min();
-            let unfinished = self.undone().next().map(|_| tomorrow());
+            let unfinished = self.undone().next().map(|_| self.tomorrow());
             self.run.next_action_at = soonest.into_iter().chain(unfinished).min();
         }
         self.run.updated_at = self.now;
@@ -644,18 +460,6 @@ impl<'a> Planner<'a> {
 /// Whether a message that was due at `due` is so late that it keeps its distance from other late ones.
 pub(super) fn is_late(due: Timestamp, now: Timestamp) -> bool {
     now - due > LATE
-}
-
-/// What the gates before an action say.
-enum Gate {
-    /// There is none, or it let pass.
-    Open,
-    /// It said skip.
-    Closed,
-    /// It can't be decided before what is in flight is recorded.
-    InFlight,
-    /// It waits itself, until then at most.
-    Waiting(Timestamp),
 }
 
 /// What a customer lacks to be reached by a channel.

@@ -431,6 +431,7 @@ impl Run {
     }
 
     /// Moves a live run to another zone: its day is today there, and the rest of it is planned anew.
+    #[must_use]
     pub fn move_to(self, zone: Zone, now: Timestamp) -> Self {
         if zone.tz == self.zone.tz {
             return Self { zone, ..self };

@@ -360,8 +360,9 @@ async fn refuse_second_default(txn: &Txn, stage: &Stage) -> Result<(), EngineErr
 }
 
 fn concurrent(error: StoreError) -> EngineError {
-    match error {
-        StoreError::Duplicate => EngineError::Concurrent,
-        error => EngineError::Store(error),
+    if matches!(error, StoreError::Duplicate) {
+        EngineError::Concurrent
+    } else {
+        EngineError::Store(error)
     }
 }

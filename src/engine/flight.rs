@@ -194,7 +194,7 @@ impl Recorder {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 Err(error) => {
-                    tracing::error!(%error, runs = size, "{size} runs could not be recorded; they are treated as after a crash")
+                    tracing::error!(%error, runs = size, "{size} runs could not be recorded; they are treated as after a crash");
                 }
             }
         }

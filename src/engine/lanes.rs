@@ -147,13 +147,11 @@ impl Lane {
             Room::Waiting => {
                 let permit = tokio::time::timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
-                match permit {
-                    Ok(permit) => permit.ok(),
-                    Err(_) => {
-                        self.note_pace(START_WITHIN);
-                        None
-                    }
-                }
+                let Ok(permit) = permit else {
+                    self.note_pace(START_WITHIN);
+                    return None;
+                };
+                permit.ok()
             }
         }
     }

@@ -6,10 +6,11 @@
 
 mod advance;
 mod cache;
+mod claim;
 mod customers;
 mod definitions;
 mod error;
-mod executor;
+mod execute;
 mod flight;
 mod lanes;
 mod once;
@@ -24,7 +25,7 @@ pub use definitions::{
     AppliedCampaign, AppliedTimeline, ApplyTimeline, CampaignContent, ContentProblem, DefaultChange,
 };
 pub use error::EngineError;
-pub use executor::{ActionReport, ActionReportKind, RunHold, RunReport};
+pub use execute::{ActionReport, ActionReportKind, RunHold, RunReport};
 pub use lanes::LaneSettings;
 pub use once::{Answer, Once};
 pub use orchestrator::{Assigned, Assignment, StageChange, StartRun};

@@ -29,7 +29,7 @@ pub(super) struct Claimed {
     /// Room for each message, in order.
     pub(super) rooms: Vec<Room>,
     /// When the claim was made. Messages begin within [`START_WITHIN`] of it.
-    pub(super) claimed_at: Instant,
+    pub(super) since: Instant,
 }
 
 /// A run that was served, to be recorded.
@@ -37,7 +37,6 @@ pub(super) struct Claimed {
 pub(super) struct Served {
     pub(super) completion: Completion,
     pub(super) executions: Vec<Execution>,
-    pub(super) timeline: Arc<Timeline>,
     /// How it moved.
     pub(super) moves: crate::domain::Moves,
     /// How many messages were not begun in time.
@@ -65,7 +64,7 @@ impl Engine {
             customer,
             campaigns,
             rooms,
-            claimed_at,
+            since,
         } = claimed;
         let (mut executions, mut permits, mut handed_back) = (Vec::new(), Vec::new(), 0);
         for (in_flight, room) in run.in_flight.clone().into_iter().zip(rooms) {
@@ -80,7 +79,7 @@ impl Engine {
                         customer.as_ref(),
                         &campaigns,
                         room,
-                        claimed_at,
+                        since,
                         &mut permits,
                     )
                     .await
@@ -107,7 +106,6 @@ impl Engine {
         Served {
             completion,
             executions,
-            timeline,
             moves,
             handed_back,
             permits,
@@ -128,14 +126,14 @@ impl Engine {
         customer: Option<&Customer>,
         campaigns: &Campaigns,
         room: Room,
-        claimed_at: Instant,
+        since: Instant,
         permits: &mut Vec<OwnedSemaphorePermit>,
     ) -> Attempt {
         let channel = action.definition.channel;
         let Some(lane) = self.lanes.of(channel) else {
             return Attempt::without(Attempted::HandedBack, self.clock.now());
         };
-        let start_by = claimed_at + START_WITHIN;
+        let start_by = since + START_WITHIN;
         let Some(permit) = lane.enter(room, start_by).await else {
             return Attempt::without(Attempted::HandedBack, self.clock.now());
         };
@@ -303,7 +301,6 @@ fn context(run: &Run, timeline: &Timeline, action: &Action, customer: &Customer)
 fn entry(run: &Run, channel: Channel, in_flight: &InFlight, attempt: Attempt, now: Timestamp) -> Option<Execution> {
     let failed = run.failed.iter().find(|failed| failed.id == in_flight.id);
     let (outcome, reason, error) = match (&attempt.result, failed) {
-        (Attempted::HandedBack | Attempted::ChannelUnavailable { .. }, _) => return None,
         (Attempted::Completed, _) => (ExecutionOutcome::Completed, None, None),
         (Attempted::Retry { .. } | Attempted::Failed { .. } | Attempted::Unknown { .. }, Some(failed)) => {
             let outcome = match failed.state {
@@ -317,7 +314,8 @@ fn entry(run: &Run, channel: Channel, in_flight: &InFlight, attempt: Attempt, no
                 Some(failed.error.clone()),
             )
         }
-        (Attempted::Retry { .. } | Attempted::Failed { .. } | Attempted::Unknown { .. }, None) => return None,
+        (Attempted::HandedBack | Attempted::ChannelUnavailable { .. }, _)
+        | (Attempted::Retry { .. } | Attempted::Failed { .. } | Attempted::Unknown { .. }, None) => return None,
     };
     Some(Execution {
         customer_id: run.customer_id.clone(),

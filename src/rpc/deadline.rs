@@ -1,7 +1,7 @@
 //! How long a call may take: what the caller says (`grpc-timeout`), and the server's own limit for unary calls.
 //!
 //! tonic reports a call that ran out of time as CANCELLED, and only until the head of the response; so a layer of ours is a
-//! little faster and says DEADLINE_EXCEEDED, and a streaming call finds the instant in its extensions.
+//! little faster and says `DEADLINE_EXCEEDED`, and a streaming call finds the instant in its extensions.
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -95,16 +95,12 @@ where
         let next = self.inner.clone();
         let mut ready = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
-            match tokio::time::timeout(limit, ready.call(request)).await {
-                Ok(response) => response,
-                Err(_) => {
-                    let text = format!(
-                        "the call took longer than {} ms; what it began to send is finished and recorded",
-                        limit.as_millis()
-                    );
-                    Ok(Status::new(Code::DeadlineExceeded, text).into_http())
-                }
+            if let Ok(response) = tokio::time::timeout(limit, ready.call(request)).await {
+                return response;
             }
+            let took = limit.as_millis();
+            let text = format!("the call took longer than {took} ms; what it began to send is finished and recorded");
+            Ok(Status::new(Code::DeadlineExceeded, text).into_http())
         })
     }
 }

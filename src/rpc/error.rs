@@ -23,6 +23,7 @@ pub(super) fn status(error: EngineError) -> Status {
 }
 
 /// The status of an error that stays where it is.
+#[expect(clippy::too_many_lines, reason = "one arm for each error, and no catch-all")]
 pub(super) fn status_of(error: &EngineError) -> Status {
     match error {
         EngineError::Store(error) => store_status(error),

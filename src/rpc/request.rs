@@ -18,9 +18,9 @@ pub(super) trait Identified: Message + Clone {
     /// Takes the id out.
     fn take_id(&mut self) -> String;
 
-    /// Whose request it is; empty when it is about no customer, or about several.
-    fn customer(&self) -> &str {
-        ""
+    /// Whose request it is; none when it is about no customer, or about several.
+    fn customer(&self) -> Option<&str> {
+        None
     }
 }
 
@@ -34,8 +34,8 @@ macro_rules! identified {
                 std::mem::take(&mut self.request_id)
             }
 
-            $(fn customer(&self) -> &str {
-                &self.$customer
+            $(fn customer(&self) -> Option<&str> {
+                Some(&self.$customer)
             })?
         }
     )+};
@@ -66,7 +66,7 @@ pub(super) fn key<R: Identified>(violations: &mut Violations, request: &R) -> Op
     let request_id = violations.check("request_id", name(&id))?;
     let hash = Sha256::digest(request.encode_to_vec()).to_vec();
     Some(RequestKey {
-        customer_id: request.customer().to_owned(),
+        customer_id: request.customer().unwrap_or_default().to_owned(),
         method: R::METHOD,
         request_id,
         hash,

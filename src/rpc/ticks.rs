@@ -67,7 +67,7 @@ impl CampaignTickService for TickService {
             timeline_ids: &given.timeline_ids,
             dry_run: given.dry_run,
         };
-        let news = self.run(TickKind::Process, &request, deadline).await?;
+        let news = self.run(TickKind::Process, &request, deadline)?;
         let stream = futures::StreamExt::map(news, |news| {
             let update = match news? {
                 News::Counts(found) => Update::Counts(counts(&found)),
@@ -92,7 +92,7 @@ impl CampaignTickService for TickService {
             timeline_ids: &given.timeline_ids,
             dry_run: given.dry_run,
         };
-        let news = self.run(TickKind::Advance, &request, deadline).await?;
+        let news = self.run(TickKind::Advance, &request, deadline)?;
         let stream = futures::StreamExt::map(news, |news| {
             let update = match news? {
                 News::Counts(found) => Update::Counts(counts(&found)),
@@ -134,7 +134,7 @@ impl CampaignTickService for TickService {
 impl TickService {
     /// Runs a tick in a task of its own, and gives its news. When nobody listens to them any more the tick claims nothing
     /// new, and records what is under way.
-    async fn run(
+    fn run(
         &self,
         kind: TickKind,
         given: &Given<'_>,

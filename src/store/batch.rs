@@ -64,9 +64,10 @@ impl Batch {
 
     /// The table `u` and its parameters, whose numbers begin with `first`.
     pub(super) fn bind(self, backend: DbBackend, first: usize) -> (String, Vec<Value>) {
-        match backend {
-            DbBackend::Postgres => self.bind_arrays(first),
-            _ => self.bind_json(first),
+        if backend == DbBackend::Postgres {
+            self.bind_arrays(first)
+        } else {
+            self.bind_json(first)
         }
     }
 

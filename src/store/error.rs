@@ -49,11 +49,13 @@ fn is_transient(error: &DbErr) -> bool {
     let RuntimeErr::SqlxError(inner) = inner else {
         return false;
     };
-    match &**inner {
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_code(&code)),
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
-        _ => false,
+    if let sqlx::Error::Database(error) = &**inner {
+        return error.code().is_some_and(|code| is_transient_code(&code));
     }
+    matches!(
+        &**inner,
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed
+    )
 }
 
 /// `PostgreSQL`: connection lost (08), shutting down (57P), deadlock and serialization (40), out of connections and the
@@ -67,6 +69,10 @@ fn is_transient_code(code: &str) -> bool {
 
 impl StoreError {
     /// A row that can't be read.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "most callers have a value, and it is made into text"
+    )]
     pub(super) fn corrupt(table: &'static str, id: impl ToString, what: impl ToString) -> Self {
         Self::Corrupt {
             table,

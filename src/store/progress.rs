@@ -7,6 +7,7 @@ use chrono_tz::Tz;
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::fmt::Write as _;
 
 use super::batch::{Batch, Col};
 use super::session::{Number, Session, values};
@@ -98,7 +99,7 @@ impl<C: ConnectionTrait> Session<C> {
         let mut values = values![after, id];
         let mut also = |column: &str, value: Value| {
             values.push(value);
-            condition.push_str(&format!(" and {column} = ${}", values.len()));
+            let _ = write!(condition, " and {column} = ${}", values.len());
         };
         if let Some(customer) = &filter.customer_id {
             also("p.customer_id", customer.as_str().into());
@@ -109,7 +110,7 @@ impl<C: ConnectionTrait> Session<C> {
         if let Some(status) = filter.status {
             also("p.status", status.as_str().into());
         }
-        condition.push_str(&format!(" order by p.customer_id, p.id limit {}", page.size));
+        let _ = write!(condition, " order by p.customer_id, p.id limit {}", page.size);
         self.runs_where(&condition, "", values).await
     }
 

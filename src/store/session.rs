@@ -57,9 +57,10 @@ impl<C: ConnectionTrait> Session<C> {
 
     /// The variant of a piece of SQL for this database.
     pub(super) fn pick<'a>(&self, postgres: &'a str, sqlite: &'a str) -> &'a str {
-        match self.backend {
-            DbBackend::Postgres => postgres,
-            _ => sqlite,
+        if self.backend == DbBackend::Postgres {
+            postgres
+        } else {
+            sqlite
         }
     }
 

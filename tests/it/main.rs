@@ -2,4 +2,8 @@
 
 mod channels;
 mod main_job;
+mod progress;
+mod runs;
+mod runs_hold;
 mod support;
+mod zones;

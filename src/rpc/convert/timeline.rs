@@ -25,7 +25,7 @@ pub(in crate::rpc) fn parse_apply(
     request: pb::ApplyTimelineRequest,
 ) -> Option<ApplyTimeline> {
     let definition = violations.required("timeline", request.timeline)?;
-    let (definition, positions) = parse_definition(violations, definition)?;
+    let (definition, positions) = parse_definition(violations, &definition)?;
     Some(ApplyTimeline {
         definition,
         positions,
@@ -36,7 +36,7 @@ pub(in crate::rpc) fn parse_apply(
 
 fn parse_definition(
     violations: &mut Violations,
-    given: pb::TimelineDefinition,
+    given: &pb::TimelineDefinition,
 ) -> Option<(TimelineDefinition<ActionDefinition>, Vec<usize>)> {
     let slug = violations.check("timeline.slug", Slug::parse(&given.slug));
     let name = violations.check("timeline.name", text::required_line(&given.name, 200));
@@ -65,7 +65,7 @@ fn parse_definition(
     let last_day = duration_days.unwrap_or(MAX_DURATION_DAYS);
     let actions: Vec<Option<ActionDefinition>> = given
         .actions
-        .into_iter()
+        .iter()
         .zip(keys)
         .enumerate()
         .map(|(at, (action, key))| parse_action(violations, &format!("timeline.actions[{at}]"), action, key, last_day))
@@ -146,7 +146,7 @@ fn resolve_keys(violations: &mut Violations, actions: &[pb::ActionDefinition]) -
 fn parse_action(
     violations: &mut Violations,
     path: &str,
-    given: pb::ActionDefinition,
+    given: &pb::ActionDefinition,
     key: Option<String>,
     last_day: i32,
 ) -> Option<ActionDefinition> {

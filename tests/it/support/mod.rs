@@ -1,7 +1,9 @@
 //! What the integration tests stand on.
 
 pub(crate) mod app;
+pub(crate) mod calls;
 mod database;
+pub(crate) mod mailing;
 pub(crate) mod smtp;
 
 pub(crate) use app::App;

@@ -1,0 +1,353 @@
+//! `campaignctl`: what people do at a terminal: apply files, start a run, look at one.
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::files::parse;
+use crate::proto::FILE_DESCRIPTOR_SET;
+use crate::proto::campaign::v1 as pb;
+use crate::proto::campaign::v1::campaign_content_service_client::CampaignContentServiceClient;
+use crate::proto::campaign::v1::campaign_orchestrator_service_client::CampaignOrchestratorServiceClient;
+use crate::proto::campaign::v1::campaign_timeline_service_client::CampaignTimelineServiceClient;
+use crate::proto::campaign::v1::customer_service_client::CustomerServiceClient;
+
+/// Applies files to campaignd, starts runs and shows them.
+#[derive(Debug, Parser)]
+#[command(name = "campaignctl", version, about)]
+pub struct CtlCli {
+    /// Where the server is.
+    #[arg(
+        long,
+        env = "CAMPAIGN_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:50051",
+        global = true
+    )]
+    pub server: String,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CtlCommand,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum CtlCommand {
+    /// Makes what is stored equal to files: campaigns, then timelines, then customers.
+    Apply(ApplyArgs),
+    /// Starts a timeline for a customer.
+    Start {
+        /// The customer's id.
+        customer: String,
+        /// The timeline's slug.
+        timeline: String,
+    },
+    /// Shows a customer's run, as JSON.
+    Progress {
+        /// The customer's id.
+        customer: String,
+        /// Which run; without it the only live one, or the last that ended.
+        #[arg(default_value_t = 0, hide_default_value = true)]
+        progress_id: i64,
+    },
+}
+
+/// What to apply.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// YAML files, or folders of them.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Check everything and say what would change, but store nothing. Customers are left out.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What files hold, in the order in which it is applied.
+#[derive(Debug, Default)]
+struct Documents {
+    campaigns: Vec<(String, pb::ApplyCampaignRequest)>,
+    timelines: Vec<(String, pb::ApplyTimelineRequest)>,
+    customers: Vec<(String, pb::UpsertCustomersRequest)>,
+}
+
+/// Runs the client.
+pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
+    let documents = match &cli.command {
+        CtlCommand::Apply(args) => read(&args.paths)?,
+        CtlCommand::Start { .. } | CtlCommand::Progress { .. } => Documents::default(),
+    };
+    let endpoint = Endpoint::from_shared(cli.server.clone())
+        .with_context(|| format!("--server (CAMPAIGN_SERVER) {:?}", cli.server))?;
+    let channel = endpoint
+        .connect()
+        .await
+        .with_context(|| format!("{} can't be reached: is campaignd running there?", cli.server))?;
+    match cli.command {
+        CtlCommand::Apply(args) => apply(channel, documents, args.dry_run).await,
+        CtlCommand::Start { customer, timeline } => start(channel, customer, timeline).await,
+        CtlCommand::Progress { customer, progress_id } => progress(channel, customer, progress_id).await,
+    }
+}
+
+/// Reads all files before anything is applied, so that a bad one stops all.
+fn read(paths: &[PathBuf]) -> anyhow::Result<Documents> {
+    let mut files = Vec::new();
+    for path in paths {
+        collect(path, &mut files)?;
+    }
+    let mut documents = Documents::default();
+    for file in files {
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(&file).with_context(|| format!("{name} can't be read"))?;
+        let has = |key: &str| {
+            text.lines()
+                .any(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))
+        };
+        if has("campaign") {
+            documents.campaigns.push((name.clone(), parse(&name, &text)?));
+        } else if has("timeline") {
+            documents.timelines.push((name.clone(), parse(&name, &text)?));
+        } else if has("customers") {
+            documents.customers.push((name.clone(), parse(&name, &text)?));
+        } else {
+            anyhow::bail!("{name} has none of the keys campaign, timeline and customers");
+        }
+    }
+    Ok(documents)
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    if !path.is_dir() {
+        files.push(path.to_path_buf());
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(path).with_context(|| format!("{} can't be read", path.display()))?;
+    let mut entries: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    entries.sort();
+    for entry in entries {
+        let is_yaml = entry
+            .extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml");
+        if entry.is_dir() || is_yaml {
+            collect(&entry, files)?;
+        }
+    }
+    Ok(())
+}
+
+async fn apply(channel: Channel, documents: Documents, dry_run: bool) -> anyhow::Result<()> {
+    let would = if dry_run { "would be " } else { "" };
+    let mut content = CampaignContentServiceClient::new(channel.clone());
+    for (file, mut request) in documents.campaigns {
+        let campaign_id = request
+            .campaign
+            .as_ref()
+            .map(|campaign| campaign.campaign_id.clone())
+            .unwrap_or_default();
+        if request.etag.is_empty() {
+            let stored = content
+                .get_campaign(pb::GetCampaignRequest {
+                    campaign_id: campaign_id.clone(),
+                })
+                .await;
+            request.etag = found(stored)
+                .map_err(|status| failed(&file, &status))?
+                .and_then(|found| found.campaign)
+                .map(|campaign| campaign.etag)
+                .unwrap_or_default();
+        }
+        let etag = request.etag.clone();
+        request.validate_only |= dry_run;
+        let applied = content
+            .apply_campaign(request)
+            .await
+            .map_err(|status| failed(&file, &status))?
+            .into_inner();
+        let now = applied.campaign.map(|campaign| campaign.etag).unwrap_or_default();
+        let what = if applied.created {
+            "created"
+        } else if now == etag {
+            "unchanged"
+        } else {
+            "changed"
+        };
+        say(&format!("campaign {campaign_id}: {would}{what}"));
+    }
+    let mut timelines = CampaignTimelineServiceClient::new(channel.clone());
+    for (file, mut request) in documents.timelines {
+        let slug = request
+            .timeline
+            .as_ref()
+            .map(|timeline| timeline.slug.clone())
+            .unwrap_or_default();
+        if request.etag.is_empty() && !slug.is_empty() {
+            let stored = timelines
+                .get_timeline(pb::GetTimelineRequest {
+                    slug: slug.clone(),
+                    timeline_id: 0,
+                })
+                .await;
+            request.etag = found(stored)
+                .map_err(|status| failed(&file, &status))?
+                .and_then(|found| found.timeline)
+                .map(|timeline| timeline.etag)
+                .unwrap_or_default();
+        }
+        request.validate_only |= dry_run;
+        let applied = timelines
+            .apply_timeline(request)
+            .await
+            .map_err(|status| failed(&file, &status))?
+            .into_inner();
+        let id = applied.timeline.as_ref().map_or(0, |timeline| timeline.timeline_id);
+        say(&format!("timeline {slug} (id {id}): {would}{}", described(&applied)));
+    }
+    let mut customers = CustomerServiceClient::new(channel);
+    for (file, request) in documents.customers {
+        if dry_run {
+            say(&format!("{file}: customers are left out of a dry run"));
+            continue;
+        }
+        let results = customers
+            .upsert_customers(request)
+            .await
+            .map_err(|status| failed(&file, &status))?
+            .into_inner()
+            .results;
+        for result in results {
+            match result.result {
+                Some(pb::upsert_customers_result::Result::Customer(customer)) => {
+                    say(&format!(
+                        "customer {}: {}",
+                        customer.customer_id,
+                        if result.created { "created" } else { "changed" }
+                    ));
+                }
+                Some(pb::upsert_customers_result::Result::Error(error)) => anyhow::bail!("{file}: {}", error.message),
+                None => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn described(applied: &pb::ApplyTimelineResponse) -> String {
+    let changes = applied.changes.clone().unwrap_or_default();
+    let parts = [
+        ("added", changes.added_keys),
+        ("removed", changes.removed_keys),
+        ("changed", changes.changed_keys),
+        ("fields changed", changes.changed_fields),
+    ];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(_, keys)| !keys.is_empty())
+        .map(|(word, keys)| format!("{word} {}", keys.join(", ")))
+        .collect();
+    match (applied.created, parts.is_empty()) {
+        (true, _) => "created".to_owned(),
+        (false, true) => "unchanged".to_owned(),
+        (false, false) => format!(
+            "changed: {}; {} live runs are planned anew",
+            parts.join("; "),
+            changes.runs_to_replan
+        ),
+    }
+}
+
+async fn start(channel: Channel, customer_id: String, slug: String) -> anyhow::Result<()> {
+    let mut timelines = CampaignTimelineServiceClient::new(channel.clone());
+    let found = timelines
+        .get_timeline(pb::GetTimelineRequest {
+            slug: slug.clone(),
+            timeline_id: 0,
+        })
+        .await;
+    let timeline = found
+        .map_err(|status| failed(&slug, &status))?
+        .into_inner()
+        .timeline
+        .unwrap_or_default();
+    let request = pb::StartTimelineRequest {
+        customer_id: customer_id.clone(),
+        timeline_id: timeline.timeline_id,
+        ..Default::default()
+    };
+    let started = CampaignOrchestratorServiceClient::new(channel)
+        .start_timeline(request)
+        .await;
+    let run = started
+        .map_err(|status| failed(&customer_id, &status))?
+        .into_inner()
+        .progress
+        .unwrap_or_default();
+    say(&format!(
+        "run {} of {slug} started for customer {customer_id}",
+        run.progress_id
+    ));
+    Ok(())
+}
+
+async fn progress(channel: Channel, customer_id: String, progress_id: i64) -> anyhow::Result<()> {
+    let request = pb::GetProgressRequest {
+        customer_id: customer_id.clone(),
+        progress_id,
+    };
+    let found = CampaignOrchestratorServiceClient::new(channel)
+        .get_progress(request)
+        .await;
+    let progress = found
+        .map_err(|status| failed(&customer_id, &status))?
+        .into_inner()
+        .progress
+        .unwrap_or_default();
+    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET)?;
+    let descriptor = pool
+        .get_message_by_name("campaign.v1.Progress")
+        .context("the contract has no Progress")?;
+    let mut message = DynamicMessage::new(descriptor);
+    message.transcode_from(&progress)?;
+    let mut json = serde_json::Serializer::pretty(Vec::new());
+    message.serialize_with_options(&mut json, &SerializeOptions::new())?;
+    say(&String::from_utf8(json.into_inner())?);
+    Ok(())
+}
+
+/// The message, or none when there is no such thing.
+fn found<T>(result: Result<tonic::Response<T>, Status>) -> Result<Option<T>, Status> {
+    match result {
+        Ok(response) => Ok(Some(response.into_inner())),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+/// A refusal with all its violations, a line each.
+fn failed(what: &str, status: &Status) -> anyhow::Error {
+    let violations = status
+        .get_error_details()
+        .bad_request()
+        .map(|bad| bad.field_violations.clone())
+        .unwrap_or_default();
+    if violations.is_empty() {
+        return anyhow::anyhow!("{what}: {}", status.message());
+    }
+    let lines: Vec<String> = violations
+        .into_iter()
+        .map(|violation| format!("\n  {} {}", violation.field, violation.description))
+        .collect();
+    anyhow::anyhow!("{what} is refused:{}", lines.concat())
+}
+
+fn say(text: &str) {
+    // Whoever closes our output does not want to read it.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

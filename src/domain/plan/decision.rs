@@ -1,0 +1,82 @@
+//! What goes into a plan, and what comes out.
+
+use std::collections::BTreeMap;
+
+use crate::domain::{ActionId, Channel, DeferReason, FailureReason, FailureState, Run, SkipReason, Stage, Timestamp};
+
+/// What is known about the customer when a run is planned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The score.
+    pub engagement_score: i32,
+    /// The stage.
+    pub pipeline_stage: Option<Stage>,
+    /// Whether there is a mail address.
+    pub has_email: bool,
+    /// Whether there is a phone number.
+    pub has_phone: bool,
+    /// When a mail was last opened, up to now. Loaded only where a condition asks for it.
+    pub last_opened: Option<Timestamp>,
+    /// Channels that are stopped, and until when.
+    pub stopped_channels: BTreeMap<Channel, Timestamp>,
+}
+
+/// What is to be done with a run at an instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The run as it is then, with all but the sends carried out. What is to be sent is in its `in_flight`, in order.
+    pub run: Run,
+    /// What was decided without sending, in order.
+    pub decisions: Vec<Decision>,
+    /// How the run moved.
+    pub moves: Moves,
+}
+
+/// A decision about one action that needs no send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Which action.
+    pub action: ActionId,
+    /// Which attempt it would have been, or was, from 1.
+    pub attempt: u32,
+    /// When the action was due.
+    pub due: Timestamp,
+    /// What was decided.
+    pub verdict: Verdict,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is done: a wait whose hour has come, or a gate that is open.
+    Completed,
+    /// It won't be carried out.
+    Skipped(SkipReason),
+    /// It waits.
+    Deferred {
+        /// Until when at most.
+        until: Timestamp,
+        /// What for.
+        reason: DeferReason,
+    },
+    /// It failed without an attempt, or its attempt was lost with the process that made it.
+    Failed {
+        /// Whether it is repeated.
+        state: FailureState,
+        /// Why, as a fixed word.
+        reason: FailureReason,
+        /// Why, for people.
+        error: String,
+    },
+}
+
+/// How a run moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// Whether it came to another day.
+    pub advanced: bool,
+    /// Whether it was completed.
+    pub completed: bool,
+    /// Days by which it was shifted.
+    pub shifted_days: i32,
+}

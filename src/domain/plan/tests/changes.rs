@@ -1,0 +1,207 @@
+//! What people change while a run is under way: the timeline, the run, the zone.
+
+use super::*;
+
+#[test]
+fn what_is_removed_while_it_is_pending_ends_as_removed() {
+    let timeline = shifting(
+        2,
+        [
+            email("a", 1, 9),
+            email("b", 1, 10),
+            gate("gate", 1, 11),
+            email("c", 1, 12),
+            email("d", 2, 9),
+        ],
+    );
+    let plot = |play: &mut Play| {
+        play.outcome("a", refused_for_now());
+        play.facts.engagement_score = 51;
+        play.tick(at("03-01 09:00"));
+        for key in ["a", "b", "gate"] {
+            remove(play, key, at("03-01 09:02"));
+        }
+        play.ticks("03-01 09:05", "03-02 01:00", 5);
+        remove(play, "c", at("03-02 01:00"));
+        play.facts.engagement_score = 0;
+        play.ticks("03-02 02:00", "03-03 00:00", 60);
+    };
+    check(
+        &timeline,
+        plot,
+        "03-01 09:00 a temporary, again at 03-01 09:05
+        03-01 09:05 a skipped, removed
+        03-01 09:05 b skipped, removed
+        03-01 09:05 gate skipped, removed
+        03-01 12:00 c sent
+        03-02 09:00 d sent
+        day 2 on 03-02, completed",
+    );
+}
+
+#[test]
+fn what_was_removed_before_the_start_was_never_pending() {
+    let timeline = shifting(1, [removed("03-01 07:00", email("a", 1, 9)), email("b", 1, 9)]);
+    check(
+        &timeline,
+        |play| play.ticks("03-01 08:00", "03-02 00:00", 60),
+        "03-01 09:00 b sent
+        day 1 on 03-01, completed",
+    );
+}
+
+#[test]
+fn a_resumed_run_has_its_day_today_and_what_passed_is_due_at_once() {
+    let timeline = shifting(
+        2,
+        [email("a", 1, 8), email("b", 1, 9), email("c", 1, 12), email("d", 2, 9)],
+    );
+    let plot = |next_day| {
+        move |play: &mut Play| {
+            play.tick(at("03-01 08:00"));
+            play.run = play
+                .run
+                .clone()
+                .pause(String::new(), at("03-01 08:30"))
+                .expect("active");
+            play.ticks("03-01 09:00", "03-08 10:00", 60);
+            let resumed = play.run.clone().resume(String::new(), next_day, at("03-08 10:00"));
+            play.run = resumed.expect("paused");
+            play.settle(at("03-08 10:00"));
+            play.ticks("03-08 10:00", "03-10 08:00", 60);
+        }
+    };
+    check(
+        &timeline,
+        plot(false),
+        "03-01 08:00 a sent
+        03-08 10:00 b sent
+        03-08 12:00 c sent
+        03-09 09:00 d sent
+        day 2 on 03-09, completed",
+    );
+    check(
+        &timeline,
+        plot(true),
+        "03-01 08:00 a sent
+        03-09 09:00 b sent
+        03-09 12:00 c sent
+        day 2 on 03-10, active",
+    );
+}
+
+#[test]
+fn a_reactivated_timeline_goes_on_where_it_was_frozen() {
+    let timeline = catching_up(
+        3,
+        [email("a", 1, 8), email("b", 1, 9), email("c", 1, 20), email("d", 2, 9)],
+    );
+    let plot = |frozen: &'static str| {
+        move |play: &mut Play| {
+            play.ticks("03-01 08:00", frozen, 60);
+            play.timeline.definition.is_active = false;
+            play.ticks("03-01 21:00", "03-08 09:00", 60);
+            play.timeline.definition.is_active = true;
+            play.timeline.activated_at = Some(at("03-08 09:30"));
+            play.ticks("03-08 10:00", "03-10 00:00", 60);
+        }
+    };
+    check(
+        &timeline,
+        plot("03-01 08:00"),
+        "03-01 08:00 a sent
+        03-08 10:00 b sent
+        03-08 20:00 c sent
+        03-09 09:00 d sent
+        day 3 on 03-10, active",
+    );
+    check(
+        &timeline,
+        plot("03-01 20:00"),
+        "03-01 08:00 a sent
+        03-01 09:00 b sent
+        03-01 20:00 c sent
+        03-09 09:00 d sent
+        day 3 on 03-10, active",
+    );
+}
+
+#[test]
+fn a_move_over_the_date_line_keeps_the_day_and_repeats_nothing() {
+    let timeline = shifting(
+        3,
+        [email("a", 1, 9), email("b", 1, 18), email("c", 2, 9), email("d", 3, 9)],
+    );
+    let plot = |from: &'static str, to: &'static str| {
+        move |play: &mut Play| {
+            let begin = instant(
+                plus_days(at("03-01 00:00").date_naive(), 0),
+                8,
+                from.parse().expect("a zone"),
+            );
+            play.start(from, FirstDay::SendPassed, 1, begin);
+            play.tick_between(begin, begin + Duration::hours(2), Duration::hours(1));
+            let moved = begin + Duration::hours(2);
+            play.run = play.run.clone().move_to(zone(to), moved);
+            play.advances.clear();
+            play.settle(moved);
+            play.tick_between(moved, moved + Duration::days(4), Duration::minutes(30));
+        }
+    };
+    // 10:00 in Auckland on the first is 11:00 in Honolulu on the 28th.
+    check(
+        &timeline,
+        plot("Pacific/Auckland", "Pacific/Honolulu"),
+        "02-28 10:00 a sent
+        02-28 18:00 b sent
+        03-01 09:00 c sent
+        03-02 09:00 d sent
+        day 3 on 03-02, completed",
+    );
+    // 10:00 in Honolulu on the first is 09:00 in Auckland on the 2nd.
+    check(
+        &timeline,
+        plot("Pacific/Honolulu", "Pacific/Auckland"),
+        "03-02 08:00 a sent
+        03-02 18:00 b sent
+        03-03 09:00 c sent
+        03-04 09:00 d sent
+        day 3 on 03-04, completed",
+    );
+}
+
+#[test]
+fn a_move_makes_passed_hours_due_at_once_which_is_not_late() {
+    let timeline = shifting(1, [email("a", 1, 9), email("b", 1, 10), email("c", 1, 23)]);
+    let plot = |play: &mut Play| {
+        play.run = play.run.clone().move_to(zone("Asia/Tokyo"), at("03-01 08:30"));
+        play.settle(at("03-01 08:30"));
+        play.ticks("03-01 08:30", "03-01 15:00", 30);
+    };
+    check(
+        &timeline,
+        plot,
+        "03-01 17:30 a sent
+        03-01 17:30 b sent
+        03-01 23:00 c sent
+        day 1 on 03-01, completed",
+    );
+}
+
+#[test]
+fn what_comes_next_is_told() {
+    let timeline = shifting(5, [email("a", 1, 9), email("b", 4, 9)]);
+    let mut play = Play::new(Engine::Bulk, &timeline);
+    let next = |play: &Play, now| {
+        plan::next_action(&play.timeline, &play.run, at(now))
+            .map(|(id, at)| format!("{} {}", play.key(id), play.local(at)))
+    };
+    assert_eq!(next(&play, "03-01 08:00").as_deref(), Some("a 03-01 09:00"));
+    play.outcome("a", refused_for_now());
+    play.tick(at("03-01 09:00"));
+    assert_eq!(next(&play, "03-01 09:00").as_deref(), Some("a 03-01 09:05"));
+    play.tick(at("03-01 09:05"));
+    assert_eq!(next(&play, "03-01 09:05").as_deref(), Some("b 03-04 09:00"));
+    play.ticks("03-02 00:00", "03-04 09:00", 60);
+    assert_eq!(next(&play, "03-04 09:00"), None);
+}
