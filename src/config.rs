@@ -1,6 +1,7 @@
 //! What is configured: flags and environment variables, checked before anything is opened.
 
 use chrono_tz::Tz;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,31 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Shows the main job on an embedded database, with 90 days in some seconds.
     Demo(DemoArgs),
+}
+
+/// Reads the command line and the environment, or ends the program with what is wrong with them. Where a value may come from the
+/// environment, it says from which variable.
+pub fn parse<C: Parser>() -> C {
+    C::try_parse().unwrap_or_else(|error| {
+        // Nobody is there to be told where that fails.
+        let _ = error.print();
+        let flag = match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(flag)) => flag.split(' ').next().and_then(|flag| flag.strip_prefix("--")),
+            Some(_) | None => None,
+        };
+        let variable = flag.and_then(|flag| variable_of(&C::command(), flag));
+        if let Some(variable) = variable.filter(|variable| std::env::var_os(variable).is_some()) {
+            eprintln!("The environment sets it, as {variable}.");
+        }
+        std::process::exit(error.exit_code());
+    })
+}
+
+/// The variable of a flag.
+fn variable_of(command: &clap::Command, flag: &str) -> Option<String> {
+    let own = command.get_arguments().find(|argument| argument.get_long() == Some(flag));
+    let variable = own.and_then(|argument| argument.get_env()?.to_str().map(str::to_owned));
+    variable.or_else(|| command.get_subcommands().find_map(|command| variable_of(command, flag)))
 }
 
 /// Which database to migrate.

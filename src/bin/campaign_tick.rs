@@ -1,10 +1,10 @@
 //! The client that a CronJob runs.
 
 use campaign_automation::client::tick::{self, TickCli};
-use clap::Parser as _;
+use campaign_automation::config;
 use std::process::ExitCode;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    tick::run(TickCli::parse()).await
+    tick::run(config::parse::<TickCli>()).await
 }

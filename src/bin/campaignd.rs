@@ -3,19 +3,18 @@
 use anyhow::Context as _;
 use campaign_automation::client::demo::{self, DemoOptions};
 use campaign_automation::clock::SystemClock;
-use campaign_automation::config::{Cli, Command, Config, MigrateArgs};
+use campaign_automation::config::{self, Cli, Command, Config, MigrateArgs};
 use campaign_automation::random::Random;
 use campaign_automation::server::Server;
 use campaign_automation::store::{ConnectSettings, Store};
 use campaign_automation::telemetry;
-use clap::Parser as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = config::parse();
     let result = match cli.command {
         None => serve(cli.config).await,
         Some(Command::Serve(config)) => serve(*config).await,

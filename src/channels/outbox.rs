@@ -52,8 +52,10 @@ impl OutboxSender {
             Err(outcome) => return outcome,
         };
         let directory = Arc::clone(&self.directory);
+        // Unique also when several servers share the directory, and each is process 1 of its container.
         let part = format!(
-            ".{}-{}.part",
+            ".{}-{}-{}.part",
+            file.stem,
             std::process::id(),
             self.written.fetch_add(1, Ordering::Relaxed)
         );

@@ -118,7 +118,7 @@ fn opening(options: &DemoOptions, database: &Path, address: &str, setup: Setup) 
         assigned,
         started,
     } = setup;
-    let begin = script::begin().format("%a %e %B %Y, %H:%M");
+    let begin = script::begin().format("%a %-d %B %Y, %H:%M");
     format!(
         "Seven customers on a 90-day timeline: the real server, the real ticks, {days} days in a few seconds.
 
@@ -221,8 +221,8 @@ struct Files {
 impl Files {
     fn count(outbox: &Path) -> anyhow::Result<Self> {
         let names = messages(outbox)?;
-        let mails = names.iter().filter(|name| name.ends_with(".eml")).count();
-        let first_mail = names.iter().find(|name| name.ends_with(".eml")).cloned();
+        let mails = names.iter().filter(|name| has_extension(name, "eml")).count();
+        let first_mail = names.iter().find(|name| has_extension(name, "eml")).cloned();
         Ok(Self {
             mails,
             others: names.len() - mails,
@@ -247,10 +247,11 @@ fn messages(outbox: &Path) -> anyhow::Result<Vec<String>> {
 fn is_message(name: &str) -> bool {
     let is_time = |stamp: &str| chrono::NaiveDateTime::parse_from_str(stamp, "%Y%m%dT%H%M%SZ").is_ok();
     let has_time = name.split_once('-').is_some_and(|(stamp, _)| is_time(stamp));
-    has_time
-        && Path::new(name)
-            .extension()
-            .is_some_and(|extension| extension == "eml" || extension == "json")
+    has_time && (has_extension(name, "eml") || has_extension(name, "json"))
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
 /// An instant of the contract.

@@ -3,7 +3,13 @@
 use chrono_tz::Tz;
 use serde_json::{Map, Value};
 
-use super::{ActionId, CustomerId, EmailAddress, PhoneNumber, ProgressId, Stage, Timestamp};
+use super::{ActionId, CustomerId, EmailAddress, Invalid, PhoneNumber, ProgressId, Stage, Timestamp};
+
+/// The most attributes that a customer may have.
+const MAX_ATTRIBUTES: usize = 100;
+
+/// The most bytes of a customer's attributes, as JSON.
+const MAX_ATTRIBUTES_BYTES: usize = 16 * 1024;
 
 /// A stored customer.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +38,24 @@ pub struct Customer {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+}
+
+/// Checks that attributes are no more than a customer may have.
+pub fn check_attributes(attributes: &Map<String, Value>) -> Result<(), Invalid> {
+    if attributes.len() > MAX_ATTRIBUTES {
+        return Err(Invalid::new(
+            format!("{} keys", attributes.len()),
+            format!("at most {MAX_ATTRIBUTES} keys"),
+        ));
+    }
+    let size = serde_json::to_string(attributes).map_or(usize::MAX, |json| json.len());
+    if size > MAX_ATTRIBUTES_BYTES {
+        return Err(Invalid::new(
+            format!("{size} bytes"),
+            format!("at most {MAX_ATTRIBUTES_BYTES} bytes as JSON"),
+        ));
+    }
+    Ok(())
 }
 
 /// A zone, and where it came from.

@@ -1,7 +1,7 @@
 //! Definitions that ticks need again and again, kept between claims.
 //!
 //! A timeline is good as long as its revision is the one that the claim holds, so it can't be stale. Campaigns are read
-//! anew after two seconds, which is how long an edit may take to be seen.
+//! anew after two seconds, which is how long an edit may take to be seen by other servers; this one forgets them at an edit.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,11 +15,19 @@ const CAMPAIGNS_GOOD_FOR: Duration = Duration::from_secs(2);
 /// Campaigns by id.
 pub(super) type Campaigns = Arc<HashMap<CampaignId, Arc<Campaign>>>;
 
+/// The campaigns of a timeline at a revision, and when they were read.
+#[derive(Debug)]
+struct KeptCampaigns {
+    revision: i64,
+    at: Instant,
+    campaigns: Campaigns,
+}
+
 /// The kept definitions.
 #[derive(Debug, Default)]
 pub(super) struct Definitions {
     timelines: Mutex<HashMap<TimelineId, Arc<Timeline>>>,
-    campaigns: Mutex<HashMap<TimelineId, (Instant, Campaigns)>>,
+    campaigns: Mutex<HashMap<TimelineId, KeptCampaigns>>,
 }
 
 impl Definitions {
@@ -37,23 +45,32 @@ impl Definitions {
     }
 
     /// The campaigns of a timeline's actions, if they are kept and good still.
-    pub(super) fn campaigns(&self, timeline: TimelineId) -> Option<Campaigns> {
-        let kept = lock(&self.campaigns)
-            .get(&timeline)
-            .map(|(at, campaigns)| (*at, Arc::clone(campaigns)));
-        kept.filter(|(at, _)| at.elapsed() < CAMPAIGNS_GOOD_FOR)
-            .map(|(_, campaigns)| campaigns)
+    pub(super) fn campaigns(&self, timeline: &Timeline) -> Option<Campaigns> {
+        let kept = lock(&self.campaigns);
+        let kept = kept.get(&timeline.id)?;
+        let is_good = kept.revision == timeline.revision && kept.at.elapsed() < CAMPAIGNS_GOOD_FOR;
+        is_good.then(|| Arc::clone(&kept.campaigns))
+    }
+
+    /// Forgets all campaigns, as one of them was edited.
+    pub(super) fn forget_campaigns(&self) {
+        lock(&self.campaigns).clear();
     }
 
     /// Keeps the campaigns of a timeline's actions.
-    pub(super) fn keep_campaigns(&self, timeline: TimelineId, found: Vec<Campaign>) -> Campaigns {
+    pub(super) fn keep_campaigns(&self, timeline: &Timeline, found: Vec<Campaign>) -> Campaigns {
         let campaigns: Campaigns = Arc::new(
             found
                 .into_iter()
                 .map(|campaign| (campaign.id.clone(), Arc::new(campaign)))
                 .collect(),
         );
-        lock(&self.campaigns).insert(timeline, (Instant::now(), Arc::clone(&campaigns)));
+        let kept = KeptCampaigns {
+            revision: timeline.revision,
+            at: Instant::now(),
+            campaigns: Arc::clone(&campaigns),
+        };
+        lock(&self.campaigns).insert(timeline.id, kept);
         campaigns
     }
 }

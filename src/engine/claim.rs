@@ -11,15 +11,16 @@ use tokio::time::Instant;
 use super::flight::{Flight, count_outcome};
 use super::lanes::Room;
 use super::sending::Claimed;
+use super::tick::Limits;
 use super::{Engine, EngineError};
 use crate::domain::{
-    Customer, CustomerId, Decision, Facts, FailureState, Lease, Moves, ProgressId, Run, SkipReason, Timeline,
-    TimelineId, Timestamp, Verdict, plan,
+    Attempted, Customer, CustomerId, Decision, Facts, FailureState, InFlight, Lease, Moves, ProgressId, Run,
+    SkipReason, Timeline, TimelineId, Timestamp, Verdict, plan,
 };
 use crate::store::{Before, Buckets, Claim, Cursor, Execution, ExecutionOutcome, Txn};
 
 /// The most runs in one claim.
-const BATCH: usize = 500;
+pub(super) const BATCH: usize = 500;
 
 /// What came of a claim.
 #[derive(Debug, Default)]
@@ -28,6 +29,8 @@ pub(super) struct Claims {
     pub(super) more: bool,
     /// Whether something was left because there was no room for it.
     pub(super) blocked: bool,
+    /// Whether something was left because the tick may not take up so much more.
+    pub(super) spent: bool,
     /// How many actions were taken up.
     pub(super) actions: u64,
 }
@@ -41,30 +44,32 @@ pub(super) struct Prepared {
 }
 
 impl Engine {
-    /// Claims due runs of a timeline after the cursor, at most `budget` actions, and launches what is to be sent. The cursor
-    /// moves on to the last run that was dealt with.
+    /// Claims due runs of a timeline after the cursor, within the limits, and launches what is to be sent. The cursor moves
+    /// on to the last run that was dealt with.
     pub(super) async fn claim_due(
         self: &Arc<Self>,
         flight: &Flight,
         id: TimelineId,
         cursor: &mut Cursor,
         buckets: Buckets,
-        budget: u64,
+        limits: &Limits,
     ) -> Result<Claims, EngineError> {
         let claimed_at = Instant::now();
         let (txn, now) = (self.store.begin().await?, self.clock.now());
         let Some(revision) = txn.hold_timeline(id).await? else {
             return Ok(Claims::default());
         };
-        let limit = BATCH.min(usize::try_from(budget).unwrap_or(BATCH));
-        let runs = txn.due_runs_for_update(id, *cursor, now, buckets, limit).await?;
+        let limit = limits.most_runs(BATCH);
+        // One more than is claimed says whether there are more.
+        let mut runs = txn.due_runs_for_update(id, *cursor, now, buckets, limit + 1).await?;
         if runs.is_empty() {
             return Ok(Claims::default());
         }
         let Some(timeline) = self.held_timeline(&txn, id, revision).await? else {
             return Ok(Claims::default());
         };
-        let more = runs.len() == limit;
+        let more = runs.len() > limit;
+        runs.truncate(limit);
         let (customers, opened) = self.facts_of(&txn, &timeline, &runs, now).await?;
         let mut prepared = Vec::with_capacity(runs.len());
         let (mut actions, mut blocked, mut spent) = (0, false, false);
@@ -77,7 +82,7 @@ impl Engine {
                 break;
             };
             let of_run = (one.decisions.len() + one.rooms.len()) as u64;
-            if actions > 0 && actions + of_run > budget {
+            if !limits.allow(actions, of_run) {
                 self.release(&timeline, &one.claim.run, one.rooms);
                 spent = true;
                 break;
@@ -92,6 +97,7 @@ impl Engine {
         Ok(Claims {
             more: more || blocked || spent,
             blocked,
+            spent,
             actions,
         })
     }
@@ -103,15 +109,15 @@ impl Engine {
         id: TimelineId,
         cursor: &mut Cursor,
         buckets: Buckets,
-        budget: u64,
+        limits: &Limits,
     ) -> Result<Claims, EngineError> {
         let (reader, now) = (self.store.reader(), self.clock.now());
-        let limit = BATCH.min(usize::try_from(budget).unwrap_or(BATCH));
+        let limit = limits.most_runs(BATCH);
         let runs = reader.due_runs(id, *cursor, now, buckets, limit).await?;
-        let (Some(last), Some(timeline)) = (runs.last(), reader.timeline(id).await?) else {
+        let timeline = reader.timeline(id).await?.filter(|_| !runs.is_empty());
+        let Some(timeline) = timeline else {
             return Ok(Claims::default());
         };
-        *cursor = (last.next_action_at.unwrap_or(now), last.id);
         let customers = reader.customers_by_id(distinct(&runs)).await?;
         let customers: HashMap<_, _> = customers
             .into_iter()
@@ -122,7 +128,7 @@ impl Engine {
         } else {
             HashMap::new()
         };
-        let mut actions = 0;
+        let (mut actions, mut spent) = (0, false);
         for run in &runs {
             let facts = self.facts(
                 customers.get(run.customer_id.as_str()),
@@ -130,7 +136,13 @@ impl Engine {
                 now,
             );
             let planned = plan::plan(&timeline, run, &facts, &self.settings.retry, now);
-            actions += (planned.decisions.len() + planned.run.in_flight.len()) as u64;
+            let of_run = (planned.decisions.len() + planned.run.in_flight.len()) as u64;
+            if !limits.allow(actions, of_run) {
+                spent = true;
+                break;
+            }
+            actions += of_run;
+            *cursor = (run.next_action_at.unwrap_or(now), run.id);
             flight.count(|counts| {
                 counts.add_moves(&planned.moves);
                 for decision in &planned.decisions {
@@ -144,8 +156,9 @@ impl Engine {
             });
         }
         Ok(Claims {
-            more: runs.len() == limit,
+            more: spent || runs.len() == limit,
             blocked: false,
+            spent,
             actions,
         })
     }
@@ -153,18 +166,21 @@ impl Engine {
     /// Plans a run, and takes room for what it sends. None: there is none now.
     pub(super) fn prepare(&self, timeline: &Timeline, run: &Run, facts: &Facts, now: Timestamp) -> Option<Prepared> {
         let planned = plan::plan(timeline, run, facts, &self.settings.retry, now);
-        let mut rooms = Vec::with_capacity(planned.run.in_flight.len());
-        for in_flight in &planned.run.in_flight {
-            let lane = timeline
-                .action(in_flight.id)
-                .and_then(|action| self.lanes.of(action.definition.channel));
-            let Some(room) = lane.and_then(super::lanes::Lane::reserve) else {
-                self.release(timeline, &planned.run, rooms);
-                return None;
-            };
-            rooms.push(room);
-        }
         let mut claimed = planned.run;
+        let wanted = claimed.in_flight.clone();
+        let room_for = |in_flight: &InFlight| {
+            let action = timeline.action(in_flight.id)?;
+            self.lanes.of(action.definition.channel)?.reserve()
+        };
+        let rooms: Vec<Room> = wanted.iter().map_while(room_for).collect();
+        if rooms.is_empty() && !wanted.is_empty() {
+            return None;
+        }
+        // What there is no room for goes with a later claim: a run with much to send must not wait for more room than
+        // a slow channel ever has.
+        for later in &wanted[rooms.len()..] {
+            claimed.record(timeline, later, Attempted::HandedBack, &self.settings.retry, 0.5, now);
+        }
         if !rooms.is_empty() {
             claimed.lease = Some(Lease {
                 token: self.random.token(),
@@ -261,11 +277,11 @@ impl Engine {
         prepared: &[Prepared],
         now: Timestamp,
     ) -> Result<(HashSet<ProgressId>, super::cache::Campaigns), EngineError> {
-        let campaigns = match self.definitions.campaigns(timeline.id) {
+        let campaigns = match self.definitions.campaigns(timeline) {
             Some(campaigns) => campaigns,
             None => self
                 .definitions
-                .keep_campaigns(timeline.id, txn.campaigns_by_id(&timeline.campaign_ids()).await?),
+                .keep_campaigns(timeline, txn.campaigns_by_id(&timeline.campaign_ids()).await?),
         };
         let mut claims: Vec<Claim> = prepared.iter().map(|one| one.claim.clone()).collect();
         claims.sort_by(|a, b| (&a.run.customer_id, a.run.id).cmp(&(&b.run.customer_id, b.run.id)));

@@ -4,10 +4,12 @@ use chrono_tz::Tz;
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::definitions::concurrent;
 use super::once::Begin;
 use super::{Answer, Assignment, Engine, EngineError, Once};
 use crate::domain::{
     ActionId, Customer, CustomerId, EmailAddress, Engagement, PhoneNumber, ProgressId, Run, Stage, Timestamp,
+    check_attributes,
 };
 use crate::store::{CustomerFilter, Page, Txn};
 
@@ -16,6 +18,8 @@ use crate::store::{CustomerFilter, Page, Txn};
 pub struct Upsert {
     /// Which.
     pub id: CustomerId,
+    /// Where it stood in the request.
+    pub position: usize,
     /// What it is.
     pub fields: CustomerFields,
     /// Which fields are written when the customer is stored already.
@@ -148,15 +152,14 @@ impl Engine {
             }
             outcomes.push(outcome);
         }
-        let changed = outcomes
-            .iter()
-            .flatten()
-            .filter(|outcome| !outcome.ignored)
-            .map(|outcome| outcome.customer.clone());
-        let mut changed: Vec<Customer> = changed.collect();
-        changed.sort_by(|a, b| a.id.cmp(&b.id));
-        txn.put_customers(&changed).await?;
-        self.move_runs(txn, &moved, &changed, now).await?;
+        let mut changed: Vec<&UpsertOutcome> = outcomes.iter().flatten().filter(|outcome| !outcome.ignored).collect();
+        changed.sort_by(|a, b| a.customer.id.cmp(&b.customer.id));
+        let of_kind = |created: bool| -> Vec<&Customer> {
+            changed.iter().filter(|outcome| outcome.created == created).map(|outcome| &outcome.customer).collect()
+        };
+        txn.insert_customers(&of_kind(true)).await.map_err(concurrent)?;
+        txn.update_customers(&of_kind(false)).await?;
+        self.move_runs(txn, &moved, &of_kind(false), now).await?;
         if assign {
             for outcome in outcomes.iter_mut().flatten().filter(|outcome| outcome.created) {
                 if let Some(stage) = outcome.customer.pipeline_stage.clone() {
@@ -203,12 +206,14 @@ impl Engine {
         }
         let mut seen = HashSet::new();
         let key = |event: &Engagement| (event.customer_id.as_str().to_owned(), event.event_id.clone());
-        let fresh: Vec<Engagement> = events
+        let mut fresh: Vec<Engagement> = events
             .iter()
             .zip(&refused)
             .filter(|(event, refused)| refused.is_none() && seen.insert(key(event)))
             .map(|(event, _)| event.clone())
             .collect();
+        // In one order for all, so that batches with the same events wait for each other and don't lock each other out.
+        fresh.sort_by(|a, b| (&a.customer_id, &a.event_id).cmp(&(&b.customer_id, &b.event_id)));
         let mut inserted = txn.insert_engagements(&fresh).await?;
         txn.commit().await?;
         let outcomes = events.iter().zip(refused).map(|(event, refused)| match refused {
@@ -234,7 +239,7 @@ impl Engine {
         &self,
         txn: &Txn,
         moved: &[CustomerId],
-        customers: &[Customer],
+        customers: &[&Customer],
         now: Timestamp,
     ) -> Result<(), EngineError> {
         for run in txn.live_runs_for_update(moved).await? {
@@ -272,7 +277,12 @@ async fn unknown_action(
 
 /// What is to be stored for a customer.
 fn merge(before: Option<Customer>, upsert: Upsert, now: Timestamp) -> Result<UpsertOutcome, EngineError> {
-    let Upsert { id, fields, mask } = upsert;
+    let Upsert {
+        id,
+        position,
+        fields,
+        mask,
+    } = upsert;
     let Some(mut customer) = before else {
         let CustomerFields {
             display_name,
@@ -327,6 +337,7 @@ fn merge(before: Option<Customer>, upsert: Upsert, now: Timestamp) -> Result<Ups
             given: fields.pipeline_stage,
         });
     }
+    let writes_attributes = mask.contains(&CustomerField::Attributes);
     for field in mask {
         match field {
             CustomerField::DisplayName => customer.display_name.clone_from(&fields.display_name),
@@ -345,6 +356,9 @@ fn merge(before: Option<Customer>, upsert: Upsert, now: Timestamp) -> Result<Ups
                 }
             }
         }
+    }
+    if writes_attributes {
+        check_attributes(&customer.attributes).map_err(|invalid| EngineError::AttributesInvalid { position, invalid })?;
     }
     customer.source_time = fields.source_time.or(customer.source_time);
     customer.updated_at = now;

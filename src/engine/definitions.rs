@@ -274,19 +274,19 @@ impl Engine {
                 ..campaign.clone()
             } == *stored
         };
-        if let Some(stored) = stored.filter(same) {
-            return operation
-                .finish(AppliedCampaign {
-                    campaign: stored,
-                    created,
-                })
-                .await;
-        }
+        let (campaign, changes) = match stored.filter(same) {
+            Some(stored) => (stored, false),
+            None => (campaign, true),
+        };
         if validate_only {
             return Ok(Answer::Fresh(AppliedCampaign { campaign, created }));
         }
-        txn.put_campaign(&campaign).await.map_err(concurrent)?;
-        operation.finish(AppliedCampaign { campaign, created }).await
+        if changes {
+            txn.put_campaign(&campaign).await.map_err(concurrent)?;
+        }
+        let answer = operation.finish(AppliedCampaign { campaign, created }).await;
+        self.definitions.forget_campaigns();
+        answer
     }
 
     /// A campaign.
@@ -359,7 +359,8 @@ async fn refuse_second_default(txn: &Txn, stage: &Stage) -> Result<(), EngineErr
     }
 }
 
-fn concurrent(error: StoreError) -> EngineError {
+/// A refusal by a unique index: somebody else did the same at this moment.
+pub(super) fn concurrent(error: StoreError) -> EngineError {
     if matches!(error, StoreError::Duplicate) {
         EngineError::Concurrent
     } else {

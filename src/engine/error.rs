@@ -1,6 +1,6 @@
 //! Why a call is refused. The words for the caller are in `rpc`, one arm for each.
 
-use crate::domain::{CampaignId, CustomerId, ProgressId, Slug, Stage, Status, TimelineId};
+use crate::domain::{CampaignId, CustomerId, Invalid, ProgressId, Slug, Stage, Status, TimelineId};
 use crate::engine::ContentProblem;
 use crate::store::StoreError;
 
@@ -102,6 +102,14 @@ pub enum EngineError {
         stored: Option<Stage>,
         /// The one that was given.
         given: Option<Stage>,
+    },
+    /// A customer would have more attributes than are allowed.
+    #[error("the attributes with those that are stored: {invalid}")]
+    AttributesInvalid {
+        /// Where the customer stood in the request.
+        position: usize,
+        /// What they would be, and what is allowed.
+        invalid: Invalid,
     },
     /// The given etag is not the current one; none: there is nothing yet.
     #[error("the etag is not the current one")]

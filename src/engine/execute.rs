@@ -97,12 +97,17 @@ impl Engine {
         }
         let reports = self.execute_customer(customer).await?;
         let txn = self.store.begin().await?;
-        match txn.begin_request(&key, self.clock.now()).await? {
-            Begun::New => txn.finish_request(&key, (once.encode)(&reports)).await?,
-            Begun::Answered(_) | Begun::Reused => {}
-        }
+        let answer = match txn.begin_request(&key, self.clock.now()).await? {
+            Begun::New => {
+                txn.finish_request(&key, (once.encode)(&reports)).await?;
+                Answer::Fresh(reports)
+            }
+            // A twin was done first, and its answer is the one that is kept.
+            Begun::Answered(response) => Answer::Repeated(response),
+            Begun::Reused => Answer::Fresh(reports),
+        };
         txn.commit().await?;
-        Ok(Answer::Fresh(reports))
+        Ok(answer)
     }
 
     /// Carries out what is due for one customer now, over all live runs, and says what became of every action that was not finished.

@@ -1,7 +1,8 @@
 //! What a tick or a call has under way, and the recorder that writes down what came of it.
 //!
 //! Sends run in tasks of their own, which outlive the call that asked for them. Outcomes are recorded in groups: when 500 are
-//! there, when nothing else is under way, or after a tenth of a second, whichever is first.
+//! there, when nothing else is under way, or after a second, whichever is first; after a tenth of a second where they hold
+//! permits to send.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +19,12 @@ use crate::store::{Completion, Execution, ExecutionOutcome, Unrecorded};
 /// The most runs that are recorded in one transaction.
 const GROUP: usize = 500;
 
-/// How long an outcome waits for others.
-const GATHER: Duration = Duration::from_millis(100);
+/// How long an outcome waits for others. What is not recorded when the server dies is sent once more, with the same
+/// Message-ID.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// How long an outcome waits for others that holds a permit to send.
+const GATHER_PERMITS: Duration = Duration::from_millis(100);
 
 /// The most runs that are under way, so that memory stays bounded: while one batch is sent, the next is claimed.
 const MOST_UNDER_WAY: usize = 1000;
@@ -164,11 +169,16 @@ struct Recorder {
 impl Recorder {
     async fn run(mut self) {
         while let Some(first) = self.queue.recv().await {
+            let begun = tokio::time::Instant::now();
+            let until = |served: &Served| begun + if served.permits.is_empty() { GATHER } else { GATHER_PERMITS };
+            let mut gathered = until(&first);
             let mut group = vec![first];
-            let gathered = tokio::time::Instant::now() + GATHER;
             while group.len() < GROUP && self.shared.under_way.load(Ordering::Relaxed) > group.len() {
                 match tokio::time::timeout_at(gathered, self.queue.recv()).await {
-                    Ok(Some(next)) => group.push(next),
+                    Ok(Some(next)) => {
+                        gathered = gathered.min(until(&next));
+                        group.push(next);
+                    }
                     Ok(None) | Err(_) => break,
                 }
             }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::claim::BATCH;
 use crate::channels::{Sender, Senders};
-use crate::domain::{Channel, DeliveryPolicy, Timestamp};
+use crate::domain::{Channel, DeliveryPolicy, Timeline, Timestamp};
 
 /// A claimed message starts within this time, or is given back.
 pub(super) const START_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
@@ -15,8 +16,9 @@ pub(super) const START_WITHIN: std::time::Duration = std::time::Duration::from_s
 /// Whoever waits for room looks again after this time, whether or not it was told of any.
 pub(super) const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// The most messages of a channel that are claimed ahead.
-const MOST_AHEAD: usize = 500;
+/// The most messages of a channel that are claimed ahead: while one batch is sent, the next is claimed. As long as it is not
+/// known how long a send takes it is one batch.
+const MOST_AHEAD: usize = 2 * BATCH;
 
 /// How many messages are under way at a time, by channel; each from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +95,16 @@ impl Lanes {
         }
     }
 
+    /// Whether a claim for a timeline is worth its statements now.
+    pub(super) fn are_ready_for(&self, timeline: &Timeline) -> bool {
+        let mut lanes = timeline
+            .definition
+            .actions
+            .iter()
+            .filter_map(|action| self.of(action.definition.channel));
+        lanes.all(Lane::is_ready)
+    }
+
     /// The channels that are stopped at `now`, and until when.
     pub(super) fn stopped(&self, now: Timestamp) -> impl Iterator<Item = (Channel, Timestamp)> + '_ {
         Channel::ALL.into_iter().filter_map(move |channel| {
@@ -167,15 +179,40 @@ impl Lane {
     fn ahead(&self) -> usize {
         let pace = self.pace.load(Ordering::Relaxed);
         if pace == 0 {
-            return MOST_AHEAD;
+            return BATCH;
         }
+        self.beginning_in_time(self.permits.available_permits(), pace)
+    }
+
+    /// How many begin in three quarters of the time that they have, when `free` can begin at once.
+    fn beginning_in_time(&self, free: usize, pace: u64) -> usize {
         let budget = u64::try_from(START_WITHIN.as_micros()).unwrap_or(u64::MAX) * 3 / 4;
         let turns = usize::try_from(budget / pace).unwrap_or(usize::MAX);
-        let room = self
-            .permits
-            .available_permits()
-            .saturating_add(self.breadth.saturating_mul(turns));
-        room.min(MOST_AHEAD)
+        free.saturating_add(self.breadth.saturating_mul(turns)).min(MOST_AHEAD)
+    }
+
+    /// Whether a claim is worth its statements: there is room for a whole batch, or for half of what a slow lane takes.
+    fn is_ready(&self) -> bool {
+        match self.policy {
+            DeliveryPolicy::AtMostOnce => self.permits.available_permits() * 2 >= self.breadth,
+            DeliveryPolicy::AtLeastOnce => {
+                let pace = self.pace.load(Ordering::Relaxed);
+                let most = if pace == 0 {
+                    BATCH
+                } else {
+                    self.beginning_in_time(self.breadth, pace)
+                };
+                let worth = if most >= BATCH { BATCH } else { most.div_ceil(2) };
+                let waiting = self.waiting.load(Ordering::Relaxed);
+                self.ahead().saturating_sub(waiting) >= worth
+            }
+        }
+    }
+
+    /// Whether a permit is held until the outcome is recorded, so that a server that dies leaves no more messages with an
+    /// unknown outcome than it had under way.
+    pub(super) fn holds_until_recorded(&self) -> bool {
+        self.policy == DeliveryPolicy::AtMostOnce
     }
 
     /// Stops the channel, and says whether it was running.

@@ -181,7 +181,7 @@ impl Engine {
         let previous = customer.pipeline_stage.replace(stage.clone());
         customer.stage_visit += 1;
         customer.updated_at = now;
-        txn.put_customers(std::slice::from_ref(&customer)).await?;
+        txn.update_customers(&[&customer]).await?;
         let stopped = self.stop_assigned(txn, &customer, now).await?;
         let assignment = self.start_assigned(txn, &customer, &stage, now).await?;
         operation

@@ -3,6 +3,7 @@
 use futures::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -16,6 +17,10 @@ use crate::domain::{
     plan,
 };
 use crate::store::{Before, Completion, Execution, ExecutionOutcome};
+
+/// How much longer than the send time-out an attempt is waited for. A sender ends in time by itself, and then says how far
+/// it got; this is for one that does not.
+const OVERTIME: Duration = Duration::from_secs(1);
 
 /// A run that is claimed, with all that is needed to serve it.
 #[derive(Debug)]
@@ -151,18 +156,20 @@ impl Engine {
         let (message, content_revision) = rendered;
         let begun = Instant::now();
         let sent = AssertUnwindSafe(lane.sender.send(&message)).catch_unwind();
-        let timeout = self.settings.send_timeout.to_std().unwrap_or_default();
+        let timeout = self.settings.send_timeout.to_std().unwrap_or_default() + OVERTIME;
         let outcome = match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Outcome::Unknown {
                 error: "the sender panicked; see the log".to_owned(),
             },
             Err(_) => Outcome::Unknown {
-                error: format!("no answer within {} seconds", timeout.as_secs()),
+                error: format!("no answer within {timeout:?}"),
             },
         };
         lane.note_pace(begun.elapsed());
-        permits.push(permit);
+        if lane.holds_until_recorded() {
+            permits.push(permit);
+        }
         let (result, provider_id) = self.judge(channel, outcome);
         Attempt {
             result,

@@ -54,6 +54,8 @@ pub(super) struct Limits {
     abandoned: CancellationToken,
     stopping: CancellationToken,
     budget: Option<u64>,
+    /// Nothing was taken up yet.
+    is_fresh: bool,
 }
 
 impl TickEvents {
@@ -79,6 +81,20 @@ impl Limits {
     /// Takes from what may be done.
     pub(super) fn spend(&mut self, actions: u64) {
         self.budget = self.budget.map(|budget| budget.saturating_sub(actions));
+        self.is_fresh &= actions == 0;
+    }
+
+    /// Whether a run with `more` actions may be taken up after `taken` others. What one run has due at once is taken up
+    /// together, so the first run always may be: otherwise a low limit would hold it up for ever.
+    pub(super) fn allow(&self, taken: u64, more: u64) -> bool {
+        let is_first = self.is_fresh && taken == 0;
+        is_first || self.budget.is_none_or(|budget| taken + more <= budget)
+    }
+
+    /// How many runs are worth reading, at most `most`.
+    pub(super) fn most_runs(&self, most: usize) -> usize {
+        let budget = self.budget.and_then(|budget| usize::try_from(budget).ok());
+        budget.map_or(most, |budget| budget.min(most))
     }
 }
 
@@ -105,6 +121,7 @@ impl Engine {
             abandoned: stop.abandoned,
             stopping: self.stopping.clone(),
             budget: request.max_actions,
+            is_fresh: true,
         };
         let mut summary = TickSummary {
             kind: request.kind,
@@ -197,6 +214,7 @@ impl Engine {
     ) -> Result<bool, EngineError> {
         let mut unlimited = Limits {
             budget: None,
+            is_fresh: true,
             abandoned: limits.abandoned.clone(),
             stopping: limits.stopping.clone(),
             deadline: limits.deadline,
@@ -234,9 +252,10 @@ impl Engine {
         let now = self.clock.now();
         let begin: Cursor = (Timestamp::UNIX_EPOCH, ProgressId(0));
         let due = wakes.into_iter().filter(|wake| wake.earliest <= now);
-        let mut queue: VecDeque<(TimelineId, Cursor)> = due.map(|wake| (wake.id, begin)).collect();
+        let mut queue: VecDeque<(TimelineWake, Cursor)> = due.map(|wake| (wake, begin)).collect();
         let mut blocked_in_a_row = 0;
-        while let Some((id, mut cursor)) = queue.pop_front() {
+        while let Some((wake, mut cursor)) = queue.pop_front() {
+            let id = wake.id;
             if limits.reached() {
                 return Ok(true);
             }
@@ -244,25 +263,33 @@ impl Engine {
             if !flight.has_room() || blocked_in_a_row > queue.len() {
                 let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
                 blocked_in_a_row = 0;
-                queue.push_front((id, cursor));
+                queue.push_front((wake, cursor));
                 continue;
             }
-            let budget = limits.budget.unwrap_or(u64::MAX);
+            let known = self.definitions.timeline(id, wake.revision);
+            if !request.dry_run && known.is_some_and(|timeline| !self.lanes.are_ready_for(&timeline)) {
+                blocked_in_a_row += 1;
+                queue.push_back((wake, cursor));
+                continue;
+            }
             let claims = if request.dry_run {
-                self.rehearse_due(flight, id, &mut cursor, request.buckets, budget)
+                self.rehearse_due(flight, id, &mut cursor, request.buckets, limits)
                     .await?
             } else {
-                self.claim_due(flight, id, &mut cursor, request.buckets, budget).await?
+                self.claim_due(flight, id, &mut cursor, request.buckets, limits).await?
             };
             limits.spend(claims.actions);
             events.note(flight.counts());
+            if claims.spent {
+                return Ok(true);
+            }
             blocked_in_a_row = if claims.blocked && claims.actions == 0 {
                 blocked_in_a_row + 1
             } else {
                 0
             };
             if claims.more {
-                queue.push_back((id, cursor));
+                queue.push_back((wake, cursor));
             }
         }
         Ok(false)

@@ -75,9 +75,10 @@ impl CampaignContentService for ContentService {
         let page = scope.parse(&mut violations, request.page_size, &request.page_token);
         let page = violations.finish(page)?;
         let campaigns = self.engine.campaigns(&page).await.map_err(status)?;
-        let next_page_token = scope.next(page.size, &campaigns, |campaign| campaign.id.as_str().to_owned());
+        let (campaigns, next_page_token) =
+            scope.page(page.size, &campaigns, campaign, |campaign| campaign.id.as_str().to_owned());
         Ok(Response::new(pb::ListCampaignsResponse {
-            campaigns: campaigns.iter().map(campaign).collect(),
+            campaigns,
             next_page_token,
         }))
     }

@@ -93,9 +93,13 @@ impl CustomerService for CustomersService {
             .customers(&CustomerFilter { pipeline_stage }, &page)
             .await
             .map_err(status)?;
-        let next_page_token = scope.next(page.size, &customers, |customer| customer.id.as_str().to_owned());
         let zone = self.engine.default_zone();
-        let customers = customers.iter().map(|found| customer(found, zone)).collect();
+        let (customers, next_page_token) = scope.page(
+            page.size,
+            &customers,
+            |found| customer(found, zone),
+            |customer| customer.id.as_str().to_owned(),
+        );
         Ok(Response::new(pb::ListCustomersResponse {
             customers,
             next_page_token,
@@ -183,9 +187,11 @@ impl CustomerService for CustomersService {
         let page = scope.parse::<(Timestamp, String)>(&mut violations, request.page_size, &request.page_token);
         let (id, page) = violations.finish(id.zip(page))?;
         let events = self.engine.engagements(&id, &page).await.map_err(status)?;
-        let next_page_token = scope.next(page.size, &events, |event| (event.occurred_at, event.event_id.clone()));
+        let (engagements, next_page_token) = scope.page(page.size, &events, engagement, |event| {
+            (event.occurred_at, event.event_id.clone())
+        });
         Ok(Response::new(pb::ListEngagementsResponse {
-            engagements: events.iter().map(engagement).collect(),
+            engagements,
             next_page_token,
         }))
     }
@@ -214,7 +220,7 @@ fn parse_items(customers: &[pb::Customer], mask: &Mask, now: Timestamp) -> (Vec<
     let mut upserts = Vec::with_capacity(customers.len());
     let refused = customers.iter().enumerate().map(|(at, given)| {
         let mut violations = Violations::default();
-        let parsed = parse_upsert(&mut violations, &format!("customers[{at}]"), given, mask, now);
+        let parsed = parse_upsert(&mut violations, at, given, mask, now);
         violations.finish(parsed).map(|upsert| upserts.push(upsert)).err()
     });
     let refused = refused.collect();

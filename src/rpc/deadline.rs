@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tower::{Layer, Service};
+
+use super::error::too_long;
 
 /// How much earlier than tonic the layer gives up.
 const EARLIER: Duration = Duration::from_millis(10);
@@ -98,9 +99,7 @@ where
             if let Ok(response) = tokio::time::timeout(limit, ready.call(request)).await {
                 return response;
             }
-            let took = limit.as_millis();
-            let text = format!("the call took longer than {took} ms; what it began to send is finished and recorded");
-            Ok(Status::new(Code::DeadlineExceeded, text).into_http())
+            Ok(too_long(limit).into_http())
         })
     }
 }

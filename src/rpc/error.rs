@@ -7,7 +7,7 @@ use std::error::Error as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::violations::refuse;
+use super::violations::{fitting, refuse};
 use crate::domain::Stage;
 use crate::domain::text::shown;
 use crate::engine::{ContentProblem, EngineError, etag};
@@ -172,6 +172,10 @@ pub(super) fn status_of(error: &EngineError) -> Status {
                 &[("customer_id", customer.to_string())],
             )
         }
+        EngineError::AttributesInvalid { position, invalid } => refuse(
+            &format!("customers[{position}].attributes"),
+            &format!("with those that are stored: {invalid}"),
+        ),
         EngineError::EtagMismatch { given, current } => etag_status(given, *current),
         EngineError::StageFixed { slug, stored } => {
             let text = format!(
@@ -214,10 +218,10 @@ pub(super) fn status_of(error: &EngineError) -> Status {
         EngineError::ContentMissing(problems) => content_missing(problems),
         EngineError::ContentInUse(problems) => {
             let mut details = info("CONTENT_IN_USE", &[]);
-            for problem in problems {
+            for problem in fitting(problems, |problem| problem.len() + 32) {
                 details.add_precondition_failure_violation("CONTENT", "campaign", problem.clone());
             }
-            let text = format!("content that is in use would be taken away: {}", problems.join("; "));
+            let text = format!("content that is in use would be taken away: {}", first_few(problems));
             Status::with_error_details(Code::FailedPrecondition, text, details)
         }
         EngineError::Concurrent => with_info(
@@ -269,14 +273,28 @@ fn store_status(error: &StoreError) -> Status {
         }
         StoreError::Duplicate | StoreError::Corrupt { .. } | StoreError::Refused(_) => {
             tracing::error!(%error, source, "a statement failed: {error}: {source}");
-            with_info(
-                Code::Internal,
-                "INTERNAL",
-                "something is wrong inside the server; its log says what",
-                &[],
-            )
+            internal()
         }
     }
+}
+
+/// What the caller learns of a mistake of ours.
+pub(super) fn internal() -> Status {
+    with_info(
+        Code::Internal,
+        "INTERNAL",
+        "something is wrong inside the server; its log says what",
+        &[],
+    )
+}
+
+/// A call that was given up because its time was over.
+pub(super) fn too_long(limit: std::time::Duration) -> Status {
+    let text = format!(
+        "the call took longer than {} ms; what it began to send is finished and recorded",
+        limit.as_millis()
+    );
+    with_info(Code::DeadlineExceeded, "CALL_TOO_LONG", &text, &[])
 }
 
 fn etag_status(given: &str, current: Option<i64>) -> Status {
@@ -297,13 +315,12 @@ fn etag_status(given: &str, current: Option<i64>) -> Status {
 
 fn content_missing(problems: &[ContentProblem]) -> Status {
     let mut details = info("CONTENT_MISSING", &[]);
-    let mut texts = Vec::new();
-    for ContentProblem {
-        position,
-        campaign,
-        lacks,
-    } in problems
-    {
+    let described = |problem: &ContentProblem| {
+        let ContentProblem {
+            position,
+            campaign,
+            lacks,
+        } = problem;
         let text = match lacks {
             None => format!(
                 "campaign {} is not there: ApplyCampaign stores it",
@@ -314,20 +331,24 @@ fn content_missing(problems: &[ContentProblem]) -> Status {
                 shown(campaign.as_str())
             ),
         };
-        details.add_precondition_failure_violation(
-            "CONTENT",
-            format!("timeline.actions[{position}].campaign_id"),
-            text.clone(),
-        );
-        texts.push(format!("timeline.actions[{position}].campaign_id: {text}"));
+        (format!("timeline.actions[{position}].campaign_id"), text)
+    };
+    let problems: Vec<(String, String)> = problems.iter().map(described).collect();
+    for (path, text) in fitting(&problems, |(path, text)| path.len() + text.len() + 16) {
+        details.add_precondition_failure_violation("CONTENT", path, text);
     }
+    let texts: Vec<String> = problems.iter().map(|(path, text)| format!("{path}: {text}")).collect();
+    Status::with_error_details(Code::FailedPrecondition, first_few(&texts), details)
+}
+
+/// The first three, and how many more there are.
+fn first_few(texts: &[String]) -> String {
     let rest = if texts.len() > 3 {
         format!(" (and {} more)", texts.len() - 3)
     } else {
         String::new()
     };
-    let text = format!("{}{rest}", texts.iter().take(3).cloned().collect::<Vec<_>>().join("; "));
-    Status::with_error_details(Code::FailedPrecondition, text, details)
+    format!("{}{rest}", texts.iter().take(3).cloned().collect::<Vec<_>>().join("; "))
 }
 
 fn info(reason: &str, metadata: &[(&str, String)]) -> ErrorDetails {

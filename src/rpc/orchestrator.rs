@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::execute::executed;
 use super::convert::progress::{ids, parse_status, progress};
-use super::error::status;
+use super::error::{internal, status};
 use super::page::Scope;
 use super::request::{key, respond};
 use super::violations::Violations;
@@ -96,7 +96,7 @@ impl CampaignOrchestratorService for OrchestratorService {
         });
         task.await.map_err(|error| {
             tracing::error!(%error, "executing actions broke off: {error}");
-            Status::internal("something is wrong inside the server; its log says what")
+            internal()
         })?
     }
 
@@ -146,11 +146,11 @@ impl CampaignOrchestratorService for OrchestratorService {
             status: status_filter,
         };
         let views = self.engine.list_progress(&filter, &page).await.map_err(status)?;
-        let next_page_token = scope.next(page.size, &views, |view| {
+        let (progress, next_page_token) = scope.page(page.size, &views, progress, |view| {
             (view.run.customer_id.as_str().to_owned(), view.run.id.0)
         });
         Ok(Response::new(pb::ListProgressResponse {
-            progress: views.iter().map(progress).collect(),
+            progress,
             next_page_token,
         }))
     }

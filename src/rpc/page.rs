@@ -5,16 +5,21 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use prost::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
+use super::MAX_MESSAGE_BYTES;
 use super::violations::Violations;
 use crate::store::Page;
 
 const DEFAULT_SIZE: i32 = 50;
 const MAX_SIZE: i32 = 1000;
 const CHECKSUM: usize = 8;
+
+/// How many bytes the messages of a page have, so that the response is within what is sent.
+const MOST_BYTES: usize = MAX_MESSAGE_BYTES - 64 * 1024;
 
 /// What a page token belongs to: the method and its filters.
 #[derive(Debug)]
@@ -55,12 +60,30 @@ impl Scope {
         })
     }
 
-    /// The token for the page after `rows`, which were asked for as `page`; empty when they are the last.
-    pub(super) fn next<T, K: Serialize>(&self, page_size: u64, rows: &[T], key: impl FnOnce(&T) -> K) -> String {
-        match rows.last() {
-            Some(last) if rows.len() as u64 >= page_size => self.encode(&key(last)),
-            Some(_) | None => String::new(),
+    /// The messages of `rows`, which were asked for as a page of this size, and the token for the page after them; it is
+    /// empty when they are the last. Where not all fit into one response there are fewer than asked for.
+    pub(super) fn page<T, M: Message, K: Serialize>(
+        &self,
+        size: u64,
+        rows: &[T],
+        message: impl Fn(&T) -> M,
+        key: impl FnOnce(&T) -> K,
+    ) -> (Vec<M>, String) {
+        let (mut messages, mut bytes) = (Vec::with_capacity(rows.len()), 0);
+        for row in rows {
+            let message = message(row);
+            bytes += message.encoded_len() + 8;
+            if bytes > MOST_BYTES && !messages.is_empty() {
+                break;
+            }
+            messages.push(message);
         }
+        let is_last = messages.len() == rows.len() && (rows.len() as u64) < size;
+        let token = match messages.len().checked_sub(1) {
+            Some(last) if !is_last => self.encode(&key(&rows[last])),
+            Some(_) | None => String::new(),
+        };
+        (messages, token)
     }
 
     fn encode(&self, key: &impl Serialize) -> String {

@@ -4,7 +4,7 @@ use prost::Message;
 use sha2::{Digest as _, Sha256};
 use tonic::{Response, Status};
 
-use super::error::status;
+use super::error::{internal, status};
 use super::violations::Violations;
 use crate::domain::Invalid;
 use crate::engine::{Answer, EngineError};
@@ -90,7 +90,7 @@ pub(super) fn respond<T, M: Message + Default>(
         Answer::Fresh(result) => Ok(Response::new(convert(&result))),
         Answer::Repeated(bytes) => M::decode(bytes.as_slice()).map(Response::new).map_err(|error| {
             tracing::error!(%error, "a kept response can't be read: {error}");
-            Status::internal("something is wrong inside the server; its log says what")
+            internal()
         }),
     }
 }

@@ -24,8 +24,13 @@ use crate::proto::campaign::v1::campaign_tick_service_server::CampaignTickServic
 /// How often counts are streamed.
 const COUNTS_EVERY: Duration = Duration::from_secs(5);
 
-/// How long before the caller's deadline a tick stops, so that its summary arrives.
+/// How long before the caller's deadline a tick stops at the earliest, so that its summary arrives.
 const MARGIN: Duration = Duration::from_secs(2);
+
+/// How much of the time that is left is kept for ending well.
+fn margin(left: Duration) -> Duration {
+    MARGIN.min(left / 4)
+}
 
 /// Runs the scheduled work.
 #[derive(Debug, Clone)]
@@ -123,9 +128,9 @@ impl CampaignTickService for TickService {
         let page = scope.parse::<TickRunId>(&mut violations, request.page_size, &request.page_token);
         let page = violations.finish(page)?;
         let runs = self.engine.tick_runs(kind, &page).await.map_err(status)?;
-        let next_page_token = scope.next(page.size, &runs, |run| run.id);
+        let (tick_runs, next_page_token) = scope.page(page.size, &runs, tick_run, |run| run.id);
         Ok(Response::new(pb::ListTickRunsResponse {
-            tick_runs: runs.iter().map(tick_run).collect(),
+            tick_runs,
             next_page_token,
         }))
     }
@@ -145,7 +150,7 @@ impl TickService {
         let request = violations.finish(request)?;
         let (sender, receiver) = mpsc::channel(4);
         let engine = Arc::clone(&self.engine);
-        let deadline = deadline.map(|deadline| deadline.0.checked_sub(MARGIN).unwrap_or(deadline.0));
+        let deadline = deadline.map(|deadline| deadline.0 - margin(deadline.0.saturating_duration_since(Instant::now())));
         let span = tracing::info_span!(
             "tick",
             kind = kind.as_str(),

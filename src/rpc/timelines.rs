@@ -91,11 +91,11 @@ impl CampaignTimelineService for TimelinesService {
             active_only: request.active_only,
         };
         let timelines = self.engine.timelines(&filter, &page).await.map_err(status)?;
-        let next_page_token = scope.next(page.size, &timelines, |timeline| {
+        let (timelines, next_page_token) = scope.page(page.size, &timelines, timeline, |timeline| {
             timeline.definition.slug.as_str().to_owned()
         });
         Ok(Response::new(pb::ListTimelinesResponse {
-            timelines: timelines.iter().map(timeline).collect(),
+            timelines,
             next_page_token,
         }))
     }

@@ -7,6 +7,20 @@ use super::error::DOMAIN;
 use crate::domain::Invalid;
 use crate::domain::text::shown;
 
+/// How many bytes of violations an error carries. It travels in the head of a response, of which many clients take 8 KiB, and
+/// Base64 adds a third.
+const MOST_BYTES: usize = 4000;
+
+/// As many of the items as an error carries, one at least.
+pub(super) fn fitting<T>(items: &[T], size: impl Fn(&T) -> usize) -> &[T] {
+    let mut bytes = 0;
+    let fits = items.iter().take_while(|item| {
+        bytes += size(item);
+        bytes <= MOST_BYTES
+    });
+    &items[..fits.count().max(1).min(items.len())]
+}
+
 /// What is wrong with a request, field by field.
 #[derive(Debug, Default)]
 pub(super) struct Violations(Vec<(String, String)>);
@@ -102,8 +116,9 @@ impl Violations {
             0 | 1 => String::new(),
             count => format!(" (and {} more; see the field violations)", count - 1),
         };
+        let shown = fitting(&self.0, |(path, description)| path.len() + description.len() + 8);
         let mut details = ErrorDetails::with_error_info("INVALID_FIELDS", DOMAIN, std::collections::HashMap::new());
-        for (path, description) in self.0 {
+        for (path, description) in shown {
             details.add_bad_request_violation(path, description);
         }
         Status::with_error_details(Code::InvalidArgument, format!("{first}{more}"), details)

@@ -149,8 +149,8 @@ impl Store {
     }
 }
 
-/// Write-ahead log, so that readers and the writer don't wait for each other. With NORMAL a power cut can take the last
-/// commits but never damages the file; claims and records go together, so FULL is set: what was claimed must be known after it.
+/// Write-ahead log, so that readers and the writer don't wait for each other. Every commit is forced to the disk (FULL): after a
+/// power cut the claims must be known under which messages may have been sent.
 fn sqlite_options(options: SqliteConnectOptions) -> SqliteConnectOptions {
     options
         .create_if_missing(true)

@@ -115,58 +115,73 @@ impl Txn {
         self.customers_in(ids, self.pick("for update of c", "")).await
     }
 
-    /// Stores customers, new ones and known ones. [`Txn::customers_for_update`] saw those that are known; a row that
-    /// somebody else inserted meanwhile is overwritten.
-    pub async fn put_customers(&self, customers: &[Customer]) -> Result<(), StoreError> {
-        let mut batch = Batch::new(&[
-            ("customer_id", Col::Text),
-            ("bucket", Col::Int),
-            ("display_name", Col::Text),
-            ("email", Col::OptText),
-            ("phone", Col::OptText),
-            ("time_zone", Col::OptText),
-            ("pipeline_stage", Col::OptText),
-            ("stage_visit", Col::BigInt),
-            ("engagement_score", Col::Int),
-            ("attributes", Col::Json),
-            ("source_time", Col::OptTime),
-            ("created_at", Col::Time),
-            ("updated_at", Col::Time),
-        ]);
-        for customer in customers {
-            batch.push([
-                customer.id.as_str().into(),
-                customer.id.bucket().into(),
-                customer.display_name.as_str().into(),
-                customer.email.as_ref().map(EmailAddress::as_str).into(),
-                customer.phone.as_ref().map(PhoneNumber::as_str).into(),
-                customer.time_zone.map(Tz::name).into(),
-                customer.pipeline_stage.as_ref().map(Stage::as_str).into(),
-                customer.stage_visit.into(),
-                customer.engagement_score.into(),
-                Cell::Json(serde_json::Value::Object(customer.attributes.clone())),
-                customer.source_time.into(),
-                customer.created_at.into(),
-                customer.updated_at.into(),
-            ]);
-        }
-        if batch.is_empty() {
+    /// Stores new customers. [`StoreError::Duplicate`] when somebody else stored one of them meanwhile.
+    pub async fn insert_customers(&self, customers: &[&Customer]) -> Result<(), StoreError> {
+        if customers.is_empty() {
             return Ok(());
         }
-        let (table, values) = batch.bind(self.backend, 1);
+        let (table, values) = batch(customers).bind(self.backend, 1);
+        let columns = "customer_id, bucket, display_name, email, phone, time_zone, pipeline_stage, stage_visit, \
+             engagement_score, attributes, source_time, created_at, updated_at";
         let sql = format!(
-            "insert into {TABLE} (customer_id, bucket, display_name, email, phone, time_zone, pipeline_stage, stage_visit, \
-             engagement_score, attributes, source_time, created_at, updated_at) \
-             select u.customer_id, u.bucket, u.display_name, u.email, u.phone, u.time_zone, u.pipeline_stage, u.stage_visit, \
-             u.engagement_score, u.attributes, u.source_time, u.created_at, u.updated_at from {table} where true \
-             on conflict (customer_id) do update set display_name = excluded.display_name, email = excluded.email, \
-             phone = excluded.phone, time_zone = excluded.time_zone, pipeline_stage = excluded.pipeline_stage, \
-             stage_visit = excluded.stage_visit, engagement_score = excluded.engagement_score, attributes = excluded.attributes, \
-             source_time = excluded.source_time, updated_at = excluded.updated_at"
+            "insert into {TABLE} ({columns}) select {columns} from {table} where true on conflict (customer_id) do nothing"
+        );
+        let inserted = self.execute(&sql, values).await?;
+        if inserted == customers.len() as u64 { Ok(()) } else { Err(StoreError::Duplicate) }
+    }
+
+    /// Stores what changed of customers that this transaction has locked.
+    pub async fn update_customers(&self, customers: &[&Customer]) -> Result<(), StoreError> {
+        if customers.is_empty() {
+            return Ok(());
+        }
+        let (table, values) = batch(customers).bind(self.backend, 1);
+        let sql = format!(
+            "update {TABLE} as c set display_name = u.display_name, email = u.email, phone = u.phone, time_zone = u.time_zone, \
+             pipeline_stage = u.pipeline_stage, stage_visit = u.stage_visit, engagement_score = u.engagement_score, \
+             attributes = u.attributes, source_time = u.source_time, updated_at = u.updated_at \
+             from {table} where c.customer_id = u.customer_id"
         );
         self.execute(&sql, values).await?;
         Ok(())
     }
+}
+
+/// Customers as they travel.
+fn batch(customers: &[&Customer]) -> Batch {
+    let mut batch = Batch::new(&[
+        ("customer_id", Col::Text),
+        ("bucket", Col::Int),
+        ("display_name", Col::Text),
+        ("email", Col::OptText),
+        ("phone", Col::OptText),
+        ("time_zone", Col::OptText),
+        ("pipeline_stage", Col::OptText),
+        ("stage_visit", Col::BigInt),
+        ("engagement_score", Col::Int),
+        ("attributes", Col::Json),
+        ("source_time", Col::OptTime),
+        ("created_at", Col::Time),
+        ("updated_at", Col::Time),
+    ]);
+    for customer in customers {
+        batch.push([
+            customer.id.as_str().into(),
+            customer.id.bucket().into(),
+            customer.display_name.as_str().into(),
+            customer.email.as_ref().map(EmailAddress::as_str).into(),
+            customer.phone.as_ref().map(PhoneNumber::as_str).into(),
+            customer.time_zone.map(Tz::name).into(),
+            customer.pipeline_stage.as_ref().map(Stage::as_str).into(),
+            customer.stage_visit.into(),
+            customer.engagement_score.into(),
+            Cell::Json(serde_json::Value::Object(customer.attributes.clone())),
+            customer.source_time.into(),
+            customer.created_at.into(),
+            customer.updated_at.into(),
+        ]);
+    }
+    batch
 }
 
 impl Row {

@@ -42,7 +42,11 @@ fn told(run: &pb::RunResult) -> Vec<String> {
             result.failure_reason().as_str_name(),
             "FAILURE_REASON_",
         );
-        add(result.defer_reason, result.defer_reason().as_str_name(), "DEFER_REASON_");
+        add(
+            result.defer_reason,
+            result.defer_reason().as_str_name(),
+            "DEFER_REASON_",
+        );
         text
     };
     run.actions.iter().map(tell).collect()
@@ -103,13 +107,31 @@ async fn every_outcome_is_told(backend: Backend) {
         ("above", vec![conditional], &["mail SKIPPED CONDITION"], ""),
         (
             "behind",
-            vec![gate(0, vec![skip_if_score_above(59)]), keyed("mail", email(1, 1, "MAIL"))],
+            vec![
+                gate(0, vec![skip_if_score_above(59)]),
+                keyed("mail", email(1, 1, "MAIL")),
+            ],
             &["gate SKIPPED CONDITION", "mail SKIPPED GATED"],
             "",
         ),
-        ("refused", vec![mail()], &["mail FAILED REJECTED"], "550 5.7.1 not wanted here"),
-        ("gone", vec![mail()], &["mail FAILED SUPPRESSED"], "550 5.1.1 no such user"),
-        ("busy", vec![mail()], &["mail RETRYING TEMPORARY"], "451 4.3.0 come again"),
+        (
+            "refused",
+            vec![mail()],
+            &["mail FAILED REJECTED"],
+            "550 5.7.1 not wanted here",
+        ),
+        (
+            "gone",
+            vec![mail()],
+            &["mail FAILED SUPPRESSED"],
+            "550 5.1.1 no such user",
+        ),
+        (
+            "busy",
+            vec![mail()],
+            &["mail RETRYING TEMPORARY"],
+            "451 4.3.0 come again",
+        ),
         (
             "gated",
             vec![mail(), gate(1, Vec::new())],
@@ -130,7 +152,10 @@ async fn every_outcome_is_told(backend: Backend) {
         ),
         (
             "early",
-            vec![keyed("later", email(1, 13, "MAIL")), keyed("tomorrow", email(2, 0, "MAIL"))],
+            vec![
+                keyed("later", email(1, 13, "MAIL")),
+                keyed("tomorrow", email(2, 0, "MAIL")),
+            ],
             &["later NOT_DUE"],
             "",
         ),
@@ -150,12 +175,20 @@ async fn every_outcome_is_told(backend: Backend) {
         };
         assert_eq!(told(result), expected, "{name}");
         assert_eq!(
-            (result.progress_id, result.timeline_id, result.current_day, result.status()),
+            (
+                result.progress_id,
+                result.timeline_id,
+                result.current_day,
+                result.status()
+            ),
             (run.progress_id, timeline.timeline_id, 1, pb::ProgressStatus::Active),
             "{name}"
         );
         let first = &result.actions[0];
-        assert!(first.error.contains(error) && first.error.is_empty() == error.is_empty(), "{name}: {first:?}");
+        assert!(
+            first.error.contains(error) && first.error.is_empty() == error.is_empty(),
+            "{name}: {first:?}"
+        );
         for action in &result.actions {
             check_until(name, action);
         }
@@ -172,11 +205,17 @@ fn check_until(name: &str, result: &pb::ActionResult) {
         Outcome::NotDue => assert_eq!(until, Some(3600), "{name}"),
         // Five minutes, give or take a fifth.
         Outcome::Retrying | Outcome::Deferred => {
-            assert!(until.is_some_and(|until| (240..=360).contains(&until)), "{name}: {until:?}");
+            assert!(
+                until.is_some_and(|until| (240..=360).contains(&until)),
+                "{name}: {until:?}"
+            );
         }
         _ => assert_eq!(until, None, "{name}"),
     }
-    let is_mail = result.action.as_ref().is_some_and(|action| action.channel() == pb::Channel::Email);
+    let is_mail = result
+        .action
+        .as_ref()
+        .is_some_and(|action| action.channel() == pb::Channel::Email);
     if is_mail && result.outcome() == Outcome::Executed {
         assert!(result.provider_id.ends_with("@example.com>"), "{name}: {result:?}");
     }
@@ -201,7 +240,9 @@ async fn what_is_too_late_is_told_as_expired(backend: Backend) {
 
 async fn all_live_runs_are_served_and_nothing_is_done_again(backend: Backend) {
     let app = App::start(backend).await;
-    let first = app.timeline(definition("first", 3, vec![email(1, 0, "A"), email(1, 18, "B")])).await;
+    let first = app
+        .timeline(definition("first", 3, vec![email(1, 0, "A"), email(1, 18, "B")]))
+        .await;
     let second = app.timeline(definition("second", 1, vec![sms(1, 9, "C")])).await;
     let stopped = app.timeline(definition("stopped", 1, vec![email(1, 0, "D")])).await;
     app.customer("anna", "Etc/UTC").await;
@@ -226,7 +267,10 @@ async fn all_live_runs_are_served_and_nothing_is_done_again(backend: Backend) {
 
     let rest = vec!["d1h18B NOT_DUE".to_owned()];
     let runs = app.execute("anna").await;
-    assert_eq!(all(&runs), [(first.timeline_id, rest), (second.timeline_id, Vec::new())]);
+    assert_eq!(
+        all(&runs),
+        [(first.timeline_id, rest), (second.timeline_id, Vec::new())]
+    );
     app.hourly().await;
     assert_eq!(app.sent_to("anna"), ["20260105T120000Z email", "20260105T120000Z sms"]);
 
@@ -239,7 +283,12 @@ async fn all_live_runs_are_served_and_nothing_is_done_again(backend: Backend) {
         status: pb::ProgressStatus::Completed.into(),
         ..Default::default()
     };
-    let completed = app.orchestrator().list_progress(request).await.expect("runs").into_inner();
+    let completed = app
+        .orchestrator()
+        .list_progress(request)
+        .await
+        .expect("runs")
+        .into_inner();
     assert_eq!(completed.progress.len(), 1);
     assert_eq!(completed.progress[0].timeline_id, second.timeline_id);
     assert_eq!(all(&app.execute("anna").await).len(), 1);
@@ -268,7 +317,10 @@ async fn holds_are_told(backend: Backend) {
     app.timelines().set_timeline_active(request).await.expect("inactive");
 
     let results = app.execute("anna").await;
-    let seen: Vec<_> = results.iter().map(|run| (run.status(), run.hold(), told(run))).collect();
+    let seen: Vec<_> = results
+        .iter()
+        .map(|run| (run.status(), run.hold(), told(run)))
+        .collect();
     let executed = vec!["d1h0A EXECUTED".to_owned()];
     let expected = [
         (pb::ProgressStatus::Active, pb::RunHold::Unspecified, executed),
@@ -292,7 +344,10 @@ async fn what_a_tick_holds_is_in_flight_elsewhere(backend: Backend) {
         smtp.until_stalled(1).await;
         let results = app.execute("anna").await;
         let seen = app.progress("anna").await;
-        assert_eq!(keys(seen.in_flight_actions.iter().map(|action| &action.action)), ["d1h0A"]);
+        assert_eq!(
+            keys(seen.in_flight_actions.iter().map(|action| &action.action)),
+            ["d1h0A"]
+        );
         assert_eq!(seen.in_flight_actions[0].attempt, 1);
         smtp.accept_all();
         smtp.release();
@@ -303,7 +358,10 @@ async fn what_a_tick_holds_is_in_flight_elsewhere(backend: Backend) {
         ["d1h0A IN_FLIGHT", "d1h1B DEFERRED WAITING_FOR_ACTION", "d1h18C NOT_DUE"]
     );
     let run = app.progress("anna").await;
-    assert_eq!(keys(run.completed_actions.iter().map(|done| &done.action)), ["d1h0A", "d1h1B"]);
+    assert_eq!(
+        keys(run.completed_actions.iter().map(|done| &done.action)),
+        ["d1h0A", "d1h1B"]
+    );
     assert_each_got(&smtp, &["anna".to_owned()], 1);
     assert_eq!(told(&app.execute("anna").await[0]), ["d1h18C NOT_DUE"]);
 }
@@ -332,7 +390,9 @@ async fn nothing_is_executed_twice_in_a_race_with_ticks(backend: Backend) {
 async fn a_caller_that_goes_away_leaves_all_recorded(backend: Backend) {
     let smtp = SmtpServer::start().await;
     let app = mailing_app(backend, &smtp).await;
-    let timeline = app.timeline(definition("hook", 1, vec![email(1, 0, "A"), sms(1, 0, "B")])).await;
+    let timeline = app
+        .timeline(definition("hook", 1, vec![email(1, 0, "A"), sms(1, 0, "B")]))
+        .await;
     let customers = crowd(&app, &timeline, "c", 2).await;
     let [dropped, hurried] = customers.as_slice() else {
         panic!("two customers")
@@ -359,7 +419,10 @@ async fn a_caller_that_goes_away_leaves_all_recorded(backend: Backend) {
 
     for id in &customers {
         let run = until_run(&app, id, |run| run.completed_actions.len() == 2).await;
-        assert!(run.in_flight_actions.is_empty() && run.failed_actions.is_empty(), "{run:?}");
+        assert!(
+            run.in_flight_actions.is_empty() && run.failed_actions.is_empty(),
+            "{run:?}"
+        );
     }
     app.hourly().await;
     assert_each_got(&smtp, &customers, 1);
@@ -382,7 +445,11 @@ async fn a_request_id_makes_repeating_safe(backend: Backend) {
     let first = execute(&customers[0]).await;
     assert_eq!(told(&first.runs[0]), ["d1h0A EXECUTED", "d1h18B NOT_DUE"]);
     app.set("2026-01-05T18:00:00Z");
-    assert_eq!(execute(&customers[0]).await, first, "the first answer, though more is due");
+    assert_eq!(
+        execute(&customers[0]).await,
+        first,
+        "the first answer, though more is due"
+    );
     assert_eq!(app.sent_count(), 1);
 
     // The id counts per customer; twins at once do everything once.
@@ -407,7 +474,12 @@ async fn unknown_and_malformed_customers_are_refused(backend: Backend) {
         app.orchestrator().execute_actions(request).await
     };
     refused(execute("nobody").await, Code::NotFound, "CUSTOMER_NOT_FOUND", &[]);
-    refused(execute("").await, Code::InvalidArgument, "INVALID_FIELDS", &["customer_id"]);
+    refused(
+        execute("").await,
+        Code::InvalidArgument,
+        "INVALID_FIELDS",
+        &["customer_id"],
+    );
     app.customer("idle", "Etc/UTC").await;
     let idle = execute("idle").await.expect("results").into_inner();
     assert_eq!(idle.runs, Vec::new());

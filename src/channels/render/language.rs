@@ -11,7 +11,7 @@ const FUEL: u64 = 50_000;
 const MAX_DEPTH: usize = 100;
 
 /// The longest template, in bytes.
-const MAX_SOURCE: usize = 64 * 1024;
+const MAX_SOURCE: usize = 256 * 1024;
 
 /// Checks that `source` is a template: its syntax, and the filters and functions on the way that it takes without any
 /// values. What depends on values shows only when it is filled in.
@@ -147,6 +147,6 @@ mod tests {
             Some("line 1: unknown test: test weird is unknown"),
         );
         check("{{ range(3) }}", Some("line 1: unknown function"));
-        check(&"x".repeat(MAX_SOURCE + 1), Some("template: longer than 65536 bytes"));
+        check(&"x".repeat(MAX_SOURCE + 1), Some("template: longer than 262144 bytes"));
     }
 }

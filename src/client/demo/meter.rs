@@ -39,10 +39,10 @@ impl Meter {
         let message = format!("{date}  {completed} done, {skipped} skipped, {failed} failed");
         match &self.bar {
             Some(bar) => {
-                bar.set_position(u64::from(day));
                 bar.set_message(message);
+                bar.set_position(u64::from(day));
             }
-            None if day % DAYS_PER_LINE == 0 || day == self.days => {
+            None if day.is_multiple_of(DAYS_PER_LINE) || day == self.days => {
                 // Nobody is harmed when progress can't be shown.
                 let _ = writeln!(std::io::stderr(), "  day {day:>2} of {}  {message}", self.days);
             }

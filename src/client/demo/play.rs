@@ -22,7 +22,7 @@ use crate::proto::campaign::v1::{
 };
 
 /// How long a tick may take.
-const TICK_DEADLINE: Deadline = Deadline::from_secs(60);
+const TICK_DEADLINE: Deadline = Deadline::from_mins(1);
 
 /// The clients, and what is to be remembered between calls.
 #[derive(Debug)]
@@ -342,8 +342,12 @@ impl Player {
         let names = names.map(|campaign| (campaign.campaign_id, campaign.name)).collect();
 
         let mut people = Vec::new();
-        for customer in examples::customers()?.customers {
-            let customer_id = customer.customer_id.clone();
+        for named in examples::customers()?.customers {
+            let customer_id = named.customer_id;
+            let request = pb::GetCustomerRequest {
+                customer_id: customer_id.clone(),
+            };
+            let customer = self.customers.get_customer(request).await?.into_inner().customer;
             let request = pb::ListProgressRequest {
                 customer_id: customer_id.clone(),
                 page_size: 1_000,
@@ -364,7 +368,7 @@ impl Player {
                 .collect();
             let behaviour = script::behaviour(&customer_id);
             people.push(Person {
-                customer,
+                customer: customer.unwrap_or_default(),
                 behaviour,
                 runs,
                 engagements,

@@ -44,28 +44,26 @@ pub(super) struct Event {
 }
 
 /// How wide the bar of a run is.
-const BAR: usize = 30;
+const BAR: u8 = 30;
 
-/// The text for all of them, and the totals.
+/// The text for all of their runs, and the totals.
 pub(super) fn report(outcome: &Outcome, paint: Paint) -> String {
+    let runs = outcome
+        .people
+        .iter()
+        .flat_map(|person| person.runs.iter().map(move |run| (person, run)));
+    let runs: Vec<_> = runs
+        .map(|(person, run)| (person, run, row::rows(outcome, person, run)))
+        .collect();
+    let rows = || runs.iter().flat_map(|(_, _, rows)| rows);
+    let width = rows().map(|row| row.title.chars().count()).max().unwrap_or_default();
+
     let mut text = String::new();
-    let mut all = Vec::new();
-    for person in &outcome.people {
-        for run in &person.runs {
-            let rows = row::rows(outcome, person, run);
-            text.push_str(&one_run(person, run, &rows, paint));
-            text.push('\n');
-            all.extend(rows);
-        }
-        if person.runs.is_empty() {
-            let _ = writeln!(
-                text,
-                "{}\n  no timeline\n",
-                headline(person, &person.customer.time_zone, paint)
-            );
-        }
+    for (person, run, rows) in &runs {
+        text.push_str(&one_run(person, run, rows, width, paint));
+        text.push('\n');
     }
-    text.push_str(&totals(&all, outcome.people.len(), paint));
+    text.push_str(&totals(&rows(), outcome.people.len(), paint));
     text.push('\n');
     text
 }
@@ -75,9 +73,10 @@ fn headline(person: &Person, zone: &str, paint: Paint) -> String {
     format!("{name} · {} · {}", zone, paint.colour(Colour::Cyan, person.behaviour))
 }
 
-fn one_run(person: &Person, run: &Progress, rows: &[Row], paint: Paint) -> String {
+fn one_run(person: &Person, run: &Progress, rows: &[Row], width: usize, paint: Paint) -> String {
     let zone: Tz = run.time_zone.parse().unwrap_or(Tz::UTC);
-    let mut lines: Vec<(DateTime<Utc>, String)> = rows.iter().map(|row| (row.at, line(row, zone, paint))).collect();
+    let lines = rows.iter().map(|row| (row.at, line(row, width, zone, paint)));
+    let mut lines: Vec<(DateTime<Utc>, String)> = lines.collect();
     for event in &person.events {
         let date = date(event.at, zone);
         let event_line = format!(
@@ -98,10 +97,10 @@ fn one_run(person: &Person, run: &Progress, rows: &[Row], paint: Paint) -> Strin
 }
 
 /// One action: its day, when something came of it by the customer's clock, what, and why.
-fn line(row: &Row, zone: Tz, paint: Paint) -> String {
+fn line(row: &Row, width: usize, zone: Tz, paint: Paint) -> String {
     let Row { day, kind, result, .. } = row;
     let word = paint.colour(colour(*result, *kind), &format!("{:<8}", row.word()));
-    let what = format!("{:<4}  {:<8}  {:<26}", kind.as_str(), row.campaign_id, row.title);
+    let what = format!("{:<4}  {:<8}  {:<width$}", kind.as_str(), row.campaign_id, row.title);
     let what = if kind.is_message() {
         what
     } else {
@@ -162,18 +161,14 @@ fn next(next: &NextAction, zone: Tz) -> String {
 }
 
 fn bar(percent: f64, paint: Paint) -> String {
-    let is_filled = |place: &usize| (*place as f64 + 0.5) / BAR as f64 * 100.0 <= percent;
+    let is_filled = |place: &u8| (f64::from(*place) + 0.5) / f64::from(BAR) * 100.0 <= percent;
     let filled = (0..BAR).filter(is_filled).count();
-    let (done, open) = ("█".repeat(filled), "░".repeat(BAR - filled));
-    format!(
-        "{}{}",
-        paint.colour(Colour::Green, &done),
-        paint.colour(Colour::Dim, &open)
-    )
+    let (done, open) = ("█".repeat(filled), "░".repeat(usize::from(BAR) - filled));
+    paint.colour(Colour::Green, &done) + &paint.colour(Colour::Dim, &open)
 }
 
 /// A table of kinds and results.
-fn totals(rows: &[Row], people: usize, paint: Paint) -> String {
+fn totals<'a>(rows: &(impl Iterator<Item = &'a Row> + Clone), people: usize, paint: Paint) -> String {
     let title = paint.bold(&format!("Totals over {people} customers"));
     let mut text = format!(
         "{title}\n  {:<6}{:>8}{:>9}{:>8}{:>9}\n",
@@ -181,7 +176,7 @@ fn totals(rows: &[Row], people: usize, paint: Paint) -> String {
     );
     for kind in Kind::ALL {
         let count = |result| {
-            rows.iter()
+            rows.clone()
                 .filter(|row| row.kind == kind && row.result == result)
                 .count()
         };

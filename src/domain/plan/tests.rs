@@ -290,6 +290,10 @@ impl Play {
     /// Plans once, and sends. False: there was nothing to send, so the tick is over.
     fn plan(&mut self, now: Timestamp) -> bool {
         let planned = plan::plan(&self.timeline, &self.run, &self.facts, &self.retry, now);
+        self.run.updated_at = now;
+        if planned.decisions.is_empty() && planned.run == self.run {
+            return false;
+        }
         self.run = planned.run;
         self.note_moves(planned.moves, now);
         for decision in planned.decisions {
@@ -509,8 +513,9 @@ impl Play {
             .day(run.current_day)
             .iter()
             .filter(|action| action.removed_at.is_none() && !is_jumped(run.current_day));
-        let unfinished = of_today.filter(|action| !entries.contains_key(&action.id)).count();
-        if unfinished > 0 {
+        let is_sent = |id| run.in_flight.iter().any(|sent| sent.id == id);
+        let unfinished = of_today.filter(|action| !entries.contains_key(&action.id) && !is_sent(action.id));
+        if unfinished.count() > 0 {
             assert!(
                 run.next_action_at.is_some_and(|wake| wake <= tomorrow),
                 "the bulk advance would lose it at {now}"

@@ -54,6 +54,13 @@ pub(in crate::rpc) fn parse_content(
         if source.len() > 262_144 {
             continue;
         }
+        // PostgreSQL can't hold it. The subject is refused as a line already.
+        if source.contains('\0') {
+            if path != "campaign.subject" {
+                violations.add(path, "must be text without the character U+0000");
+            }
+            continue;
+        }
         if let Err(error) = check_template(source) {
             violations.add(path, format!("must be a template: {error}"));
         }

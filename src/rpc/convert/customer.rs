@@ -10,7 +10,7 @@ use super::progress::progress;
 use super::time::{parse_time, time};
 use crate::domain::{
     ActionId, Customer, CustomerId, EmailAddress, Engagement, EngagementKind, Invalid, PhoneNumber, ProgressId, Stage,
-    Timestamp, parse_zone, text, token,
+    Timestamp, check_attributes, parse_zone, text, token,
 };
 use crate::engine::{Assignment, CustomerField, CustomerFields, Upsert};
 use crate::proto::campaign::v1 as pb;
@@ -18,8 +18,6 @@ use crate::rpc::violations::{Violations, but_is};
 
 /// How far in the future an instant of the caller's may be, as clocks differ.
 const AHEAD: Duration = Duration::minutes(5);
-const MAX_ATTRIBUTES: usize = 100;
-const MAX_ATTRIBUTES_BYTES: usize = 16 * 1024;
 const MAX_DEPTH: usize = 10;
 const SCORE: i32 = 1_000_000;
 
@@ -61,15 +59,15 @@ pub(in crate::rpc) fn parse_mask(violations: &mut Violations, mask: Option<&pros
     fields.into_iter().collect::<Option<_>>().map(Mask::Fields)
 }
 
-/// Parses a customer. `path` is where it stands in the request.
+/// Parses a customer. `position` is where it stands in the request.
 pub(in crate::rpc) fn parse_upsert(
     violations: &mut Violations,
-    path: &str,
+    position: usize,
     given: &pb::Customer,
     mask: &Mask,
     now: Timestamp,
 ) -> Option<Upsert> {
-    let at = |field: &str| format!("{path}.{field}");
+    let at = |field: &str| format!("customers[{position}].{field}");
     let id = violations.check(at("customer_id"), CustomerId::parse(&given.customer_id));
     let display_name = violations.check(at("display_name"), text::line(&given.display_name, 200));
     let email = violations.optional(at("email"), &given.email, EmailAddress::parse);
@@ -99,7 +97,12 @@ pub(in crate::rpc) fn parse_upsert(
         source_time,
     };
     let mask = written(mask, &fields);
-    Some(Upsert { id: id?, fields, mask })
+    Some(Upsert {
+        id: id?,
+        position,
+        fields,
+        mask,
+    })
 }
 
 fn written(mask: &Mask, fields: &CustomerFields) -> BTreeSet<CustomerField> {
@@ -135,12 +138,6 @@ fn not_ahead(time: Timestamp, now: Timestamp) -> Result<Timestamp, Invalid> {
 
 fn parse_attributes(given: Option<&prost_types::Struct>) -> Result<Map<String, Value>, Invalid> {
     let Some(given) = given else { return Ok(Map::new()) };
-    if given.fields.len() > MAX_ATTRIBUTES {
-        return Err(Invalid::new(
-            format!("{} keys", given.fields.len()),
-            format!("at most {MAX_ATTRIBUTES} keys"),
-        ));
-    }
     if let Some(name) = given
         .fields
         .keys()
@@ -152,13 +149,7 @@ fn parse_attributes(given: Option<&prost_types::Struct>) -> Result<Map<String, V
         ));
     }
     let attributes = json_object(given, MAX_DEPTH)?;
-    let size = serde_json::to_string(&attributes).map_or(usize::MAX, |json| json.len());
-    if size > MAX_ATTRIBUTES_BYTES {
-        return Err(Invalid::new(
-            format!("{size} bytes"),
-            format!("at most {MAX_ATTRIBUTES_BYTES} bytes as JSON"),
-        ));
-    }
+    check_attributes(&attributes)?;
     Ok(attributes)
 }
 
@@ -166,7 +157,7 @@ fn json_object(given: &prost_types::Struct, depth: usize) -> Result<Map<String, 
     given
         .fields
         .iter()
-        .map(|(name, value)| Ok((name.clone(), json(value, depth)?)))
+        .map(|(name, value)| Ok((storable(name)?, json(value, depth)?)))
         .collect()
 }
 
@@ -180,11 +171,7 @@ fn json(given: &prost_types::Value, depth: usize) -> Result<Value, Invalid> {
         None | Some(Kind::NullValue(_)) => Value::Null,
         Some(Kind::BoolValue(truth)) => Value::Bool(*truth),
         Some(Kind::NumberValue(number)) => number_value(*number)?,
-        // PostgreSQL's jsonb can't hold the character U+0000.
-        Some(Kind::StringValue(text)) if text.contains('\0') => {
-            return Err(Invalid::new(text, "text without the character U+0000"));
-        }
-        Some(Kind::StringValue(text)) => Value::String(text.clone()),
+        Some(Kind::StringValue(text)) => Value::String(storable(text)?),
         Some(Kind::StructValue(object)) => Value::Object(json_object(object, deeper()?)?),
         Some(Kind::ListValue(list)) => {
             let depth = deeper()?;
@@ -196,6 +183,14 @@ fn json(given: &prost_types::Value, depth: usize) -> Result<Value, Invalid> {
             )
         }
     })
+}
+
+/// A text that `PostgreSQL` can hold, which the character U+0000 can't be in.
+fn storable(text: &str) -> Result<String, Invalid> {
+    if text.contains('\0') {
+        return Err(Invalid::new(text, "text without the character U+0000"));
+    }
+    Ok(text.to_owned())
 }
 
 /// A number; one without a fraction is stored as such, so that a template shows 3 and not 3.0.

@@ -26,13 +26,22 @@ fn seconds(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
 
 /// Checks that nothing at all is stored.
 async fn assert_empty(app: &App) {
-    let timelines = app.timelines().list_timelines(pb::ListTimelinesRequest::default()).await;
+    let timelines = app
+        .timelines()
+        .list_timelines(pb::ListTimelinesRequest::default())
+        .await;
     assert_eq!(timelines.expect("a page").into_inner().timelines, []);
     let campaigns = app.content().list_campaigns(pb::ListCampaignsRequest::default()).await;
     assert_eq!(campaigns.expect("a page").into_inner().campaigns, []);
-    let customers = app.customers().list_customers(pb::ListCustomersRequest::default()).await;
+    let customers = app
+        .customers()
+        .list_customers(pb::ListCustomersRequest::default())
+        .await;
     assert_eq!(customers.expect("a page").into_inner().customers, []);
-    let runs = app.orchestrator().list_progress(pb::ListProgressRequest::default()).await;
+    let runs = app
+        .orchestrator()
+        .list_progress(pb::ListProgressRequest::default())
+        .await;
     assert_eq!(runs.expect("a page").into_inner().progress, []);
     let ticks = app.ticks().list_tick_runs(pb::ListTickRunsRequest::default()).await;
     assert_eq!(ticks.expect("a page").into_inner().tick_runs, []);
@@ -56,7 +65,12 @@ async fn bad_timelines_are_refused(backend: Backend) {
         (
             "an empty definition",
             Some(pb::TimelineDefinition::default()),
-            vec!["timeline.slug", "timeline.name", "timeline.pipeline_stage", "timeline.duration_days"],
+            vec![
+                "timeline.slug",
+                "timeline.name",
+                "timeline.pipeline_stage",
+                "timeline.duration_days",
+            ],
         ),
         (
             "everything of the definition",
@@ -86,7 +100,12 @@ async fn bad_timelines_are_refused(backend: Backend) {
                 it.pipeline_stage = long(65);
                 it.max_lateness = seconds(30 * 86_400 + 1, 0);
             }),
-            vec!["timeline.slug", "timeline.name", "timeline.pipeline_stage", "timeline.max_lateness"],
+            vec![
+                "timeline.slug",
+                "timeline.name",
+                "timeline.pipeline_stage",
+                "timeline.max_lateness",
+            ],
         ),
         (
             "characters that can't be stored or that deceive",
@@ -96,7 +115,12 @@ async fn bad_timelines_are_refused(backend: Backend) {
                 it.pipeline_stage = "a\u{0}".to_owned();
                 it.max_lateness = seconds(7200, 1);
             }),
-            vec!["timeline.slug", "timeline.name", "timeline.pipeline_stage", "timeline.max_lateness"],
+            vec![
+                "timeline.slug",
+                "timeline.name",
+                "timeline.pipeline_stage",
+                "timeline.max_lateness",
+            ],
         ),
         (
             "blank and negative",
@@ -106,7 +130,12 @@ async fn bad_timelines_are_refused(backend: Backend) {
                 it.max_lateness = seconds(-3600, 0);
                 it.when_missed = -1;
             }),
-            vec!["timeline.name", "timeline.duration_days", "timeline.max_lateness", "timeline.when_missed"],
+            vec![
+                "timeline.name",
+                "timeline.duration_days",
+                "timeline.max_lateness",
+                "timeline.when_missed",
+            ],
         ),
         (
             "an empty action",
@@ -130,16 +159,27 @@ async fn bad_timelines_are_refused(backend: Backend) {
                 it.max_lateness = seconds(0, 0);
                 it.conditions = vec![
                     pb::Condition::default(),
-                    condition(Test::EmailOpened(pb::EmailOpened { within_hours: 0 }), pb::ConditionThen::Skip),
+                    condition(
+                        Test::EmailOpened(pb::EmailOpened { within_hours: 0 }),
+                        pb::ConditionThen::Skip,
+                    ),
                     condition(
                         Test::EngagementScoreAbove(pb::EngagementScoreAbove { threshold: 1_000_001 }),
                         pb::ConditionThen::Unspecified,
                     ),
                     condition(
-                        Test::PipelineStage(pb::PipelineStageIs { stage: "Hook".to_owned() }),
+                        Test::PipelineStage(pb::PipelineStageIs {
+                            stage: "Hook".to_owned(),
+                        }),
                         pb::ConditionThen::Execute,
                     ),
-                    pb::Condition { then: 99, ..condition(Test::EmailOpened(pb::EmailOpened { within_hours: 8761 }), pb::ConditionThen::Skip) },
+                    pb::Condition {
+                        then: 99,
+                        ..condition(
+                            Test::EmailOpened(pb::EmailOpened { within_hours: 8761 }),
+                            pb::ConditionThen::Skip,
+                        )
+                    },
                 ];
             }),
             vec![
@@ -198,10 +238,17 @@ async fn bad_timelines_are_refused(backend: Backend) {
         (
             "one key twice, and a campaign twice without keys",
             with(|it| {
-                let keyless = pb::ActionDefinition { key: String::new(), ..email(2, 0, "B") };
+                let keyless = pb::ActionDefinition {
+                    key: String::new(),
+                    ..email(2, 0, "B")
+                };
                 it.actions = vec![email(1, 0, "A"), email(1, 0, "A"), keyless.clone(), keyless];
             }),
-            vec!["timeline.actions[1].key", "timeline.actions[2].key", "timeline.actions[3].key"],
+            vec![
+                "timeline.actions[1].key",
+                "timeline.actions[2].key",
+                "timeline.actions[3].key",
+            ],
         ),
         (
             "too many actions",
@@ -223,12 +270,25 @@ async fn bad_timelines_are_refused(backend: Backend) {
     }
     let mut timelines = app.timelines();
     let bad = pb::GetTimelineRequest::default();
-    violated("neither id nor slug", timelines.get_timeline(bad).await, &["timeline_id"]);
-    let bad = pb::GetTimelineRequest { timeline_id: 1, slug: "a".to_owned() };
+    violated(
+        "neither id nor slug",
+        timelines.get_timeline(bad).await,
+        &["timeline_id"],
+    );
+    let bad = pb::GetTimelineRequest {
+        timeline_id: 1,
+        slug: "a".to_owned(),
+    };
     violated("both", timelines.get_timeline(bad).await, &["slug"]);
-    let bad = pb::GetTimelineRequest { timeline_id: -1, slug: String::new() };
+    let bad = pb::GetTimelineRequest {
+        timeline_id: -1,
+        slug: String::new(),
+    };
     violated("a negative id", timelines.get_timeline(bad).await, &["timeline_id"]);
-    let bad = pb::GetTimelineRequest { timeline_id: 0, slug: "A".to_owned() };
+    let bad = pb::GetTimelineRequest {
+        timeline_id: 0,
+        slug: "A".to_owned(),
+    };
     violated("a bad slug", timelines.get_timeline(bad).await, &["slug"]);
     let bad = pb::SetTimelineActiveRequest {
         reason: "\u{7}".to_owned(),
@@ -267,7 +327,11 @@ async fn bad_campaigns_are_refused(backend: Backend) {
     ];
     let cases: Vec<(&str, Option<pb::CampaignDefinition>, Vec<&str>)> = vec![
         ("nothing", None, vec!["campaign"]),
-        ("an empty one", Some(pb::CampaignDefinition::default()), vec!["campaign", "campaign.campaign_id"]),
+        (
+            "an empty one",
+            Some(pb::CampaignDefinition::default()),
+            vec!["campaign", "campaign.campaign_id"],
+        ),
         (
             "bad names",
             content(|it| (it.campaign_id, it.name) = ("a@b".to_owned(), "a\tb".to_owned())),
@@ -286,7 +350,10 @@ async fn bad_campaigns_are_refused(backend: Backend) {
                     call_script: long(4001),
                 }
             }),
-            ["campaign.campaign_id", "campaign.name"].into_iter().chain(parts).collect(),
+            ["campaign.campaign_id", "campaign.name"]
+                .into_iter()
+                .chain(parts)
+                .collect(),
         ),
         (
             "broken templates",
@@ -306,10 +373,17 @@ async fn bad_campaigns_are_refused(backend: Backend) {
             }),
             parts.to_vec(),
         ),
-        ("two lines", content(|it| it.subject = "a\r\nBcc: x@example.com".to_owned()), vec!["campaign.subject"]),
+        (
+            "two lines",
+            content(|it| it.subject = "a\r\nBcc: x@example.com".to_owned()),
+            vec!["campaign.subject"],
+        ),
     ];
     for (what, campaign, fields) in cases {
-        let request = pb::ApplyCampaignRequest { campaign, ..Default::default() };
+        let request = pb::ApplyCampaignRequest {
+            campaign,
+            ..Default::default()
+        };
         violated(what, app.content().apply_campaign(request).await, &fields);
     }
     let bad = pb::GetCampaignRequest::default();
@@ -341,17 +415,29 @@ async fn bad_calls_about_runs_are_refused(backend: Backend) {
         request_id: BAD_ID.to_owned(),
         ..Default::default()
     };
-    violated("assigning", calls.assign_timeline_for_stage(bad).await, &["customer_id", "request_id"]);
+    violated(
+        "assigning",
+        calls.assign_timeline_for_stage(bad).await,
+        &["customer_id", "request_id"],
+    );
     let bad = pb::ExecuteActionsRequest {
         customer_id: "..".to_owned(),
         request_id: BAD_ID.to_owned(),
     };
-    violated("executing", calls.execute_actions(bad).await, &["customer_id", "request_id"]);
+    violated(
+        "executing",
+        calls.execute_actions(bad).await,
+        &["customer_id", "request_id"],
+    );
     let bad = pb::GetProgressRequest {
         customer_id: "a\0".to_owned(),
         progress_id: -1,
     };
-    violated("reading", calls.get_progress(bad).await, &["customer_id", "progress_id"]);
+    violated(
+        "reading",
+        calls.get_progress(bad).await,
+        &["customer_id", "progress_id"],
+    );
     let bad = pb::ListProgressRequest {
         customer_id: "é".to_owned(),
         timeline_id: -1,
@@ -361,16 +447,46 @@ async fn bad_calls_about_runs_are_refused(backend: Backend) {
     };
     let fields = ["customer_id", "timeline_id", "status", "page_size", "page_token"];
     violated("listing", calls.list_progress(bad).await, &fields);
-    for (reason, progress_id) in [("a\nb".to_owned(), 0), (long(501), -1), ("a\u{2028}".to_owned(), i64::MIN)] {
+    for (reason, progress_id) in [
+        ("a\nb".to_owned(), 0),
+        (long(501), -1),
+        ("a\u{2028}".to_owned(), i64::MIN),
+    ] {
         let fields = ["customer_id", "progress_id", "reason", "request_id"];
         let (customer_id, request_id) = (String::new(), BAD_ID.to_owned());
-        let bad = pb::PauseTimelineRequest { customer_id, progress_id, reason, request_id };
+        let bad = pb::PauseTimelineRequest {
+            customer_id,
+            progress_id,
+            reason,
+            request_id,
+        };
         violated("pausing", calls.pause_timeline(bad.clone()).await, &fields);
-        let pb::PauseTimelineRequest { customer_id, progress_id, reason, request_id } = bad.clone();
-        let resume = pb::ResumeTimelineRequest { customer_id, progress_id, reason, request_id, start_next_day: true };
+        let pb::PauseTimelineRequest {
+            customer_id,
+            progress_id,
+            reason,
+            request_id,
+        } = bad.clone();
+        let resume = pb::ResumeTimelineRequest {
+            customer_id,
+            progress_id,
+            reason,
+            request_id,
+            start_next_day: true,
+        };
         violated("resuming", calls.resume_timeline(resume).await, &fields);
-        let pb::PauseTimelineRequest { customer_id, progress_id, reason, request_id } = bad;
-        let stop = pb::StopTimelineRequest { customer_id, progress_id, reason, request_id };
+        let pb::PauseTimelineRequest {
+            customer_id,
+            progress_id,
+            reason,
+            request_id,
+        } = bad;
+        let stop = pb::StopTimelineRequest {
+            customer_id,
+            progress_id,
+            reason,
+            request_id,
+        };
         violated("stopping", calls.stop_timeline(stop).await, &fields);
     }
     assert_empty(&app).await;
@@ -380,7 +496,10 @@ async fn bad_calls_about_customers_and_ticks_are_refused(backend: Backend) {
     let app = App::start(backend).await;
     let mut calls = app.customers();
     let numbered = |count: usize| {
-        let customer = |n| pb::Customer { customer_id: format!("c{n}"), ..Default::default() };
+        let customer = |n| pb::Customer {
+            customer_id: format!("c{n}"),
+            ..Default::default()
+        };
         (0..count).map(customer).collect::<Vec<_>>()
     };
     let bad = pb::UpsertCustomersRequest::default();
@@ -393,7 +512,12 @@ async fn bad_calls_about_customers_and_ticks_are_refused(backend: Backend) {
         request_id: BAD_ID.to_owned(),
         ..Default::default()
     };
-    let fields = ["customers", "update_mask.paths[0]", "update_mask.paths[2]", "request_id"];
+    let fields = [
+        "customers",
+        "update_mask.paths[0]",
+        "update_mask.paths[2]",
+        "request_id",
+    ];
     violated("too many customers", calls.upsert_customers(bad).await, &fields);
     let bad = pb::UpsertCustomersRequest {
         customers: [numbered(2), numbered(2)].concat(),
@@ -407,7 +531,9 @@ async fn bad_calls_about_customers_and_ticks_are_refused(backend: Backend) {
     };
     let fields = ["customer_id", "pipeline_stage", "request_id"];
     violated("moving", calls.change_pipeline_stage(bad).await, &fields);
-    let bad = pb::GetCustomerRequest { customer_id: ".".to_owned() };
+    let bad = pb::GetCustomerRequest {
+        customer_id: ".".to_owned(),
+    };
     violated("reading", calls.get_customer(bad).await, &["customer_id"]);
     for count in [0, 1001] {
         let bad = pb::RecordEngagementsRequest {
@@ -415,15 +541,32 @@ async fn bad_calls_about_customers_and_ticks_are_refused(backend: Backend) {
         };
         violated("events", calls.record_engagements(bad).await, &["engagements"]);
     }
-    let bad = pb::ListEngagementsRequest { page_size: -1, ..Default::default() };
-    violated("listing events", calls.list_engagements(bad).await, &["customer_id", "page_size"]);
+    let bad = pb::ListEngagementsRequest {
+        page_size: -1,
+        ..Default::default()
+    };
+    violated(
+        "listing events",
+        calls.list_engagements(bad).await,
+        &["customer_id", "page_size"],
+    );
 
     let (mut ticks, partition) = (app.ticks(), |index, count| Some(pb::TickPartition { index, count }));
     let cases = [
         (0, partition(0, 0), vec![], vec!["partition.count"]),
         (0, partition(0, 1025), vec![], vec!["partition.count"]),
-        (-1, partition(4, 4), vec![1, 0, -3], vec!["max_actions", "partition.index", "timeline_ids[1]", "timeline_ids[2]"]),
-        (0, partition(-1, 4), vec![1; 1001], vec!["partition.index", "timeline_ids"]),
+        (
+            -1,
+            partition(4, 4),
+            vec![1, 0, -3],
+            vec!["max_actions", "partition.index", "timeline_ids[1]", "timeline_ids[2]"],
+        ),
+        (
+            0,
+            partition(-1, 4),
+            vec![1; 1001],
+            vec!["partition.index", "timeline_ids"],
+        ),
     ];
     for (max_actions, partition, timeline_ids, mut fields) in cases {
         fields.push("tick_id");
@@ -434,7 +577,11 @@ async fn bad_calls_about_customers_and_ticks_are_refused(backend: Backend) {
             timeline_ids: timeline_ids.clone(),
             dry_run: false,
         };
-        violated("the hourly tick", ticks.process_campaign_timelines(hourly).await.map(drop), &fields);
+        violated(
+            "the hourly tick",
+            ticks.process_campaign_timelines(hourly).await.map(drop),
+            &fields,
+        );
         let daily = pb::AdvanceCampaignDaysRequest {
             tick_id: BAD_ID.to_owned(),
             max_actions,
@@ -442,7 +589,11 @@ async fn bad_calls_about_customers_and_ticks_are_refused(backend: Backend) {
             timeline_ids,
             dry_run: true,
         };
-        violated("the daily tick", ticks.advance_campaign_days(daily).await.map(drop), &fields);
+        violated(
+            "the daily tick",
+            ticks.advance_campaign_days(daily).await.map(drop),
+            &fields,
+        );
     }
     assert_empty(&app).await;
 }

@@ -55,7 +55,17 @@ async fn bad_customers_are_refused(backend: Backend) {
                 it.attributes = attributes([(String::new(), nested(1))]);
                 it.source_time = Some(stamp("2026-01-05T12:05:01Z"));
             }),
-            &["customer_id", "display_name", "email", "phone", "time_zone", "pipeline_stage", "engagement_score", "attributes", "source_time"],
+            &[
+                "customer_id",
+                "display_name",
+                "email",
+                "phone",
+                "time_zone",
+                "pipeline_stage",
+                "engagement_score",
+                "attributes",
+                "source_time",
+            ],
         ),
         (
             "lengths",
@@ -67,15 +77,43 @@ async fn bad_customers_are_refused(backend: Backend) {
                 it.pipeline_stage = "x".repeat(65);
                 it.engagement_score = i32::MIN;
             }),
-            &["customer_id", "display_name", "email", "phone", "pipeline_stage", "engagement_score"],
+            &[
+                "customer_id",
+                "display_name",
+                "email",
+                "phone",
+                "pipeline_stage",
+                "engagement_score",
+            ],
         ),
-        ("an alias of a zone", bad(&|it| it.time_zone = "US/Eastern".to_owned()), &["time_zone"]),
-        ("a zone in other letters", bad(&|it| it.time_zone = "europe/berlin".to_owned()), &["time_zone"]),
-        ("a mail header in an address", bad(&|it| it.email = "a@example.com\r\nBcc: b@example.com".to_owned()), &["email"]),
-        ("a sign that deceives", bad(&|it| it.display_name = "a\u{202E}b".to_owned()), &["display_name"]),
+        (
+            "an alias of a zone",
+            bad(&|it| it.time_zone = "US/Eastern".to_owned()),
+            &["time_zone"],
+        ),
+        (
+            "a zone in other letters",
+            bad(&|it| it.time_zone = "europe/berlin".to_owned()),
+            &["time_zone"],
+        ),
+        (
+            "a mail header in an address",
+            bad(&|it| it.email = "a@example.com\r\nBcc: b@example.com".to_owned()),
+            &["email"],
+        ),
+        (
+            "a sign that deceives",
+            bad(&|it| it.display_name = "a\u{202E}b".to_owned()),
+            &["display_name"],
+        ),
         (
             "no instant",
-            bad(&|it| it.source_time = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 })),
+            bad(&|it| {
+                it.source_time = Some(prost_types::Timestamp {
+                    seconds: i64::MAX,
+                    nanos: 0,
+                })
+            }),
             &["source_time"],
         ),
         (
@@ -88,22 +126,55 @@ async fn bad_customers_are_refused(backend: Backend) {
             bad(&|it| it.attributes = attributes((0..101).map(|n| (format!("k{n}"), nested(0))))),
             &["attributes"],
         ),
-        ("large attributes", with("a", text(&"x".repeat(16 * 1024))), &["attributes"]),
-        ("attributes that grow when escaped", with("a", text(&"\u{1}".repeat(4 * 1024))), &["attributes"]),
+        (
+            "large attributes",
+            with("a", text(&"x".repeat(16 * 1024))),
+            &["attributes"],
+        ),
+        (
+            "attributes that grow when escaped",
+            with("a", text(&"\u{1}".repeat(4 * 1024))),
+            &["attributes"],
+        ),
         ("deep attributes", with("a", nested(11)), &["attributes"]),
         ("a long name", with(&"x".repeat(65), nested(0)), &["attributes"]),
-        ("a name with a control character", with("a\n", nested(0)), &["attributes"]),
-        ("a text that PostgreSQL can't store", with("a", text("x\0y")), &["attributes"]),
-        ("such a name within", with("a", value(Kind::StructValue(inner))), &["attributes"]),
-        ("not a number", with("a", value(Kind::NumberValue(f64::NAN))), &["attributes"]),
-        ("infinity", with("a", value(Kind::NumberValue(f64::INFINITY))), &["attributes"]),
+        (
+            "a name with a control character",
+            with("a\n", nested(0)),
+            &["attributes"],
+        ),
+        (
+            "a text that PostgreSQL can't store",
+            with("a", text("x\0y")),
+            &["attributes"],
+        ),
+        (
+            "such a name within",
+            with("a", value(Kind::StructValue(inner))),
+            &["attributes"],
+        ),
+        (
+            "not a number",
+            with("a", value(Kind::NumberValue(f64::NAN))),
+            &["attributes"],
+        ),
+        (
+            "infinity",
+            with("a", value(Kind::NumberValue(f64::INFINITY))),
+            &["attributes"],
+        ),
     ];
     for (what, bad, fields) in cases {
         let request = pb::UpsertCustomersRequest {
             customers: vec![customer("before", ""), bad, customer("after", "")],
             ..Default::default()
         };
-        let response = app.customers().upsert_customers(request).await.expect(what).into_inner();
+        let response = app
+            .customers()
+            .upsert_customers(request)
+            .await
+            .expect(what)
+            .into_inner();
         let [before, refused, after] = response.results.try_into().expect("three results");
         for stored in [before, after] {
             assert!(matches!(stored.result, Some(Item::Customer(_))), "{what}: {stored:?}");
@@ -115,7 +186,10 @@ async fn bad_customers_are_refused(backend: Backend) {
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
         violated(what, Err::<(), _>(status_of(&error)), &fields);
     }
-    let stored = app.customers().list_customers(pb::ListCustomersRequest::default()).await;
+    let stored = app
+        .customers()
+        .list_customers(pb::ListCustomersRequest::default())
+        .await;
     let stored = stored.expect("a page").into_inner().customers;
     let ids: Vec<&str> = stored.iter().map(|customer| customer.customer_id.as_str()).collect();
     assert_eq!(ids, ["after", "before"]);
@@ -140,7 +214,11 @@ async fn bad_events_are_refused(backend: Backend) {
         event
     };
     let cases: [(&str, pb::Engagement, &[&str]); 9] = [
-        ("nothing", pb::Engagement::default(), &["customer_id", "event_id", "kind"]),
+        (
+            "nothing",
+            pb::Engagement::default(),
+            &["customer_id", "event_id", "kind"],
+        ),
         (
             "everything",
             bad(&|it| {
@@ -150,31 +228,83 @@ async fn bad_events_are_refused(backend: Backend) {
                 it.occur_time = Some(stamp("1999-12-31T23:59:59Z"));
                 it.progress_id = -1;
             }),
-            &["customer_id", "event_id", "name", "occur_time", "progress_id", "action_id"],
+            &[
+                "customer_id",
+                "event_id",
+                "name",
+                "occur_time",
+                "progress_id",
+                "action_id",
+            ],
         ),
         ("an unknown kind", bad(&|it| it.kind = 99), &["kind"]),
-        ("a custom one without a name", bad(&|it| it.kind = pb::EngagementKind::Custom.into()), &["name"]),
+        (
+            "a custom one without a name",
+            bad(&|it| it.kind = pb::EngagementKind::Custom.into()),
+            &["name"],
+        ),
         ("a long id", bad(&|it| it.event_id = "x".repeat(129)), &["event_id"]),
-        ("a control character", bad(&|it| it.event_id = "a\n".to_owned()), &["event_id"]),
-        ("the future", bad(&|it| it.occur_time = Some(stamp("2026-01-05T12:05:01Z"))), &["occur_time"]),
-        ("a run without an action", bad(&|it| it.progress_id = berts), &["action_id"]),
-        ("an action without a run", bad(&|it| it.action_id = action), &["progress_id"]),
+        (
+            "a control character",
+            bad(&|it| it.event_id = "a\n".to_owned()),
+            &["event_id"],
+        ),
+        (
+            "the future",
+            bad(&|it| it.occur_time = Some(stamp("2026-01-05T12:05:01Z"))),
+            &["occur_time"],
+        ),
+        (
+            "a run without an action",
+            bad(&|it| it.progress_id = berts),
+            &["action_id"],
+        ),
+        (
+            "an action without a run",
+            bad(&|it| it.action_id = action),
+            &["progress_id"],
+        ),
     ];
     let request = pb::RecordEngagementsRequest {
-        engagements: cases.iter().map(|(_, event, _)| event.clone()).chain([good()]).collect(),
+        engagements: cases
+            .iter()
+            .map(|(_, event, _)| event.clone())
+            .chain([good()])
+            .collect(),
     };
-    let response = app.customers().record_engagements(request).await.expect("results").into_inner();
+    let response = app
+        .customers()
+        .record_engagements(request)
+        .await
+        .expect("results")
+        .into_inner();
     for (at, (what, _, fields)) in cases.iter().enumerate() {
-        let error = response.results[at].error.as_ref().unwrap_or_else(|| panic!("{what}: not refused"));
-        let fields: Vec<String> = fields.iter().map(|field| format!("engagements[{at}].{field}")).collect();
+        let error = response.results[at]
+            .error
+            .as_ref()
+            .unwrap_or_else(|| panic!("{what}: not refused"));
+        let fields: Vec<String> = fields
+            .iter()
+            .map(|field| format!("engagements[{at}].{field}"))
+            .collect();
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
         violated(what, Err::<(), _>(status_of(error)), &fields);
     }
     assert_eq!(response.results[cases.len()], pb::RecordEngagementsResult::default());
 
     let strange = [
-        ("an unknown customer", bad(&|it| it.customer_id = "carl".to_owned()), "CUSTOMER_NOT_FOUND", "carl"),
-        ("a run of another customer", bad(&|it| (it.event_id, it.progress_id, it.action_id) = ("f".to_owned(), berts, action)), "RUN_NOT_FOUND", "anna"),
+        (
+            "an unknown customer",
+            bad(&|it| it.customer_id = "carl".to_owned()),
+            "CUSTOMER_NOT_FOUND",
+            "carl",
+        ),
+        (
+            "a run of another customer",
+            bad(&|it| (it.event_id, it.progress_id, it.action_id) = ("f".to_owned(), berts, action)),
+            "RUN_NOT_FOUND",
+            "anna",
+        ),
         (
             "an action of no timeline",
             bad(&|it| (it.customer_id, it.progress_id, it.action_id) = ("bert".to_owned(), berts, action + 1)),
@@ -185,7 +315,12 @@ async fn bad_events_are_refused(backend: Backend) {
     let request = pb::RecordEngagementsRequest {
         engagements: strange.iter().map(|(_, event, _, _)| event.clone()).collect(),
     };
-    let response = app.customers().record_engagements(request).await.expect("results").into_inner();
+    let response = app
+        .customers()
+        .record_engagements(request)
+        .await
+        .expect("results")
+        .into_inner();
     for ((what, _, reason, named), result) in strange.iter().zip(response.results) {
         let status = status_of(&result.error.unwrap_or_else(|| panic!("{what}: not refused")));
         assert_eq!(status.code(), tonic::Code::NotFound, "{what}: {status:?}");
@@ -197,7 +332,12 @@ async fn bad_events_are_refused(backend: Backend) {
             customer_id: customer.to_owned(),
             ..Default::default()
         };
-        let events = app.customers().list_engagements(request).await.expect("a page").into_inner();
+        let events = app
+            .customers()
+            .list_engagements(request)
+            .await
+            .expect("a page")
+            .into_inner();
         assert_eq!(events.engagements.len(), stored, "{customer}");
     }
 }

@@ -42,7 +42,10 @@ async fn what_is_refused_for_now_is_repeated_with_backoff_up_to_a_limit(backend:
         assert_eq!(failed.error, "451 4.3.0 come again");
         let (failed_at, next) = (instant(failed.fail_time), instant(failed.next_retry_time));
         let tenths = (next - failed_at).num_milliseconds() * 10 / TimeDelta::minutes(minutes).num_milliseconds();
-        assert!((8..=12).contains(&tenths), "{minutes} minutes, give or take a fifth: {failed:?}");
+        assert!(
+            (8..=12).contains(&tenths),
+            "{minutes} minutes, give or take a fifth: {failed:?}"
+        );
         let run = app.progress("anna").await;
         assert_eq!(instant(run.next_action.expect("next").due_time), next);
 
@@ -57,7 +60,10 @@ async fn what_is_refused_for_now_is_repeated_with_backoff_up_to_a_limit(backend:
     assert_eq!(counts(&summary, pb::Channel::Email).failed, 1);
     let failed = failure(&app, "anna").await;
     assert_eq!(kind(&failed), (FailureState::Failed, FailureReason::Temporary, 4));
-    assert_eq!((failed.error.as_str(), failed.next_retry_time), ("451 4.3.0 come again", None));
+    assert_eq!(
+        (failed.error.as_str(), failed.next_retry_time),
+        ("451 4.3.0 come again", None)
+    );
 
     smtp.accept_all();
     app.tick_hours(48).await;
@@ -101,7 +107,11 @@ async fn replies_decide_between_again_and_for_good(backend: Backend) {
     assert_eq!(counts(&summary, pb::Channel::Email), expected);
     for (id, (_, reply, state, reason)) in bad.iter().zip(cases) {
         let failed = failure(&app, id).await;
-        assert_eq!((kind(&failed), failed.error.as_str()), ((state, reason, 1), reply), "{id}");
+        assert_eq!(
+            (kind(&failed), failed.error.as_str()),
+            ((state, reason, 1), reply),
+            "{id}"
+        );
         assert_eq!(failed.next_retry_time.is_some(), state == Retrying, "{id}");
     }
     for id in &good {
@@ -226,6 +236,18 @@ async fn a_repeated_mail_holds_up_nothing_else_of_its_run(backend: Backend) {
     let run = app.progress("anna").await;
     assert_eq!(smtp.deliveries().len(), run.completed_actions.len() - 1);
     let ended: Vec<_> = run.failed_actions.iter().map(kind).collect();
-    assert_eq!(run.completed_actions.last().expect("done").action.as_ref().expect("an action").key, "d2h9C");
-    assert!(ended.iter().all(|(state, ..)| *state == FailureState::Failed), "{ended:?}");
+    assert_eq!(
+        run.completed_actions
+            .last()
+            .expect("done")
+            .action
+            .as_ref()
+            .expect("an action")
+            .key,
+        "d2h9C"
+    );
+    assert!(
+        ended.iter().all(|(state, ..)| *state == FailureState::Failed),
+        "{ended:?}"
+    );
 }

@@ -42,9 +42,15 @@ async fn a_refused_login_stops_the_channel_until_it_is_probed_again(backend: Bac
     assert_each_got(&smtp, &ids, 1);
     for id in &ids {
         let run = app.progress(id).await;
-        let mail = run.completed_actions.iter().find(|done| done.provider_id.starts_with('<'));
+        let mail = run
+            .completed_actions
+            .iter()
+            .find(|done| done.provider_id.starts_with('<'));
         assert_eq!(mail.expect("a mail").attempts, 1, "{id}");
-        assert!(run.deferred_actions.is_empty() && run.failed_actions.is_empty(), "{run:?}");
+        assert!(
+            run.deferred_actions.is_empty() && run.failed_actions.is_empty(),
+            "{run:?}"
+        );
     }
 }
 

@@ -84,13 +84,23 @@ async fn what_can_never_go_fails_for_good_and_says_why(backend: Backend) {
     assert_eq!(app.sent_count(), 0);
     // A failure ends the action, not the run.
     for (name, ..) in &cases {
-        assert_eq!(app.progress(name).await.status(), pb::ProgressStatus::Completed, "{name}");
+        assert_eq!(
+            app.progress(name).await.status(),
+            pb::ProgressStatus::Completed,
+            "{name}"
+        );
     }
 }
 
 async fn a_name_with_a_line_break_is_refused_at_intake(backend: Backend) {
     let app = App::start(backend).await;
-    let names = ["Anna\r\nBcc: all@example.com", "Anna\nB", "Anna\rB", "Anna\u{0}", "Anna\u{2028}B"];
+    let names = [
+        "Anna\r\nBcc: all@example.com",
+        "Anna\nB",
+        "Anna\rB",
+        "Anna\u{0}",
+        "Anna\u{2028}B",
+    ];
     let mut customers: Vec<pb::Customer> = names
         .iter()
         .enumerate()
@@ -118,7 +128,10 @@ async fn a_name_with_a_line_break_is_refused_at_intake(backend: Backend) {
         matches!(good.result, Some(pb::upsert_customers_result::Result::Customer(_))),
         "{good:?}"
     );
-    let listed = app.customers().list_customers(pb::ListCustomersRequest::default()).await;
+    let listed = app
+        .customers()
+        .list_customers(pb::ListCustomersRequest::default())
+        .await;
     assert_eq!(listed.expect("customers").into_inner().customers.len(), 1);
 }
 
@@ -144,12 +157,25 @@ async fn both_parts_of_a_mail_arrive_with_the_customers_own_values(backend: Back
     }
     app.hourly().await;
     for (id, subject, plain, rich) in [
-        ("anna", "Subject: Anna <b>, day 1 of 7", "Plain for Anna <b>", "<p>Rich for Anna &lt;b&gt;</p>"),
-        ("bert", "Subject: Bert, day 1 of 7", "Plain for Bert", "<p>Rich for Bert</p>"),
+        (
+            "anna",
+            "Subject: Anna <b>, day 1 of 7",
+            "Plain for Anna <b>",
+            "<p>Rich for Anna &lt;b&gt;</p>",
+        ),
+        (
+            "bert",
+            "Subject: Bert, day 1 of 7",
+            "Plain for Bert",
+            "<p>Rich for Bert</p>",
+        ),
     ] {
         let address = format!("{id}@example.com");
         let deliveries = smtp.deliveries();
-        let mail = deliveries.iter().find(|mail| mail.to == [address.as_str()]).expect("a mail");
+        let mail = deliveries
+            .iter()
+            .find(|mail| mail.to == [address.as_str()])
+            .expect("a mail");
         assert_eq!(mail.from, "shop@example.com");
         for part in [
             subject,

@@ -7,4 +7,4 @@ pub(crate) mod mailing;
 pub(crate) mod smtp;
 
 pub(crate) use app::App;
-pub(crate) use database::{Backend, on_each_database, postgres_url};
+pub(crate) use database::{Backend, TestDatabase, on_each_database, postgres_url};

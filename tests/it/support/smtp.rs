@@ -294,6 +294,8 @@ impl Session {
                     let reply = self.shared.state().to_starttls.clone();
                     self.say(&reply).await?;
                     if reply.starts_with("220") {
+                        // Not before the client has begun with TLS: it would be taken for a part of the reply.
+                        self.stream.fill_buf().await.ok()?;
                         self.say("this is not TLS").await?;
                     }
                 }

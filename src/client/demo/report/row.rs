@@ -148,7 +148,10 @@ pub(super) fn rows(outcome: &Outcome, person: &Person, run: &Progress) -> Vec<Ro
     for skipped in &run.skipped_actions {
         let action = skipped.action.clone().unwrap_or_default();
         let detail = match skipped.reason() {
-            SkipReason::Condition => words::conditions(by_key.get(action.key.as_str()).copied()),
+            SkipReason::Condition => {
+                let definition = by_key.get(action.key.as_str()).copied();
+                words::conditions(definition, &person.engagements, timestamp(skipped.skip_time))
+            }
             SkipReason::Gated => {
                 let is_gate = |other: &&&ActionRef| {
                     other.day_number == action.day_number && other.action_type() == ActionType::CheckCondition
@@ -156,7 +159,10 @@ pub(super) fn rows(outcome: &Outcome, person: &Person, run: &Progress) -> Vec<Ro
                 let gate = gates.iter().find(is_gate).map_or("a gate", |gate| gate.key.as_str());
                 format!("{gate} is closed")
             }
-            other => words::skip_reason(other).to_owned(),
+            SkipReason::HourPassedAtStart => "its hour had passed at the start".to_owned(),
+            SkipReason::Removed => "removed from the timeline".to_owned(),
+            SkipReason::Expired => "too late".to_owned(),
+            SkipReason::Unspecified => String::new(),
         };
         rows.extend([row(&action, timestamp(skipped.skip_time), Result::Skipped, detail)]);
     }

@@ -148,15 +148,15 @@ fn failed(id: i64, day: i32, name: &str, state: FailureState, attempts: i32) -> 
 fn a_report_shows_what_came_of_every_action_by_the_customers_clock() {
     let expected = "\
 Priya Nair · Asia/Kolkata · a high score
-  day  1  Mon  5 Jan 11:30  sent      mail  HOOK-001  Welcome                     opened 12:30
-  day  2  Tue  6 Jan 09:30  closed    gate            gate                        not in stage hook, or opened a mail within 48 h
-  day  2  Tue  6 Jan 09:30  skipped   SMS   HOOK-002  HOOK-002                    gate is closed
+  day  1  Mon  5 Jan 11:30  sent      mail  HOOK-001  Welcome   opened 12:30
+  day  2  Tue  6 Jan 09:30  closed    gate            gate      not in stage hook, or opened a mail within 48 h
+  day  2  Tue  6 Jan 09:30  skipped   SMS   HOOK-002  HOOK-002  gate is closed
           Tue  6 Jan 17:30  *  paused: a break
   day  3  Wed  7 Jan 09:30  waited    wait            quiet
-  day  3  Wed  7 Jan 10:30  failed    mail  HOOK-003  HOOK-003                    550 no such mailbox
-  day  4  Thu  8 Jan 10:30  failed    mail  HOOK-004  HOOK-004                    same error
-  day  4  Thu  8 Jan 10:30  waiting   mail  HOOK-005  HOOK-005                    550 no such mailbox (2 attempts)
-  day  4  Thu  8 Jan 12:30  waiting   call  HOOK-006  HOOK-006                    kept apart from another late message
+  day  3  Wed  7 Jan 10:30  failed    mail  HOOK-003  HOOK-003  550 no such mailbox
+  day  4  Thu  8 Jan 10:30  failed    mail  HOOK-004  HOOK-004  same error
+  day  4  Thu  8 Jan 10:30  waiting   mail  HOOK-005  HOOK-005  550 no such mailbox (2 attempts)
+  day  4  Thu  8 Jan 12:30  waiting   call  HOOK-006  HOOK-006  kept apart from another late message
   █████████░░░░░░░░░░░░░░░░░░░░░  30 %  active, day 4 of 10 · 2 done, 2 skipped, 2 failed · next: call HOOK-006 on Thu  8 Jan 12:30
 
 Totals over 1 customers

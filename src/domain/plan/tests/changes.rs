@@ -91,6 +91,26 @@ fn a_resumed_run_has_its_day_today_and_what_passed_is_due_at_once() {
 }
 
 #[test]
+fn only_what_is_live_can_be_paused_resumed_or_stopped() {
+    let now = at("03-01 09:00");
+    let run = start(&shifting(1, []), zone("Etc/UTC"), FirstDay::SendPassed, 1, now);
+    for (status, pauses, resumes, stops) in [
+        (Status::Active, true, false, true),
+        (Status::Paused, false, true, true),
+        (Status::Completed, false, false, false),
+        (Status::Stopped, false, false, false),
+    ] {
+        let run = || Run { status, ..run.clone() };
+        let moved = [
+            run().pause(String::new(), now).is_ok(),
+            run().resume(String::new(), false, now).is_ok(),
+            run().stop(String::new(), now).is_ok(),
+        ];
+        assert_eq!(moved, [pauses, resumes, stops], "{status:?}");
+    }
+}
+
+#[test]
 fn a_reactivated_timeline_goes_on_where_it_was_frozen() {
     let timeline = catching_up(
         3,
@@ -174,17 +194,64 @@ fn a_move_over_the_date_line_keeps_the_day_and_repeats_nothing() {
 fn a_move_makes_passed_hours_due_at_once_which_is_not_late() {
     let timeline = shifting(1, [email("a", 1, 9), email("b", 1, 10), email("c", 1, 23)]);
     let plot = |play: &mut Play| {
-        play.run = play.run.clone().move_to(zone("Asia/Tokyo"), at("03-01 08:30"));
-        play.settle(at("03-01 08:30"));
-        play.ticks("03-01 08:30", "03-01 15:00", 30);
+        play.start("Pacific/Honolulu", FirstDay::SendPassed, 1, at("03-01 12:00"));
+        play.ticks("03-01 12:00", "03-01 15:00", 30);
+        play.run = play.run.clone().move_to(zone("Etc/UTC"), at("03-01 15:00"));
+        play.settle(at("03-01 15:00"));
+        play.ticks("03-01 15:00", "03-02 00:00", 30);
     };
     check(
         &timeline,
         plot,
-        "03-01 17:30 a sent
-        03-01 17:30 b sent
+        "03-01 15:00 a sent
+        03-01 15:00 b sent
         03-01 23:00 c sent
         day 1 on 03-01, completed",
+    );
+}
+
+#[test]
+fn what_was_frozen_is_not_late() {
+    let timeline = catching_up(1, [email("a", 1, 8), email("b", 1, 9), email("c", 1, 10)]);
+    let frozen = |play: &mut Play| {
+        play.timeline.definition.is_active = false;
+        play.ticks("03-01 08:00", "03-05 22:00", 60);
+        play.timeline.definition.is_active = true;
+        play.timeline.activated_at = Some(at("03-05 22:30"));
+        play.ticks("03-05 23:00", "03-06 00:00", 60);
+    };
+    check(
+        &timeline,
+        frozen,
+        "03-05 23:00 a sent
+        03-05 23:00 b sent
+        03-05 23:00 c sent
+        day 1 on 03-05, completed",
+    );
+    let paused_while_it_retried = |play: &mut Play| {
+        play.outcome("a", refused_for_now());
+        play.tick(at("03-01 08:00"));
+        play.run = play
+            .run
+            .clone()
+            .pause(String::new(), at("03-01 08:01"))
+            .expect("active");
+        play.run = play
+            .run
+            .clone()
+            .resume(String::new(), false, at("03-05 22:30"))
+            .expect("paused");
+        play.settle(at("03-05 22:30"));
+        play.ticks("03-05 23:00", "03-06 00:00", 60);
+    };
+    check(
+        &timeline,
+        paused_while_it_retried,
+        "03-01 08:00 a temporary, again at 03-01 08:05
+        03-05 23:00 a sent
+        03-05 23:00 b sent
+        03-05 23:00 c sent
+        day 1 on 03-05, completed",
     );
 }
 

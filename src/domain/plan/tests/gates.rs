@@ -162,6 +162,45 @@ fn actions_that_come_later_obey_the_gate_and_never_fire_on_a_past_day() {
 }
 
 #[test]
+fn a_gate_may_wait_as_long_as_it_may_be_late() {
+    let timeline = shifting(1, [email("a", 1, 9), within(1, gate("gate", 1, 9))]);
+    let plot = |play: &mut Play| {
+        play.retry.base = Duration::hours(1);
+        play.outcomes
+            .insert("a".to_owned(), vec![Outcome::Is(refused_for_now()); 3]);
+        play.ticks("03-01 09:00", "03-01 12:00", 60);
+    };
+    check(
+        &timeline,
+        plot,
+        "03-01 09:00 a temporary, again at 03-01 10:00
+        03-01 09:00 gate waits until 03-01 10:00, for an action
+        03-01 10:00 a temporary, again at 03-01 12:00
+        03-01 10:00 gate waits until 03-01 12:00, for an action
+        03-01 12:00 gate done
+        03-01 12:00 a temporary, again at 03-01 16:00
+        day 1 on 03-01, active",
+    );
+}
+
+#[test]
+fn a_gate_that_comes_later_on_a_past_day_holds_nothing() {
+    let plot = |play: &mut Play| {
+        play.facts.stopped_channels.insert(Channel::Email, at("03-02 12:00"));
+        play.ticks("03-01 09:00", "03-02 01:00", 60);
+        add(play, first(gate("later", 1, 9)));
+        play.ticks("03-02 12:00", "03-02 12:00", 60);
+    };
+    check(
+        &shifting(2, [email("a", 1, 9)]),
+        plot,
+        "03-01 09:00 a waits until 03-02 12:00, channel
+        03-02 12:00 a sent
+        day 2 on 03-02, active",
+    );
+}
+
+#[test]
 fn conditions_are_asked_at_every_attempt() {
     let plot = |play: &mut Play| {
         play.outcome("a", refused_for_now());

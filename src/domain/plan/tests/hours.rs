@@ -26,7 +26,13 @@ fn check_hours(tz: &str, first_date: &str, minutes: i64) {
             .find(|tick| tick.with_timezone(&tz).naive_local() >= wall);
         expected.push((action.id, *tick.expect("a tick")));
     }
-    for engine in [Engine::Eager, Engine::Bulk] {
+    // To plan all at every tick takes long, and need not be seen everywhere.
+    let engines: &[Engine] = if minutes == 60 {
+        &[Engine::Bulk]
+    } else {
+        &[Engine::Bulk, Engine::Eager]
+    };
+    for engine in engines.iter().copied() {
         let mut play = Play::new(engine, &timeline);
         play.start(tz.name(), FirstDay::SendPassed, 1, begin);
         for tick in &ticks {
@@ -67,7 +73,7 @@ fn every_action_goes_at_its_hour_where_the_customer_lives() {
         check_hours(tz, "2026-01-01", 60);
         check_hours(tz, "2026-09-01", 60);
     }
-    check_hours("Asia/Kathmandu", "2026-01-01", 15);
+    check_hours("Asia/Kathmandu", "2026-01-01", 30);
 }
 
 #[test]
@@ -87,13 +93,13 @@ fn clock_changes_move_no_action_from_its_hour() {
         check_hours(tz, "2026-02-20", 60);
         check_hours(tz, "2026-08-20", 60);
     }
-    check_hours("Australia/Lord_Howe", "2026-08-20", 15);
+    check_hours("Australia/Lord_Howe", "2026-08-20", 30);
 }
 
 #[test]
 fn the_leap_day_is_a_day() {
     check_hours("Etc/UTC", "2028-02-01", 60);
-    check_hours("America/New_York", "2028-02-01", 60);
+    check_hours("America/New_York", "2028-02-01", 45);
 }
 
 #[test]
@@ -131,6 +137,24 @@ fn an_hour_that_is_skipped_goes_at_the_next_and_one_that_repeats_goes_once() {
         "10-24 02:00 two sent
         10-25 00:00 midnight sent
         day 2 on 10-25, completed",
+    );
+}
+
+#[test]
+fn a_day_on_a_date_that_was_left_out_is_not_lost() {
+    // Samoa went from the 29th to the 31st of December 2011.
+    let timeline = shifting(2, [email("a", 1, 9), email("b", 2, 9)]);
+    let plot = |play: &mut Play| {
+        let begin: Timestamp = "2011-12-29T20:00:00Z".parse().expect("an instant");
+        play.start("Pacific/Apia", FirstDay::NextDay, 1, begin);
+        play.tick_between(begin, begin + Duration::days(3), Duration::hours(1));
+    };
+    check(
+        &timeline,
+        plot,
+        "12-31 09:00 a sent
+        12-31 09:00 b sent
+        day 2 on 12-31, completed",
     );
 }
 

@@ -1,0 +1,457 @@
+//! Conditions and gates: from the contract to what is sent, at their boundaries, and to the stored JSON and back.
+
+use campaign_automation::proto::campaign::v1 as pb;
+use pb::condition::Test;
+use pb::{ConditionThen as Then, SkipReason};
+use sea_orm::{ConnectionTrait as _, Database, DbBackend, Statement};
+use serde_json::json;
+use tonic::Code;
+
+use crate::support::app::{action, condition, customer, definition, email, refused, stamp};
+use crate::support::calls::{completed, skipped};
+use crate::support::{App, Backend, on_each_database};
+
+on_each_database!(
+    opened_within_hours_has_both_ends,
+    a_score_is_above_when_strictly_above,
+    a_stage_is_compared_whole,
+    in_a_list_the_first_that_says_skip_decides,
+    the_facts_of_the_moment_decide_and_nothing_is_undone,
+    conditions_come_back_as_they_were_applied,
+    conditions_are_stored_in_the_original_shape,
+    bad_conditions_are_named_by_their_path,
+    a_gate_that_says_skip_ends_its_day,
+);
+
+fn opened(within_hours: i32) -> Test {
+    Test::EmailOpened(pb::EmailOpened { within_hours })
+}
+
+fn above(threshold: i32) -> Test {
+    Test::EngagementScoreAbove(pb::EngagementScoreAbove { threshold })
+}
+
+fn in_stage(stage: &str) -> Test {
+    let stage = stage.to_owned();
+    Test::PipelineStage(pb::PipelineStageIs { stage })
+}
+
+fn opened_at(customer: &str, time: &str) -> pb::Engagement {
+    event(customer, pb::EngagementKind::EmailOpened, time)
+}
+
+fn event(customer: &str, kind: pb::EngagementKind, time: &str) -> pb::Engagement {
+    pb::Engagement {
+        customer_id: customer.to_owned(),
+        event_id: format!("{kind:?}-{time}"),
+        kind: kind.into(),
+        occur_time: Some(stamp(time)),
+        ..Default::default()
+    }
+}
+
+/// A timeline with a mail at 13 o'clock of day 1 under these conditions.
+async fn conditional(app: &App, slug: &str, conditions: Vec<pb::Condition>) -> pb::Timeline {
+    let action = pb::ActionDefinition {
+        key: "mail".to_owned(),
+        conditions,
+        ..email(1, 13, "A")
+    };
+    app.timeline(definition(slug, 5, vec![action])).await
+}
+
+/// Starts each customer on a timeline for each form of a condition.
+async fn start_both(app: &App, test: &Test, customers: &[&str]) {
+    for (slug, then) in [("skips", Then::Skip), ("executes", Then::Execute)] {
+        let timeline = conditional(app, slug, vec![condition(test.clone(), then)]).await;
+        for customer in customers {
+            app.start_run(customer, &timeline).await;
+        }
+    }
+}
+
+/// Checks that the mail was sent or skipped in both forms, as the condition held or not.
+async fn check_both(app: &App, customer: &str, holds: bool) {
+    let request = pb::ListProgressRequest {
+        customer_id: customer.to_owned(),
+        ..Default::default()
+    };
+    for run in app.list_progress(request).await.expect("a page").progress {
+        let sends = (run.timeline_slug == "executes") == holds;
+        check_sent(&run, sends);
+    }
+}
+
+/// Checks that the mail of a run was sent, or was skipped by its condition.
+#[track_caller]
+fn check_sent(run: &pb::Progress, sends: bool) {
+    let name = format!("{} of {}", run.timeline_slug, run.customer_id);
+    if sends {
+        assert_eq!(
+            (completed(run), skipped(run)),
+            (vec!["mail".to_owned()], vec![]),
+            "{name}"
+        );
+    } else {
+        let by_condition = vec![("mail".to_owned(), SkipReason::Condition)];
+        assert_eq!((completed(run), skipped(run)), (vec![], by_condition), "{name}");
+        assert!(run.skipped_actions[0].skip_time.is_some(), "{name}");
+    }
+}
+
+/// Decided at 13:00:00 on the 5th, so the window of 48 hours begins at 13:00:00 on the 3rd.
+async fn opened_within_hours_has_both_ends(backend: Backend) {
+    let app = App::start(backend).await;
+    let cases = [
+        ("never", &[][..], false),
+        ("exactly", &["2026-01-03T13:00:00Z"], true),
+        ("one-micro-more", &["2026-01-03T12:59:59.999999Z"], false),
+        ("one-micro-less", &["2026-01-03T13:00:00.000001Z"], true),
+        ("now", &["2026-01-05T13:00:00Z"], true),
+        ("one-micro-ahead", &["2026-01-05T13:00:00.000001Z"], false),
+        ("five-minutes-ahead", &["2026-01-05T13:05:00Z"], false),
+        (
+            "old-and-ahead",
+            &["2026-01-02T13:00:00Z", "2026-01-05T13:05:00Z"],
+            false,
+        ),
+        (
+            "good-and-ahead",
+            &["2026-01-04T13:00:00Z", "2026-01-05T13:05:00Z"],
+            true,
+        ),
+        ("good-and-old", &["2026-01-04T13:00:00Z", "2025-12-01T13:00:00Z"], true),
+    ];
+    let mut names: Vec<&str> = cases.iter().map(|(name, ..)| *name).collect();
+    names.push("clicked");
+    for name in &names {
+        app.customer(name, "Europe/London").await;
+    }
+    start_both(&app, &opened(48), &names).await;
+    app.set("2026-01-05T13:00:00Z");
+    let mut events = vec![event(
+        "clicked",
+        pb::EngagementKind::EmailClicked,
+        "2026-01-05T12:00:00Z",
+    )];
+    for (name, times, _) in cases {
+        events.extend(times.iter().map(|time| opened_at(name, time)));
+    }
+    for result in app.record(events).await {
+        assert_eq!(result.error, None);
+    }
+    app.hourly().await;
+    for (name, _, holds) in cases {
+        check_both(&app, name, holds).await;
+    }
+    check_both(&app, "clicked", false).await;
+    app.server.shutdown().await.expect("stopped");
+}
+
+async fn a_score_is_above_when_strictly_above(backend: Backend) {
+    let app = App::start(backend).await;
+    let cases = [
+        ("none", 0, false),
+        ("below", 49, false),
+        ("exactly", 50, false),
+        ("above", 51, true),
+    ];
+    for (name, engagement_score, _) in cases {
+        app.put_customer(pb::Customer {
+            engagement_score,
+            ..customer(name, "Europe/London")
+        })
+        .await;
+    }
+    start_both(&app, &above(50), &cases.map(|(name, ..)| name)).await;
+    app.tick_at(&["2026-01-05T13:00:00Z"]).await;
+    for (name, _, holds) in cases {
+        check_both(&app, name, holds).await;
+    }
+    app.server.shutdown().await.expect("stopped");
+}
+
+async fn a_stage_is_compared_whole(backend: Backend) {
+    let app = App::start(backend).await;
+    let cases = [("same", "hook", true), ("longer", "hooked", false), ("none", "", false)];
+    for (name, stage, _) in cases {
+        app.put_customer(pb::Customer {
+            pipeline_stage: stage.to_owned(),
+            ..customer(name, "Europe/London")
+        })
+        .await;
+    }
+    start_both(&app, &in_stage("hook"), &cases.map(|(name, ..)| name)).await;
+    app.tick_at(&["2026-01-05T13:00:00Z"]).await;
+    for (name, _, holds) in cases {
+        check_both(&app, name, holds).await;
+    }
+    app.server.shutdown().await.expect("stopped");
+}
+
+/// The facts: score 51, stage `hook`, no mail opened.
+async fn in_a_list_the_first_that_says_skip_decides(backend: Backend) {
+    let app = App::start(backend).await;
+    app.put_customer(pb::Customer {
+        engagement_score: 51,
+        pipeline_stage: "hook".to_owned(),
+        ..customer("anna", "Europe/London")
+    })
+    .await;
+    let executes = || condition(in_stage("hook"), Then::Execute);
+    let also_executes = || condition(opened(48), Then::Skip);
+    let skips = || condition(above(50), Then::Skip);
+    let also_skips = || condition(opened(48), Then::Execute);
+    let cases = [
+        (vec![], true),
+        (vec![executes(), also_executes()], true),
+        (vec![executes(), skips()], false),
+        (vec![skips(), executes()], false),
+        (vec![also_executes(), executes(), also_skips()], false),
+        (vec![executes(); 20], true),
+    ];
+    let mut runs = Vec::new();
+    for (at, (conditions, sends)) in cases.into_iter().enumerate() {
+        let timeline = conditional(&app, &format!("list-{at}"), conditions).await;
+        runs.push((app.start_run("anna", &timeline).await.progress_id, sends));
+    }
+    app.tick_at(&["2026-01-05T13:00:00Z"]).await;
+    for (run, sends) in runs {
+        check_sent(&app.get("anna", run).await.expect("a run"), sends);
+    }
+    app.server.shutdown().await.expect("stopped");
+}
+
+async fn the_facts_of_the_moment_decide_and_nothing_is_undone(backend: Backend) {
+    let app = App::start(backend).await;
+    let unless_high = |day, key: &str| pb::ActionDefinition {
+        key: key.to_owned(),
+        conditions: vec![condition(above(50), Then::Skip)],
+        ..email(day, 13, "A")
+    };
+    let actions = vec![unless_high(1, "one"), unless_high(2, "two"), unless_high(3, "three")];
+    let timeline = app.timeline(definition("hook", 5, actions)).await;
+    app.customer("anna", "Europe/London").await;
+    app.start_run("anna", &timeline).await;
+    for (score, time) in [
+        (50, "2026-01-05T13:00:00Z"),
+        (51, "2026-01-06T13:00:00Z"),
+        (7, "2026-01-07T13:00:00Z"),
+    ] {
+        app.put_customer(pb::Customer {
+            engagement_score: score,
+            ..customer("anna", "Europe/London")
+        })
+        .await;
+        app.tick_at(&[time]).await;
+    }
+    let run = app.progress("anna").await;
+    assert_eq!(completed(&run), ["one", "three"]);
+    assert_eq!(skipped(&run), [("two".to_owned(), SkipReason::Condition)]);
+    app.server.shutdown().await.expect("stopped");
+}
+
+/// All three in both forms, alone and together.
+fn all_conditions() -> Vec<Vec<pb::Condition>> {
+    let tests = [
+        opened(1),
+        opened(8760),
+        above(-1_000_000),
+        above(0),
+        above(1_000_000),
+        in_stage("hook"),
+    ];
+    let one = |test: &Test, then| condition(test.clone(), then);
+    let mut lists: Vec<Vec<pb::Condition>> = Vec::new();
+    for test in &tests {
+        lists.push(vec![one(test, Then::Skip)]);
+        lists.push(vec![one(test, Then::Execute)]);
+    }
+    lists.push(tests.iter().map(|test| one(test, Then::Execute)).collect());
+    lists.push(Vec::new());
+    lists
+}
+
+async fn conditions_come_back_as_they_were_applied(backend: Backend) {
+    let app = App::start(backend).await;
+    app.campaign("A").await;
+    let actions = all_conditions()
+        .into_iter()
+        .enumerate()
+        .map(|(at, conditions)| pb::ActionDefinition {
+            key: format!("action-{at:02}"),
+            priority: i32::try_from(at).expect("few"),
+            conditions,
+            ..email(1, 0, "A")
+        });
+    let mut given = definition("hook", 5, actions.collect());
+    given.when_missed = pb::WhenMissed::CatchUp.into();
+    given.max_lateness = Some(prost_types::Duration {
+        seconds: 7200,
+        nanos: 0,
+    });
+    let applied = app
+        .apply(given.clone(), "")
+        .await
+        .expect("applied")
+        .timeline
+        .expect("a timeline");
+    let read = app.get_timeline("hook").await.expect("a timeline");
+    assert_eq!(read, applied);
+    let mut definition = read.definition.expect("a definition");
+    for action in &mut definition.actions {
+        assert!(action.action_id > 0);
+        action.action_id = 0;
+    }
+    assert_eq!(definition, given);
+    // What was read can be applied again as it is.
+    let again = app
+        .apply(applied.definition.clone().expect("a definition"), &applied.etag)
+        .await;
+    assert_eq!(again.expect("applied").timeline.expect("a timeline"), applied);
+    app.server.shutdown().await.expect("stopped");
+}
+
+async fn conditions_are_stored_in_the_original_shape(backend: Backend) {
+    let app = App::start(backend).await;
+    let conditions = vec![
+        condition(opened(48), Then::Skip),
+        condition(above(50), Then::Skip),
+        condition(in_stage("hook"), Then::Execute),
+    ];
+    conditional(&app, "hook", conditions).await;
+    let database = Database::connect(&app.database.url).await.expect("a connection");
+    let (kind, name) = match backend {
+        Backend::Sqlite => (DbBackend::Sqlite, "campaign_timeline_actions"),
+        Backend::Postgres => (DbBackend::Postgres, "campaign_timeline_actions"),
+    };
+    let sql = format!("select cast(conditions as text) as conditions from {name}");
+    let row = database.query_one_raw(Statement::from_string(kind, sql)).await;
+    let text: String = row
+        .expect("an answer")
+        .expect("a row")
+        .try_get("", "conditions")
+        .expect("text");
+    let stored: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let expected = json!([
+        {"if": "email_opened", "within_hours": 48, "then": "skip"},
+        {"if": "engagement_score_above", "threshold": 50, "then": "skip"},
+        {"if": "pipeline_stage", "stage": "hook", "then": "execute"},
+    ]);
+    assert_eq!(stored, expected);
+    database.close().await.expect("closed");
+    app.server.shutdown().await.expect("stopped");
+}
+
+async fn bad_conditions_are_named_by_their_path(backend: Backend) {
+    let app = App::start(backend).await;
+    app.campaign("A").await;
+    let nothing = pb::Condition::default();
+    let bad = vec![
+        condition(opened(0), Then::Skip),
+        condition(opened(8761), Then::Skip),
+        condition(above(1_000_001), Then::Skip),
+        condition(in_stage("Not Ok"), Then::Execute),
+        condition(above(1), Then::Unspecified),
+        nothing,
+    ];
+    let many = vec![condition(above(1), Then::Skip); 21];
+    for (conditions, fields) in [
+        (
+            bad,
+            &[
+                "[0].email_opened.within_hours",
+                "[1].email_opened.within_hours",
+                "[2].engagement_score_above.threshold",
+                "[3].pipeline_stage.stage",
+                "[4].then",
+                "[5]",
+                "[5].then",
+            ][..],
+        ),
+        (many, &[""]),
+    ] {
+        let action = pb::ActionDefinition {
+            conditions,
+            ..email(1, 0, "A")
+        };
+        let paths: Vec<String> = fields
+            .iter()
+            .map(|field| format!("timeline.actions[0].conditions{field}"))
+            .collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let answer = app.apply(definition("hook", 5, vec![action]), "").await;
+        refused(answer, Code::InvalidArgument, "INVALID_FIELDS", &paths);
+    }
+    refused(
+        app.get_timeline("hook").await,
+        Code::NotFound,
+        "TIMELINE_NOT_FOUND",
+        &[],
+    );
+    app.server.shutdown().await.expect("stopped");
+}
+
+/// Day 1: a mail at 12, at 13 a gate, then a mail and a wait, and a mail at 14. Day 2: another mail.
+async fn a_gate_that_says_skip_ends_its_day(backend: Backend) {
+    use pb::{ActionType, Channel};
+    let app = App::start(backend).await;
+    for (slug, channel) in [("by-wait", Channel::Wait), ("by-interaction", Channel::Interaction)] {
+        let gate = pb::ActionDefinition {
+            key: "gate".to_owned(),
+            conditions: vec![condition(above(50), Then::Skip)],
+            ..action(1, 13, channel, ActionType::CheckCondition, "")
+        };
+        let keyed = |key: &str, priority: i32, action: pb::ActionDefinition| pb::ActionDefinition {
+            key: key.to_owned(),
+            priority,
+            ..action
+        };
+        let actions = vec![
+            keyed("before", 0, email(1, 12, "A")),
+            gate,
+            keyed("beside", 1, email(1, 13, "A")),
+            keyed("wait", 2, action(1, 13, Channel::Wait, ActionType::Wait, "")),
+            keyed("after", 0, email(1, 14, "A")),
+            keyed("tomorrow", 0, email(2, 0, "A")),
+        ];
+        let timeline = app.timeline(definition(slug, 5, actions)).await;
+        for (name, engagement_score) in [("low", 50), ("high", 51)] {
+            let id = format!("{name}-{slug}");
+            app.put_customer(pb::Customer {
+                engagement_score,
+                ..customer(&id, "Europe/London")
+            })
+            .await;
+            app.start_run(&id, &timeline).await;
+        }
+    }
+    app.tick_at(&[
+        "2026-01-05T12:00:00Z",
+        "2026-01-05T13:00:00Z",
+        "2026-01-05T14:00:00Z",
+        "2026-01-06T00:00:00Z",
+    ])
+    .await;
+    for slug in ["by-wait", "by-interaction"] {
+        let low = app.progress(&format!("low-{slug}")).await;
+        // By completion: the wait needs no send, and is done before the mail beside it.
+        assert_eq!(
+            completed(&low),
+            ["before", "gate", "wait", "beside", "after", "tomorrow"],
+            "{slug}"
+        );
+        assert_eq!(skipped(&low), []);
+        let high = app.progress(&format!("high-{slug}")).await;
+        assert_eq!(completed(&high), ["before", "tomorrow"], "{slug}");
+        let expected = [
+            ("gate", SkipReason::Condition),
+            ("beside", SkipReason::Gated),
+            ("wait", SkipReason::Gated),
+            ("after", SkipReason::Gated),
+        ]
+        .map(|(key, reason)| (key.to_owned(), reason));
+        assert_eq!(skipped(&high), expected, "{slug}");
+    }
+    app.server.shutdown().await.expect("stopped");
+}

@@ -1,0 +1,294 @@
+//! The programs as they are run: real processes, their configuration, what they say and how they end.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use crate::support::{Backend, TestDatabase};
+
+const CAMPAIGND: &str = env!("CARGO_BIN_EXE_campaignd");
+const CAMPAIGN_TICK: &str = env!("CARGO_BIN_EXE_campaign-tick");
+
+/// Bounds what must happen by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A program with no environment but what it is given.
+fn program(path: &str, directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(path);
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs a program to its end.
+fn run(mut command: Command) -> Output {
+    let (sender, receiver) = channel();
+    let name = format!("{command:?}");
+    std::thread::spawn(move || sender.send(command.output()));
+    let output = receiver.recv_timeout(PATIENCE);
+    output
+        .unwrap_or_else(|_| panic!("{name} does not end"))
+        .expect("a program that runs")
+}
+
+#[track_caller]
+fn check(output: &Output, code: i32, says: &[&str]) {
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for words in says {
+        assert!(text.contains(words), "{words:?} is not in: {text}");
+    }
+}
+
+/// A `campaignd` that serves, until it is dropped.
+struct Served {
+    child: Child,
+    log: Receiver<String>,
+    addr: SocketAddr,
+}
+
+impl Served {
+    fn start(mut command: Command) -> Self {
+        command
+            .env("CAMPAIGN_LOG_FORMAT", "json")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("a program that runs");
+        let (sender, log) = channel();
+        let lines = BufReader::new(child.stderr.take().expect("its log")).lines();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut served = Self {
+            child,
+            log,
+            addr: SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
+        let entry = served.until("serving gRPC");
+        served.addr = entry["addr"]
+            .as_str()
+            .and_then(|addr| addr.parse().ok())
+            .expect("an address in the log");
+        served
+    }
+
+    /// Reads the log up to an entry with these words.
+    fn until(&self, words: &str) -> serde_json::Value {
+        loop {
+            let line = self
+                .log
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|_| panic!("{words:?} is not in the log"));
+            let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+            if entry["message"].as_str().is_some_and(|message| message.contains(words)) {
+                return entry;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
+        assert!(sent.expect("a shell").success());
+    }
+
+    /// Waits until its log ends, and it with it.
+    fn ended(mut self) -> ExitStatus {
+        while self.log.recv_timeout(PATIENCE).is_ok() {}
+        self.child.wait().expect("its end")
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_server_serves_ticks_and_ends_when_told() {
+    for signal in ["TERM", "INT"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let served = Served::start(program(CAMPAIGND, directory.path(), &["--listen", "127.0.0.1:0"]));
+        let server = format!("http://{}", served.addr);
+        for (tick, says) in [
+            ("hourly", "hourly tick: nothing to do"),
+            ("daily", "daily tick: nothing to do"),
+        ] {
+            let mut command = program(CAMPAIGN_TICK, directory.path(), &[tick, "--tick-id", "t1"]);
+            command.env("CAMPAIGN_SERVER", &server);
+            check(&run(command), 0, &[says]);
+        }
+        let refused = [
+            (vec!["hourly", "--tick-id", "a b"], "tick_id"),
+            (vec!["hourly", "--timeline-id=-1"], "timeline"),
+        ];
+        for (arguments, says) in refused {
+            let mut command = program(CAMPAIGN_TICK, directory.path(), &arguments);
+            command.env("CAMPAIGN_SERVER", &server);
+            check(&run(command), 2, &[says]);
+        }
+        assert!(directory.path().join("campaign.db").exists(), "the embedded database");
+        served.signal(signal);
+        served.until("stopping");
+        assert_eq!(served.ended().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_tick_says_whether_to_try_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let away = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port");
+    let away = format!("http://{away}");
+    let cases: [(&[&str], i32, &str); 8] = [
+        (&[], 2, "Usage"),
+        (&["weekly"], 2, "weekly"),
+        (&["hourly", "--partition", "4/4"], 2, "--partition"),
+        (&["hourly", "--max-actions", "0"], 2, "--max-actions"),
+        (&["daily", "--deadline", "soon"], 2, "--deadline"),
+        (&["daily", "--server", "not a url"], 2, "CAMPAIGN_SERVER"),
+        (&["hourly", "--server", &away], 75, "can't be reached"),
+        (&["--help"], 0, "Exit codes"),
+    ];
+    for (arguments, code, says) in cases {
+        check(&run(program(CAMPAIGN_TICK, directory.path(), arguments)), code, &[says]);
+    }
+}
+
+#[test]
+fn a_bad_configuration_names_its_variable() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cases = [
+        ("CAMPAIGN_LISTEN", "0.0.0.0:0"),
+        ("CAMPAIGN_LISTEN", "nowhere"),
+        ("CAMPAIGN_DATABASE_URL", "mysql://localhost/x"),
+        ("CAMPAIGN_DATABASE_URL", "sqlite:///no/such/folder/campaign.db"),
+        ("CAMPAIGN_DATABASE_URL", "postgres://postgres@127.0.0.1:1/x"),
+        ("CAMPAIGN_DATABASE_CONNECTIONS", "1"),
+        ("CAMPAIGN_DEFAULT_TIME_ZONE", "US/Eastern"),
+        ("CAMPAIGN_EMAIL_URL", "ftp://example.com"),
+        ("CAMPAIGN_EMAIL_FROM", "nobody"),
+        ("CAMPAIGN_SMS_URL", "smtp://example.com"),
+        ("CAMPAIGN_EMAIL_CONCURRENCY", "0"),
+        ("CAMPAIGN_LEASE", "60s"),
+        ("CAMPAIGN_SEND_TIMEOUT", "1 minute"),
+        ("CAMPAIGN_RETRY_ATTEMPTS", "0"),
+        ("CAMPAIGN_LOG", "a=b=c"),
+        ("CAMPAIGN_LOG_FORMAT", "xml"),
+    ];
+    for (variable, value) in cases {
+        let mut command = program(CAMPAIGND, directory.path(), &["--listen", "127.0.0.1:0"]);
+        if variable == "CAMPAIGN_LISTEN" {
+            command = program(CAMPAIGND, directory.path(), &[]);
+        }
+        // Whatever is wrong with the database must be said soon.
+        command.env(variable, value);
+        let output = run(command);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            matches!(output.status.code(), Some(1 | 2)),
+            "{variable}={value}: {:?} {text}",
+            output.status
+        );
+        assert!(text.contains(variable), "{variable}={value} is not named: {text}");
+    }
+    let mut command = program(CAMPAIGND, directory.path(), &["--listen", "127.0.0.1:0"]);
+    command.env("CAMPAIGN_EMAIL_URL", "smtp://127.0.0.1:1");
+    check(&run(command), 1, &["CAMPAIGN_EMAIL_FROM"]);
+}
+
+#[tokio::test]
+async fn migrating_twice_is_migrating_once() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let Some(database) = TestDatabase::create(backend).await else {
+            continue;
+        };
+        let directory = tempfile::tempdir().expect("a directory");
+        if backend == Backend::Postgres {
+            let mut early = program(CAMPAIGND, directory.path(), &["--listen", "127.0.0.1:0"]);
+            early.env("CAMPAIGN_DATABASE_URL", &database.url);
+            check(&run(early), 1, &["CAMPAIGN_EMAIL_URL"]);
+            let mut early = program(CAMPAIGND, directory.path(), &["--listen", "127.0.0.1:0"]);
+            early.env("CAMPAIGN_DATABASE_URL", &database.url);
+            for channel in ["EMAIL", "SMS", "PHONE", "INTERACTION"] {
+                early.env(format!("CAMPAIGN_{channel}_URL"), "outbox:outbox");
+            }
+            check(&run(early), 1, &["campaignd migrate"]);
+        }
+        for _ in 0..2 {
+            let mut migrate = program(CAMPAIGND, directory.path(), &["migrate"]);
+            migrate.env("CAMPAIGN_DATABASE_URL", &database.url);
+            check(&run(migrate), 0, &["up to date"]);
+        }
+        let mut command = program(CAMPAIGND, directory.path(), &["serve", "--listen", "127.0.0.1:0"]);
+        command.env("CAMPAIGN_DATABASE_URL", &database.url);
+        for channel in ["EMAIL", "SMS", "PHONE", "INTERACTION"] {
+            command.env(format!("CAMPAIGN_{channel}_URL"), "outbox:outbox");
+        }
+        let served = Served::start(command);
+        served.signal("TERM");
+        assert_eq!(served.ended().code(), Some(0), "{backend:?}");
+    }
+}
+
+/// The variables that a text names.
+fn variables(text: &str) -> Vec<String> {
+    let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+    let mut found: Vec<String> = words
+        .filter(|word| word.starts_with("CAMPAIGN_") && word.len() > 9)
+        .map(str::to_owned)
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// The variables that a source file declares, as `env = "…"`.
+fn declared(path: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a source file");
+    let names = text.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next());
+    variables(&names.collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn help_and_readme_name_every_variable() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let help = |path: &str, arguments: &[&str]| {
+        let output = run(program(path, directory.path(), arguments));
+        variables(&String::from_utf8_lossy(&output.stdout))
+    };
+    let server = declared("src/config.rs");
+    assert!(server.len() > 20, "{server:?}");
+    assert_eq!(help(CAMPAIGND, &["--help"]), server);
+    let client = declared("src/client/tick.rs");
+    for tick in ["hourly", "daily"] {
+        assert_eq!(help(CAMPAIGN_TICK, &[tick, "--help"]), client);
+    }
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let Ok(readme) = std::fs::read_to_string(readme) else {
+        return;
+    };
+    let rows: Vec<&str> = readme
+        .lines()
+        .filter(|line| line.starts_with('|') && line.contains("CAMPAIGN_"))
+        .collect();
+    let named = variables(&rows.join("\n"));
+    assert_eq!(named, server, "README.md's table of the configuration");
+    for variable in client {
+        assert!(
+            variables(&readme).contains(&variable),
+            "README.md says nothing of {variable}"
+        );
+    }
+}

@@ -1,0 +1,211 @@
+//! Many customers at once: two servers on one database send every action once, and a tick takes few statements.
+
+use campaign_automation::config::Config;
+use campaign_automation::proto::campaign::v1 as pb;
+use campaign_automation::proto::campaign::v1::campaign_tick_service_client::CampaignTickServiceClient;
+use std::collections::HashSet;
+use std::time::Instant;
+use tonic::transport::Channel;
+
+use crate::support::app::{action, condition, customer, definition, email, hourly, sms, stamp};
+use crate::support::{App, Backend, on_each_database};
+
+on_each_database!(
+    two_servers_send_everything_once,
+    a_tick_takes_few_statements,
+    a_tick_with_conditions_takes_few_statements,
+);
+
+/// How many customers one statement is about.
+const BATCH: usize = 500;
+
+/// The most statements of a batch.
+const MOST_STATEMENTS: u64 = 8;
+
+/// Stores customers and starts each on the default timeline of its stage.
+async fn assigned(app: &App, prefix: &str, count: usize) {
+    let ids: Vec<usize> = (0..count).collect();
+    for chunk in ids.chunks(1000) {
+        let customers = chunk.iter().map(|n| pb::Customer {
+            pipeline_stage: "hook".to_owned(),
+            ..customer(&format!("{prefix}{n:05}"), "Europe/Berlin")
+        });
+        let request = pb::UpsertCustomersRequest {
+            customers: customers.collect(),
+            assign_timeline: true,
+            ..Default::default()
+        };
+        let response = app
+            .customers()
+            .upsert_customers(request)
+            .await
+            .expect("results")
+            .into_inner();
+        let started = |result: &pb::UpsertCustomersResult| {
+            let assignment = result.assignment.as_ref();
+            assignment.is_some_and(|assignment| assignment.outcome() == pb::AssignmentOutcome::Started)
+        };
+        assert!(response.results.iter().all(started), "{:?}", response.results[0]);
+    }
+}
+
+fn default_timeline(actions: Vec<pb::ActionDefinition>) -> pb::TimelineDefinition {
+    pb::TimelineDefinition {
+        is_default: true,
+        ..definition("plan", 5, actions)
+    }
+}
+
+/// Ticks until there is no more to do.
+async fn tick(channel: Channel) -> pb::TickCounts {
+    let mut client = CampaignTickServiceClient::new(channel);
+    loop {
+        let request = pb::ProcessCampaignTimelinesRequest::default();
+        let summary = hourly(&mut client, request).await.expect("a summary");
+        if !summary.has_more {
+            return summary.counts.expect("counts");
+        }
+    }
+}
+
+fn completed(counts: &pb::TickCounts) -> i64 {
+    counts.channels.iter().map(|channel| channel.completed).sum()
+}
+
+async fn two_servers_send_everything_once(backend: Backend) {
+    const CUSTOMERS: usize = 5000;
+    let app = App::start(backend).await;
+    app.timeline(default_timeline(vec![email(1, 0, "A"), sms(1, 0, "B")]))
+        .await;
+    assigned(&app, "c", CUSTOMERS).await;
+    let (second, channel) = app.second_server().await;
+    let (one, other) = tokio::join!(tick(app.channel()), tick(channel));
+
+    let sent = app.sent();
+    assert_eq!(sent.len(), CUSTOMERS * 2);
+    let mut keys = HashSet::new();
+    for message in &sent {
+        // TIME-CUSTOMER-CHANNEL-KEY-ATTEMPT.EXTENSION, and the key has 36 characters.
+        let (_, rest) = message.name.split_once('-').expect("a time");
+        let (customer, rest) = rest.split_once('-').expect("a customer");
+        let (_, rest) = rest.split_once('-').expect("a channel");
+        keys.insert(rest[..36].to_owned());
+        assert!(rest[36..].starts_with("-1."), "the first attempt: {}", message.name);
+        assert!(
+            message.text.contains(customer),
+            "{} is about somebody else",
+            message.name
+        );
+    }
+    assert_eq!(keys.len(), CUSTOMERS * 2, "a key for each message");
+    assert_eq!(
+        completed(&one) + completed(&other),
+        2 * i64::try_from(CUSTOMERS).expect("a count")
+    );
+    assert_eq!(one.stale_completions + other.stale_completions, 0);
+
+    let mut token = String::new();
+    loop {
+        let request = pb::ListProgressRequest {
+            page_size: 500,
+            page_token: token,
+            ..Default::default()
+        };
+        let page = app
+            .orchestrator()
+            .list_progress(request)
+            .await
+            .expect("a page")
+            .into_inner();
+        for run in page.progress {
+            assert_eq!(
+                (run.completed_actions.len(), run.failed_actions.len()),
+                (2, 0),
+                "{}",
+                run.customer_id
+            );
+            assert_eq!(run.in_flight_actions, [], "{}", run.customer_id);
+        }
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    second.shutdown().await.expect("stopped");
+    app.server.shutdown().await.expect("stopped");
+}
+
+async fn a_tick_takes_few_statements(backend: Backend) {
+    let app = App::start_with(backend, at_once).await;
+    app.timeline(default_timeline(vec![email(1, 0, "A")])).await;
+    few_statements(&app, |_| None).await;
+}
+
+async fn a_tick_with_conditions_takes_few_statements(backend: Backend) {
+    use pb::condition::Test;
+    let app = App::start_with(backend, at_once).await;
+    let opened = Test::EmailOpened(pb::EmailOpened { within_hours: 48 });
+    let scored = Test::EngagementScoreAbove(pb::EngagementScoreAbove { threshold: 50 });
+    let mut mail = email(1, 0, "A");
+    mail.conditions = vec![condition(opened, pb::ConditionThen::Skip)];
+    let wait = action(1, 0, pb::Channel::Wait, pb::ActionType::Wait, "");
+    let mut never = email(1, 1, "B");
+    never.conditions = vec![condition(scored, pb::ConditionThen::Execute)];
+    app.timeline(default_timeline(vec![mail, wait, never])).await;
+    few_statements(&app, |n| {
+        (n % 2 == 0).then(|| pb::Engagement {
+            event_id: "opened".to_owned(),
+            kind: pb::EngagementKind::EmailOpened.into(),
+            occur_time: Some(stamp("2026-01-05T11:00:00Z")),
+            ..Default::default()
+        })
+    })
+    .await;
+}
+
+/// A batch is sent at once, so that how it is cut does not depend on how fast this machine is.
+fn at_once(config: &mut Config) {
+    config.email_concurrency = BATCH;
+}
+
+/// Ticks with more and more due customers. `event`: what a customer did before.
+async fn few_statements(app: &App, event: impl Fn(usize) -> Option<pb::Engagement>) {
+    assigned(app, "warm", 1).await;
+    tick(app.channel()).await;
+    let statements = || app.server.engine().store().statements();
+    let before = statements();
+    tick(app.channel()).await;
+    let overhead = statements() - before;
+    assert!(overhead <= 20, "a tick with nothing due takes {overhead} statements");
+
+    for due in [1, 100, 1000] {
+        let prefix = format!("d{due}n");
+        assigned(app, &prefix, due).await;
+        let events: Vec<pb::Engagement> = (0..due)
+            .filter_map(|n| {
+                let customer_id = format!("{prefix}{n:05}");
+                Some(pb::Engagement {
+                    customer_id,
+                    ..event(n)?
+                })
+            })
+            .collect();
+        let expected = due - events.len();
+        if !events.is_empty() {
+            let request = pb::RecordEngagementsRequest { engagements: events };
+            app.customers().record_engagements(request).await.expect("results");
+        }
+        let (sent, before, begun) = (app.sent_count(), statements(), Instant::now());
+        tick(app.channel()).await;
+        // Campaigns are read anew after two seconds, however many customers there are.
+        let content = 1 + begun.elapsed().as_secs() / 2;
+        let used = (statements() - before - overhead).saturating_sub(content);
+        assert_eq!(app.sent_count() - sent, expected, "with {due} due");
+        let batches = u64::try_from(due.div_ceil(BATCH)).expect("a count");
+        println!("{due} due: {used} statements for {batches} batch(es), beside {overhead} of the tick");
+        assert!(
+            used <= MOST_STATEMENTS * batches,
+            "{due} due customers took {used} statements in {batches} batch(es), beside {overhead} of the tick"
+        );
+    }
+}
