@@ -58,7 +58,9 @@ pub fn parse<C: Parser>() -> C {
 
 /// The variable of a flag.
 fn variable_of(command: &clap::Command, flag: &str) -> Option<String> {
-    let own = command.get_arguments().find(|argument| argument.get_long() == Some(flag));
+    let own = command
+        .get_arguments()
+        .find(|argument| argument.get_long() == Some(flag));
     let variable = own.and_then(|argument| argument.get_env()?.to_str().map(str::to_owned));
     variable.or_else(|| command.get_subcommands().find_map(|command| variable_of(command, flag)))
 }

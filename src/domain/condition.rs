@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(json: serde_json::Value, (facts, now): (Facts, Timestamp), expected: Then) {
+    fn check(json: &serde_json::Value, (facts, now): (Facts, Timestamp), expected: Then) {
         let conditions = from_json(json.clone()).expect("a condition");
         assert_eq!(verdict(&conditions, &facts, now), expected, "{json}");
     }
@@ -183,27 +183,27 @@ mod tests {
             } else {
                 (Then::Execute, Then::Skip)
             };
-            check(skip.clone(), facts(0, None, ago), as_skip);
-            check(execute.clone(), facts(0, None, ago), as_execute);
+            check(&skip, facts(0, None, ago), as_skip);
+            check(&execute, facts(0, None, ago), as_execute);
         }
     }
 
     #[test]
     fn above_is_strictly_above() {
         let skip = json!({"if": "engagement_score_above", "threshold": 50, "then": "skip"});
-        check(skip.clone(), facts(50, None, None), Then::Execute);
-        check(skip, facts(51, None, None), Then::Skip);
+        check(&skip, facts(50, None, None), Then::Execute);
+        check(&skip, facts(51, None, None), Then::Skip);
         let execute = json!({"if": "engagement_score_above", "threshold": 50, "then": "execute"});
-        check(execute.clone(), facts(50, None, None), Then::Skip);
-        check(execute, facts(51, None, None), Then::Execute);
+        check(&execute, facts(50, None, None), Then::Skip);
+        check(&execute, facts(51, None, None), Then::Execute);
     }
 
     #[test]
     fn the_stage_is_compared_whole() {
         let execute = json!({"if": "pipeline_stage", "stage": "hook", "then": "execute"});
-        check(execute.clone(), facts(0, Some("hook"), None), Then::Execute);
-        check(execute.clone(), facts(0, Some("hooked"), None), Then::Skip);
-        check(execute, facts(0, None, None), Then::Skip);
+        check(&execute, facts(0, Some("hook"), None), Then::Execute);
+        check(&execute, facts(0, Some("hooked"), None), Then::Skip);
+        check(&execute, facts(0, None, None), Then::Skip);
     }
 
     #[test]
@@ -212,11 +212,11 @@ mod tests {
             {"if": "pipeline_stage", "stage": "hook", "then": "execute"},
             {"if": "engagement_score_above", "threshold": 50, "then": "skip"},
         ]);
-        check(list.clone(), facts(0, Some("hook"), None), Then::Execute);
-        check(list.clone(), facts(51, Some("hook"), None), Then::Skip);
-        check(list, facts(0, None, None), Then::Skip);
-        check(json!([]), facts(0, None, None), Then::Execute);
-        check(json!(null), facts(0, None, None), Then::Execute);
+        check(&list, facts(0, Some("hook"), None), Then::Execute);
+        check(&list, facts(51, Some("hook"), None), Then::Skip);
+        check(&list, facts(0, None, None), Then::Skip);
+        check(&json!([]), facts(0, None, None), Then::Execute);
+        check(&json!(null), facts(0, None, None), Then::Execute);
     }
 
     #[test]

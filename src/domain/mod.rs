@@ -6,6 +6,7 @@ mod channel;
 pub mod condition;
 mod customer;
 mod ids;
+mod outcome;
 pub mod plan;
 mod progress;
 mod retry;
@@ -20,11 +21,11 @@ pub use channel::{ActionType, Channel, DeliveryPolicy};
 pub use condition::{Condition, Test, Then};
 pub use customer::{Customer, Engagement, EngagementKind, Zone, check_attributes};
 pub use ids::{ActionId, BUCKETS, CampaignId, CustomerId, ProgressId, TickRunId, TimelineId, token};
-pub use plan::{Decision, Facts, Moves, Plan, Verdict};
-pub use progress::{
-    Attempted, DeferReason, Deferred, Failed, FailureReason, FailureState, FirstDay, InFlight, Lease, Origin, Run,
-    SkipReason, Skipped, Status, WrongStatus,
+pub use outcome::{
+    Attempted, DeferReason, Deferred, Failed, FailureReason, FailureState, InFlight, SkipReason, Skipped,
 };
+pub use plan::{Decision, Facts, Moves, Plan, Verdict};
+pub use progress::{FirstDay, Lease, Origin, Run, Status, WrongStatus};
 pub use retry::RetryPolicy;
 pub use schedule::Timestamp;
 pub use text::{EmailAddress, Invalid, PhoneNumber, Slug, Stage};

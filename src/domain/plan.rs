@@ -12,7 +12,7 @@ mod gate;
 use chrono::Duration;
 
 use super::condition::verdict;
-use super::progress::{Attempted, Deferred, Failed};
+use super::outcome::{Attempted, Deferred, Failed};
 use super::schedule::{instant, local_date, plus_days};
 use super::{
     Action, ActionId, Channel, DeferReason, DeliveryPolicy, FailureReason, InFlight, Position, RetryPolicy, Run,

@@ -155,7 +155,11 @@ impl Engine {
         let mut changed: Vec<&UpsertOutcome> = outcomes.iter().flatten().filter(|outcome| !outcome.ignored).collect();
         changed.sort_by(|a, b| a.customer.id.cmp(&b.customer.id));
         let of_kind = |created: bool| -> Vec<&Customer> {
-            changed.iter().filter(|outcome| outcome.created == created).map(|outcome| &outcome.customer).collect()
+            changed
+                .iter()
+                .filter(|outcome| outcome.created == created)
+                .map(|outcome| &outcome.customer)
+                .collect()
         };
         txn.insert_customers(&of_kind(true)).await.map_err(concurrent)?;
         txn.update_customers(&of_kind(false)).await?;
@@ -358,7 +362,8 @@ fn merge(before: Option<Customer>, upsert: Upsert, now: Timestamp) -> Result<Ups
         }
     }
     if writes_attributes {
-        check_attributes(&customer.attributes).map_err(|invalid| EngineError::AttributesInvalid { position, invalid })?;
+        check_attributes(&customer.attributes)
+            .map_err(|invalid| EngineError::AttributesInvalid { position, invalid })?;
     }
     customer.source_time = fields.source_time.or(customer.source_time);
     customer.updated_at = now;

@@ -1,7 +1,7 @@
 //! What a tick or a call has under way, and the recorder that writes down what came of it.
 //!
 //! Sends run in tasks of their own, which outlive the call that asked for them. Outcomes are recorded in groups: when 500 are
-//! there, when nothing else is under way, or after a second, whichever is first; after a tenth of a second where they hold
+//! there, when nothing else is under way, or after two seconds, whichever is first; after a tenth of a second where they hold
 //! permits to send.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
+use super::lanes::START_WITHIN;
 use super::sending::{Claimed, Served};
 use super::{Engine, EngineError};
 use crate::domain::{Channel, TickCounts, Timestamp};
@@ -19,9 +20,9 @@ use crate::store::{Completion, Execution, ExecutionOutcome, Unrecorded};
 /// The most runs that are recorded in one transaction.
 const GROUP: usize = 500;
 
-/// How long an outcome waits for others. What is not recorded when the server dies is sent once more, with the same
-/// Message-ID.
-const GATHER: Duration = Duration::from_secs(1);
+/// How long an outcome waits for others: as long as the messages of a claim take to begin, so that a batch is recorded at once.
+/// What is not recorded when the server dies is sent once more, with the same Message-ID.
+const GATHER: Duration = START_WITHIN;
 
 /// How long an outcome waits for others that holds a permit to send.
 const GATHER_PERMITS: Duration = Duration::from_millis(100);
@@ -170,7 +171,14 @@ impl Recorder {
     async fn run(mut self) {
         while let Some(first) = self.queue.recv().await {
             let begun = tokio::time::Instant::now();
-            let until = |served: &Served| begun + if served.permits.is_empty() { GATHER } else { GATHER_PERMITS };
+            let until = |served: &Served| {
+                begun
+                    + if served.permits.is_empty() {
+                        GATHER
+                    } else {
+                        GATHER_PERMITS
+                    }
+            };
             let mut gathered = until(&first);
             let mut group = vec![first];
             while group.len() < GROUP && self.shared.under_way.load(Ordering::Relaxed) > group.len() {

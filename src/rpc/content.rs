@@ -75,8 +75,9 @@ impl CampaignContentService for ContentService {
         let page = scope.parse(&mut violations, request.page_size, &request.page_token);
         let page = violations.finish(page)?;
         let campaigns = self.engine.campaigns(&page).await.map_err(status)?;
-        let (campaigns, next_page_token) =
-            scope.page(page.size, &campaigns, campaign, |campaign| campaign.id.as_str().to_owned());
+        let (campaigns, next_page_token) = scope.page(page.size, &campaigns, campaign, |campaign| {
+            campaign.id.as_str().to_owned()
+        });
         Ok(Response::new(pb::ListCampaignsResponse {
             campaigns,
             next_page_token,

@@ -16,6 +16,9 @@ use super::error::too_long;
 /// How much earlier than tonic the layer gives up.
 const EARLIER: Duration = Duration::from_millis(10);
 
+/// A call with less time is not begun: timers are no finer than a millisecond, so tonic's could be first.
+const SHORTEST: Duration = Duration::from_millis(2);
+
 /// When a call must be over, by the caller's word.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline(pub(super) Instant);
@@ -90,8 +93,11 @@ where
             request.extensions_mut().insert(Deadline(deadline));
         }
         let limit = asked.map_or(self.settings.limit, |asked| {
-            asked.saturating_sub(EARLIER).min(self.settings.limit)
+            asked.saturating_sub(EARLIER).max(asked / 2).min(self.settings.limit)
         });
+        if limit < SHORTEST {
+            return Box::pin(async move { Ok(too_long(limit).into_http()) });
+        }
         // The clone is what `poll_ready` was called on, so it goes with the call.
         let next = self.inner.clone();
         let mut ready = std::mem::replace(&mut self.inner, next);

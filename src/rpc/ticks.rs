@@ -150,7 +150,8 @@ impl TickService {
         let request = violations.finish(request)?;
         let (sender, receiver) = mpsc::channel(4);
         let engine = Arc::clone(&self.engine);
-        let deadline = deadline.map(|deadline| deadline.0 - margin(deadline.0.saturating_duration_since(Instant::now())));
+        let deadline =
+            deadline.map(|deadline| deadline.0 - margin(deadline.0.saturating_duration_since(Instant::now())));
         let span = tracing::info_span!(
             "tick",
             kind = kind.as_str(),

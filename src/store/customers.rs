@@ -127,7 +127,11 @@ impl Txn {
             "insert into {TABLE} ({columns}) select {columns} from {table} where true on conflict (customer_id) do nothing"
         );
         let inserted = self.execute(&sql, values).await?;
-        if inserted == customers.len() as u64 { Ok(()) } else { Err(StoreError::Duplicate) }
+        if inserted == customers.len() as u64 {
+            Ok(())
+        } else {
+            Err(StoreError::Duplicate)
+        }
     }
 
     /// Stores what changed of customers that this transaction has locked.

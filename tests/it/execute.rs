@@ -1,4 +1,4 @@
-//! ExecuteActions: what is due for one customer, carried out now, with a result for every action.
+//! `ExecuteActions`: what is due for one customer, carried out now, with a result for every action.
 
 use campaign_automation::proto::campaign::v1 as pb;
 use campaign_automation::proto::campaign::v1::condition::Test;
@@ -210,7 +210,13 @@ fn check_until(name: &str, result: &pb::ActionResult) {
                 "{name}: {until:?}"
             );
         }
-        _ => assert_eq!(until, None, "{name}"),
+        Outcome::Unspecified
+        | Outcome::Executed
+        | Outcome::Skipped
+        | Outcome::Failed
+        | Outcome::Unknown
+        | Outcome::InFlight
+        | Outcome::Expired => assert_eq!(until, None, "{name}"),
     }
     let is_mail = result
         .action
@@ -412,7 +418,9 @@ async fn a_caller_that_goes_away_leaves_all_recorded(backend: Backend) {
     let mut hasty = Request::new(request(hurried));
     hasty.set_timeout(Duration::from_millis(500));
     let status = app.orchestrator().execute_actions(hasty).await.expect_err("no time");
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    // The server says so a little earlier; a client that is not told by then gives up by itself.
+    let codes = [Code::DeadlineExceeded, Code::Cancelled];
+    assert!(codes.contains(&status.code()), "{status:?}");
     smtp.until_stalled(2).await;
     smtp.accept_all();
     smtp.release();

@@ -1,5 +1,13 @@
 //! The service as its callers see it: the real server on a free port, generated clients, a real database.
 
+#![expect(
+    clippy::assigning_clones,
+    clippy::duration_suboptimal_units,
+    clippy::too_many_lines,
+    clippy::unnecessary_wraps,
+    reason = "tables of cases are long and plain, and all of a table have one form"
+)]
+
 mod channels;
 mod conditions;
 mod content;

@@ -202,7 +202,6 @@ async fn few_statements(app: &App, event: impl Fn(usize) -> Option<pb::Engagemen
         let used = (statements() - before - overhead).saturating_sub(content);
         assert_eq!(app.sent_count() - sent, expected, "with {due} due");
         let batches = u64::try_from(due.div_ceil(BATCH)).expect("a count");
-        println!("{due} due: {used} statements for {batches} batch(es), beside {overhead} of the tick");
         assert!(
             used <= MOST_STATEMENTS * batches,
             "{due} due customers took {used} statements in {batches} batch(es), beside {overhead} of the tick"

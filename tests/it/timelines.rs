@@ -165,7 +165,7 @@ async fn what_is_only_validated_is_not_stored(backend: Backend) {
 
     // The errors are the same.
     let no_content = changed(&plain(), |definition| {
-        definition.actions[0].campaign_id = "B".to_owned()
+        definition.actions[0].campaign_id = "B".to_owned();
     });
     let refusal = validate(no_content, &stored.etag).await;
     refused(refusal, Code::FailedPrecondition, "CONTENT_MISSING", &[]);

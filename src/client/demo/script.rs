@@ -90,6 +90,7 @@ pub(super) fn behaviour(customer_id: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono_tz::{America::Mexico_City, America::New_York, Australia::Sydney};
 
     #[test]
     fn cues_come_in_order_at_the_hours_that_they_claim() {
@@ -98,7 +99,6 @@ mod tests {
             let at = begin() + Duration::hours(i64::from(cue.hour));
             at.with_timezone(&zone).format("%e %B %H:%M").to_string()
         };
-        use chrono_tz::{America::Mexico_City, America::New_York, Australia::Sydney};
         let zones = [New_York, Mexico_City, New_York, Sydney];
         let times: Vec<String> = CUES.iter().zip(zones).map(|(cue, zone)| local(cue, zone)).collect();
         assert_eq!(

@@ -44,11 +44,10 @@ impl Planner<'_> {
                 let waiting = self.run.deferred.iter().find(|deferred| deferred.id == gate.id);
                 return match waiting {
                     Some(deferred) if deferred.until > self.now => Gate::Waiting(deferred.until),
-                    Some(_) => Gate::InFlight,
                     None if gate.definition.day_number != self.run.current_day => continue,
                     None if self.is_missed(gate) => Gate::Waiting(self.tomorrow()),
                     None if self.due(gate) > self.now => Gate::Waiting(self.due(gate)),
-                    None => Gate::InFlight,
+                    Some(_) | None => Gate::InFlight,
                 };
             }
         }

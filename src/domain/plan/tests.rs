@@ -324,7 +324,7 @@ impl Play {
             )
         };
         if let Some(last) = self.run.in_flight.iter().position(|sent| dies(self, sent)) {
-            for sent in self.run.in_flight[..=last].to_vec() {
+            for sent in self.run.in_flight.clone().into_iter().take(last + 1) {
                 self.next_outcome(sent.id);
                 self.note(sent.id, now, "sent, not recorded".to_owned());
             }

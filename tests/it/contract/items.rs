@@ -112,7 +112,7 @@ async fn bad_customers_are_refused(backend: Backend) {
                 it.source_time = Some(prost_types::Timestamp {
                     seconds: i64::MAX,
                     nanos: 0,
-                })
+                });
             }),
             &["source_time"],
         ),

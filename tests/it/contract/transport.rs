@@ -101,7 +101,7 @@ async fn a_millisecond_is_too_short_and_harms_nothing(backend: Backend) {
     let mut outcomes: Vec<(&str, Status)> = Vec::new();
     macro_rules! hurry {
         ($method:literal, $request:expr) => {
-            for timeout in ["1m", "0n", "999u"] {
+            for timeout in ["0n", "1m", "5m", "9m", "20m"] {
                 outcomes.push(($method, call(addr, $method, &$request, timeout).await));
             }
         };

@@ -93,7 +93,7 @@ async fn replies_decide_between_again_and_for_good(backend: Backend) {
         let address = format!("{id}@example.com");
         match step {
             Step::Dot => smtp.reply_to_data(&address, reply),
-            _ => smtp.reply_to_rcpt(&address, reply),
+            Step::Connect | Step::Mail | Step::Rcpt | Step::Data => smtp.reply_to_rcpt(&address, reply),
         }
     }
     let summary = app.hourly().await;

@@ -81,10 +81,10 @@ pub(crate) async fn until_run(app: &App, customer: &str, condition: impl Fn(&pb:
             tokio::task::yield_now().await;
         }
     };
-    match tokio::time::timeout(PATIENCE, asking).await {
-        Ok(run) => run,
-        Err(_) => panic!("in vain: {:?}", app.progress(customer).await),
+    if let Ok(run) = tokio::time::timeout(PATIENCE, asking).await {
+        return run;
     }
+    panic!("in vain: {:?}", app.progress(customer).await)
 }
 
 /// The keys of actions, in their order.
