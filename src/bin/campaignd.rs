@@ -39,13 +39,13 @@ async fn main() -> ExitCode {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     telemetry::init(&config.log)?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (database, insecure) = (config.database.database_url.clone(), config.insecure_public);
     let mut server = Server::start(config, Arc::new(SystemClock), Random::from_os()).await?;
     tracing::info!(addr = %server.addr(), ?database, "serving gRPC on {}, database {database:?}", server.addr());
     if insecure {
         tracing::warn!("nobody is asked who he is: whoever reaches this address may read and send everything");
     }
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
