@@ -10,6 +10,7 @@ pub mod campaign {
         clippy::all,
         clippy::pedantic,
         clippy::allow_attributes,
+        rustdoc::all,
         missing_docs,
         reason = "generated code is as its generator writes it"
     )]
@@ -25,6 +26,7 @@ pub mod google {
         clippy::all,
         clippy::pedantic,
         clippy::allow_attributes,
+        rustdoc::all,
         missing_docs,
         reason = "generated code is as its generator writes it"
     )]
@@ -37,6 +39,7 @@ pub mod google {
         clippy::all,
         clippy::pedantic,
         clippy::allow_attributes,
+        rustdoc::all,
         missing_docs,
         reason = "generated code is as its generator writes it"
     )]

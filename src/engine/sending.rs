@@ -13,8 +13,8 @@ use super::cache::Campaigns;
 use super::lanes::{Room, START_WITHIN};
 use crate::channels::{Content, Message, Outcome, Rendered};
 use crate::domain::{
-    Action, ActionId, Attempted, Channel, Customer, DeliveryPolicy, FailureReason, FailureState, InFlight, Run,
-    Timeline, Timestamp, plan,
+    Action, ActionId, Attempted, Channel, Customer, FailureReason, FailureState, InFlight, Run, Timeline, Timestamp,
+    plan,
 };
 use crate::store::{Before, Completion, Execution, ExecutionOutcome};
 
@@ -167,13 +167,10 @@ impl Engine {
             },
         };
         lane.note_pace(begun.elapsed());
+        // What promises at most once keeps its permit until it is recorded: if the process dies, no more is unknown than there
+        // are permits. Others make room at once.
         if lane.holds_until_recorded() {
-            // What promises at most once keeps its permit until it is recorded: if the process dies, no more is unknown than
-            // there are permits. Others make room at once.
-            match channel.delivery_policy() {
-                DeliveryPolicy::AtMostOnce => permits.push(permit),
-                DeliveryPolicy::AtLeastOnce => drop(permit),
-            }
+            permits.push(permit);
         }
         let (result, provider_id) = self.judge(channel, outcome);
         Attempt {
