@@ -26,7 +26,7 @@ pub struct RequestKey {
 /// Whether a request is new.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begun {
-    /// It is: carry it out, and end with [`Txn::finish_request`].
+    /// It is: carry it out, and end with `Txn::finish_request`.
     New,
     /// It was carried out before, with this answer.
     Answered(Vec<u8>),

@@ -17,7 +17,7 @@ pub struct Session<C> {
 /// Reads, each statement on its own.
 pub type Reader = Session<DatabaseConnection>;
 
-/// Reads and writes, all or nothing. Dropped without [`Txn::commit`] it is rolled back.
+/// Reads and writes, all or nothing. Dropped without `Txn::commit` it is rolled back.
 pub type Txn = Session<DatabaseTransaction>;
 
 impl Txn {
