@@ -92,6 +92,7 @@ impl Place {
         let store = Store::connect(&ConnectSettings {
             url,
             max_connections: 2,
+            forced_to_disk: false,
         })
         .await?;
         store.migrate().await?;

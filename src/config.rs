@@ -96,6 +96,9 @@ pub struct DatabaseArgs {
     /// The most connections to it at a time, from 2.
     #[arg(long, env = "CAMPAIGN_DATABASE_CONNECTIONS", value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
+    /// Whether `SQLite` forces every commit to the disk. Always, but for the demo and for tests.
+    #[arg(skip = true)]
+    pub forced_to_disk: bool,
 }
 
 /// The log.
@@ -254,7 +257,8 @@ pub struct Routes {
 }
 
 impl Config {
-    /// A server on loopback, on any free port, with an embedded database and one outbox for all channels.
+    /// A server on loopback, on any free port, with an embedded database that nobody needs after a power cut, and one outbox for
+    /// all channels.
     pub fn embedded(database_url: StoreUrl, outbox: &Path) -> Self {
         #[derive(Parser)]
         struct Defaults {
@@ -265,6 +269,7 @@ impl Config {
         let outbox = ChannelUrl::Outbox(outbox.to_path_buf());
         config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         config.database.database_url = database_url;
+        config.database.forced_to_disk = false;
         config.email_url = Some(outbox.clone());
         config.sms_url = Some(outbox.clone());
         config.phone_url = Some(outbox.clone());

@@ -188,6 +188,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let settings = ConnectSettings {
         url: database.database_url.clone(),
         max_connections: database.database_connections,
+        forced_to_disk: database.forced_to_disk,
     };
     let opened = Store::connect(&settings).await;
     let store = opened.with_context(|| {

@@ -64,6 +64,7 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     let settings = ConnectSettings {
         url: args.database.database_url,
         max_connections: args.database.database_connections,
+        forced_to_disk: args.database.forced_to_disk,
     };
     let store = Store::connect(&settings)
         .await

@@ -58,6 +58,8 @@ pub struct ConnectSettings {
     pub url: StoreUrl,
     /// The most connections at a time.
     pub max_connections: u32,
+    /// Whether `SQLite` forces every commit to the disk; not so where a power cut may take what was done last.
+    pub forced_to_disk: bool,
 }
 
 /// The database.
@@ -71,12 +73,13 @@ pub struct Store {
 impl Store {
     /// Opens the database. It is not migrated, and not looked at yet.
     pub async fn connect(settings: &ConnectSettings) -> Result<Self, StoreError> {
+        let forced_to_disk = settings.forced_to_disk;
         let mut options = ConnectOptions::new(settings.url.0.clone());
         options
             .max_connections(settings.max_connections)
             .acquire_timeout(Duration::from_secs(30))
             .sqlx_logging(false)
-            .map_sqlx_sqlite_opts(sqlite_options)
+            .map_sqlx_sqlite_opts(move |options| sqlite_options(options, forced_to_disk))
             .map_sqlx_postgres_opts(postgres_options);
         let db = Database::connect(options).await?;
         let backend = db.get_database_backend();
@@ -151,11 +154,16 @@ impl Store {
 
 /// Write-ahead log, so that readers and the writer don't wait for each other. Every commit is forced to the disk (FULL): after a
 /// power cut the claims must be known under which messages may have been sent.
-fn sqlite_options(options: SqliteConnectOptions) -> SqliteConnectOptions {
+fn sqlite_options(options: SqliteConnectOptions, forced_to_disk: bool) -> SqliteConnectOptions {
+    let synchronous = if forced_to_disk {
+        SqliteSynchronous::Full
+    } else {
+        SqliteSynchronous::Normal
+    };
     options
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+        .synchronous(synchronous)
         .busy_timeout(Duration::from_secs(10))
         .foreign_keys(true)
 }

@@ -298,6 +298,7 @@ async fn serve(
         let settings = campaign_automation::store::ConnectSettings {
             url,
             max_connections: 2,
+            forced_to_disk: false,
         };
         let store = campaign_automation::store::Store::connect(&settings)
             .await
