@@ -139,10 +139,10 @@ impl Place {
         run(
             &db,
             &format!(
-                "insert into customer_timeline_progress (customer_id, campaign_timeline_id, next_action_at, not_before, started_at, \
-                 updated_at, bucket, current_day, day_date, zone_is_default, origin, status, time_zone) {series} \
+                "insert into customer_timeline_progress (customer_id, campaign_timeline_id, next_action_at, not_before, day_started_at, \
+                 started_at, updated_at, bucket, current_day, day_date, zone_is_default, origin, status, time_zone) {series} \
                  select {id}, {timeline}, '{next}'{stamp}, '{day}T00:00:00+00:00'{stamp}, '{day}T00:00:00+00:00'{stamp}, \
-                 '{day}T00:00:00+00:00'{stamp}, n % 1024, 1, '{day}'{date}, false, 'started', 'active', 'Etc/UTC' from {from}"
+                 '{day}T00:00:00+00:00'{stamp}, '{day}T00:00:00+00:00'{stamp}, n % 1024, 1, '{day}'{date}, false, 'started', 'active', 'Etc/UTC' from {from}"
             ),
         )
         .await?;

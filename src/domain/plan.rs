@@ -207,25 +207,26 @@ impl<'a> Planner<'a> {
         self.run.lease = None;
     }
 
-    /// Ends what is pending of actions that were removed from the timeline.
+    /// Ends what was pending when it was removed from the timeline.
     fn drop_removed(&mut self) {
-        let begin_of_day = instant(self.run.day_date, 0, self.run.zone.tz).max(self.run.started_at);
-        let is_pending = |planner: &Self, action: &Action| {
-            let waits = planner.run.deferred.iter().any(|deferred| deferred.id == action.id)
-                || planner
-                    .run
-                    .failed
-                    .iter()
-                    .any(|failed| failed.id == action.id && failed.retry_at().is_some());
-            let of_today = action.definition.day_number == planner.run.current_day && !planner.is_known(action.id);
-            waits || of_today && action.removed_at.is_some_and(|at| at >= begin_of_day)
-        };
-        for action in &self.timeline.definition.actions {
-            if action.removed_at.is_some() && is_pending(self, action) {
-                let due = self.due(action);
-                self.skip(action.id, due, SkipReason::Removed);
-            }
+        let removed: Vec<&Action> = self.removed().collect();
+        for action in removed {
+            self.skip(action.id, self.due(action), SkipReason::Removed);
         }
+    }
+
+    /// What was pending when it was removed from the timeline, and has not ended yet.
+    fn removed(&self) -> impl Iterator<Item = &'a Action> {
+        let run = &self.run;
+        self.timeline.definition.actions.iter().filter(move |action| {
+            let Some(removed_at) = action.removed_at else {
+                return false;
+            };
+            let is_retrying = |failed: &Failed| failed.id == action.id && failed.retry_at().is_some();
+            let waits = run.deferred.iter().any(|deferred| deferred.id == action.id);
+            let of_today = action.definition.day_number == run.current_day && removed_at >= run.day_started_at;
+            waits || run.failed.iter().any(is_retrying) || of_today && !self.is_known(action.id)
+        })
     }
 
     /// Deals with actions of the day that nobody took up in time, and with repetitions for which it is too late.
@@ -373,7 +374,8 @@ impl<'a> Planner<'a> {
     /// Moves to the next day when this one is over. False: the run stays on its day, or is completed.
     fn advance(&mut self) -> bool {
         let today = local_date(self.now, self.run.zone.tz);
-        if self.run.status != Status::Active || today <= self.run.day_date || self.undone().next().is_some() {
+        let is_unfinished = self.undone().next().is_some() || self.removed().next().is_some();
+        if self.run.status != Status::Active || today <= self.run.day_date || is_unfinished {
             return false;
         }
         if self.run.current_day >= self.timeline.definition.duration_days {
@@ -386,6 +388,7 @@ impl<'a> Planner<'a> {
         }
         self.moves.advanced = true;
         self.run.current_day += 1;
+        self.run.day_started_at = self.now;
         match self.timeline.definition.when_missed {
             WhenMissed::Shift => {
                 self.shift((today - self.run.day_date).num_days() - 1);
@@ -405,7 +408,8 @@ impl<'a> Planner<'a> {
         } else {
             let soonest = self.pending().iter().map(|pending| pending.at).min();
             let unfinished = self.undone().next().map(|_| self.tomorrow());
-            self.run.next_action_at = soonest.into_iter().chain(unfinished).min();
+            let removed = self.removed().next().map(|_| self.now);
+            self.run.next_action_at = soonest.into_iter().chain(unfinished).chain(removed).min();
         }
         self.run.updated_at = self.now;
     }

@@ -33,6 +33,8 @@ pub struct Run {
     pub current_day: i32,
     /// The customer's local date on which that day falls.
     pub day_date: NaiveDate,
+    /// When the run came to that day. What of it is removed from then on was pending.
+    pub day_started_at: Timestamp,
     /// Where the customer lives.
     pub zone: Zone,
     /// Nothing of the run is due before this instant: its start, or the last resume, reactivation or zone change. So
@@ -182,6 +184,7 @@ impl Run {
             status_reason: String::new(),
             current_day: start_day,
             day_date,
+            day_started_at: now,
             zone,
             not_before: now,
             shifted_days: 0,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::flight::{Flight, count_outcome};
-use super::lanes::Room;
+use super::lanes::{Room, START_WITHIN};
 use super::sending::Claimed;
 use super::tick::Limits;
 use super::{Engine, EngineError};
@@ -35,6 +35,32 @@ pub(super) struct Claims {
     pub(super) actions: u64,
 }
 
+/// When a claim was made, and by when what it launches begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Term {
+    /// When the claim was made.
+    pub(super) since: Instant,
+    /// What has not begun by then is handed back.
+    pub(super) start_by: Instant,
+}
+
+impl Term {
+    /// From now on, and not beyond a deadline.
+    pub(super) fn until(deadline: Option<Instant>) -> Self {
+        let since = Instant::now();
+        let start_by = since + START_WITHIN;
+        Self {
+            since,
+            start_by: deadline.map_or(start_by, |deadline| start_by.min(deadline)),
+        }
+    }
+
+    /// Whether there was as much time as a claim has.
+    pub(super) fn is_whole(self) -> bool {
+        self.start_by >= self.since + START_WITHIN
+    }
+}
+
 /// A run that was planned, with room for what it sends.
 pub(super) struct Prepared {
     claim: Claim,
@@ -54,7 +80,7 @@ impl Engine {
         buckets: Buckets,
         limits: &Limits,
     ) -> Result<Claims, EngineError> {
-        let claimed_at = Instant::now();
+        let term = Term::until(Some(limits.deadline()));
         let (txn, now) = (self.store.begin().await?, self.clock.now());
         let Some(revision) = txn.hold_timeline(id).await? else {
             return Ok(Claims::default());
@@ -91,7 +117,7 @@ impl Engine {
             dealt_with = (run.next_action_at.unwrap_or(now), run.id);
             prepared.push(one);
         }
-        self.commit_claims(flight, txn, &timeline, prepared, &customers, claimed_at, now)
+        self.commit_claims(flight, txn, &timeline, prepared, &customers, term, now)
             .await?;
         *cursor = dealt_with;
         Ok(Claims {
@@ -222,7 +248,7 @@ impl Engine {
         timeline: &Arc<Timeline>,
         prepared: Vec<Prepared>,
         customers: &HashMap<String, Customer>,
-        claimed_at: Instant,
+        term: Term,
         now: Timestamp,
     ) -> Result<(), EngineError> {
         let committed = self.write_claims(txn, timeline, &prepared, now).await;
@@ -261,7 +287,7 @@ impl Engine {
                     timeline: Arc::clone(timeline),
                     campaigns: Arc::clone(&campaigns),
                     rooms,
-                    since: claimed_at,
+                    term,
                 });
             } else if claim.run.next_action_at.is_some_and(|at| at <= now) && !decisions.is_empty() {
                 flight.note_due_again();

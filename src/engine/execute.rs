@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use tokio::time::Instant;
 
+use super::claim::Term;
 use super::flight::Flight;
 use super::{Answer, Engine, EngineError, Once};
 use crate::domain::{
@@ -154,7 +154,7 @@ impl Engine {
         id: &CustomerId,
         decided: &mut HashMap<(ProgressId, ActionId), ActionReportKind>,
     ) -> Result<bool, EngineError> {
-        let claimed_at = Instant::now();
+        let term = Term::until(None);
         let mut blocked = false;
         let mut runs = self.store.reader().live_runs(id).await?;
         runs.retain(|run| run.status == Status::Active);
@@ -184,7 +184,7 @@ impl Engine {
             for decision in &prepared.decisions {
                 decided.insert((run.id, decision.action), kind_of(&decision.verdict));
             }
-            self.commit_claims(flight, txn, &timeline, vec![prepared], &customers, claimed_at, now)
+            self.commit_claims(flight, txn, &timeline, vec![prepared], &customers, term, now)
                 .await?;
         }
         Ok(blocked)

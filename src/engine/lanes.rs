@@ -159,11 +159,7 @@ impl Lane {
             Room::Waiting => {
                 let permit = tokio::time::timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
-                let Ok(permit) = permit else {
-                    self.note_pace(START_WITHIN);
-                    return None;
-                };
-                permit.ok()
+                permit.ok()?.ok()
             }
         }
     }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::cache::Campaigns;
+use super::claim::Term;
 use super::lanes::{Room, START_WITHIN};
 use crate::channels::{Content, Message, Outcome, Rendered};
 use crate::domain::{
@@ -33,8 +34,8 @@ pub(super) struct Claimed {
     pub(super) campaigns: Campaigns,
     /// Room for each message, in order.
     pub(super) rooms: Vec<Room>,
-    /// When the claim was made. Messages begin within [`START_WITHIN`] of it.
-    pub(super) since: Instant,
+    /// By when messages begin.
+    pub(super) term: Term,
 }
 
 /// A run that was served, to be recorded.
@@ -69,7 +70,7 @@ impl Engine {
             customer,
             campaigns,
             rooms,
-            since,
+            term,
         } = claimed;
         let (mut executions, mut permits, mut handed_back) = (Vec::new(), Vec::new(), 0);
         for (in_flight, room) in run.in_flight.clone().into_iter().zip(rooms) {
@@ -84,7 +85,7 @@ impl Engine {
                         customer.as_ref(),
                         &campaigns,
                         room,
-                        since,
+                        term,
                         &mut permits,
                     )
                     .await
@@ -131,19 +132,22 @@ impl Engine {
         customer: Option<&Customer>,
         campaigns: &Campaigns,
         room: Room,
-        since: Instant,
+        term: Term,
         permits: &mut Vec<OwnedSemaphorePermit>,
     ) -> Attempt {
         let channel = action.definition.channel;
         let Some(lane) = self.lanes.of(channel) else {
             return Attempt::without(Attempted::HandedBack, self.clock.now());
         };
-        let start_by = since + START_WITHIN;
-        let Some(permit) = lane.enter(room, start_by).await else {
+        let Some(permit) = lane.enter(room, term.start_by).await else {
+            // Too little time because the tick ends says nothing about the pace of the channel.
+            if term.is_whole() {
+                lane.note_pace(START_WITHIN);
+            }
             return Attempt::without(Attempted::HandedBack, self.clock.now());
         };
         let started_at = self.clock.now();
-        if Instant::now() > start_by || self.stopping.is_cancelled() {
+        if Instant::now() > term.start_by || self.stopping.is_cancelled() {
             return Attempt::without(Attempted::HandedBack, started_at);
         }
         if let Some(until) = lane.stopped_until(started_at) {

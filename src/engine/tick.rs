@@ -78,6 +78,11 @@ impl Limits {
             || Instant::now() >= self.deadline
     }
 
+    /// When the tick ends at the latest.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Takes from what may be done.
     pub(super) fn spend(&mut self, actions: u64) {
         self.budget = self.budget.map(|budget| budget.saturating_sub(actions));

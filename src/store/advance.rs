@@ -216,7 +216,8 @@ impl Txn {
         let (table, mut values) = batch.bind(self.backend, 4);
         values.splice(0..0, values![range.after.as_str(), range.until.as_str(), now]);
         let sql = format!(
-            "update {TABLE} as p set current_day = u.new_day, day_date = u.new_date, shifted_days = p.shifted_days + u.shifted, \
+            "update {TABLE} as p set current_day = u.new_day, day_date = u.new_date, \
+             day_started_at = case when u.new_day = p.current_day then p.day_started_at else $3 end, shifted_days = p.shifted_days + u.shifted, \
              status = u.new_status, ended_at = u.ended, \
              next_action_at = case when p.next_action_at is null or u.wake < p.next_action_at then u.wake else p.next_action_at end, \
              updated_at = $3 from {table} \

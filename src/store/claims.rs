@@ -222,7 +222,7 @@ impl Txn {
             "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, in_flight_actions = u.in_flight, \
              completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
              deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
-             day_date = u.new_date, not_before = u.begin_at, shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
+             day_date = u.new_date, day_started_at = u.day_begin, not_before = u.begin_at, shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
              next_action_at = u.wake, updated_at = $1 \
              from {table} where p.customer_id = u.customer and p.id = u.run_id and p.status = 'active' \
              and (p.lease_expires_at is null or p.lease_expires_at <= $1) \
@@ -255,6 +255,7 @@ impl Txn {
              deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, \
              current_day = case when {unmoved} then u.new_day else p.current_day end, \
              day_date = case when {unmoved} then u.new_date else p.day_date end, \
+             day_started_at = case when {unmoved} then u.day_begin else p.day_started_at end, \
              shifted_days = case when {unmoved} then u.shifted else p.shifted_days end, \
              ended_at = case when {unmoved} then u.ended else p.ended_at end, \
              next_action_at = case when {unmoved} then u.wake when p.status = 'active' then $1 else p.next_action_at end, \
@@ -290,6 +291,7 @@ const PLANNED: &[(&str, Col)] = &[
     ("late", Col::Json),
     ("new_day", Col::Int),
     ("new_date", Col::Date),
+    ("day_begin", Col::Time),
     ("begin_at", Col::Time),
     ("shifted", Col::Int),
     ("new_status", Col::Text),
@@ -315,6 +317,7 @@ fn push_planned(batch: &mut Batch, before: &Before, run: &Run, token: Option<i64
         json!(run.last_late).into(),
         run.current_day.into(),
         run.day_date.into(),
+        run.day_started_at.into(),
         run.not_before.into(),
         run.shifted_days.into(),
         run.status.as_str().into(),

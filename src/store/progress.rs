@@ -17,7 +17,7 @@ use crate::domain::{CustomerId, Lease, Origin, ProgressId, Run, Status, Timeline
 pub(super) const TABLE: &str = "customer_timeline_progress";
 
 pub(super) const COLUMNS: &str = "p.id, p.customer_id, p.campaign_timeline_id, p.stage_visit, p.lease_token, p.lease_expires_at, \
-     p.next_action_at, p.not_before, p.started_at, p.ended_at, p.updated_at, p.current_day, p.day_date, p.shifted_days, \
+     p.next_action_at, p.not_before, p.day_started_at, p.started_at, p.ended_at, p.updated_at, p.current_day, p.day_date, p.shifted_days, \
      p.zone_is_default, p.origin, p.status, p.status_reason, p.time_zone, p.completed_actions, p.skipped_actions, \
      p.failed_actions, p.deferred_actions, p.in_flight_actions, p.jumped_days, p.last_late";
 
@@ -42,6 +42,7 @@ pub(super) struct Row {
     lease_expires_at: Option<Timestamp>,
     next_action_at: Option<Timestamp>,
     not_before: Timestamp,
+    day_started_at: Timestamp,
     started_at: Timestamp,
     ended_at: Option<Timestamp>,
     updated_at: Timestamp,
@@ -191,9 +192,9 @@ impl Txn {
             Origin::Assigned { visit } => ("assigned", Some(visit)),
         };
         let sql = format!(
-            "insert into {TABLE} (customer_id, campaign_timeline_id, stage_visit, next_action_at, not_before, started_at, \
+            "insert into {TABLE} (customer_id, campaign_timeline_id, stage_visit, next_action_at, not_before, day_started_at, started_at, \
              updated_at, bucket, current_day, day_date, zone_is_default, origin, status, status_reason, time_zone, skipped_actions) \
-             values ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+             values ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
              on conflict (customer_id, campaign_timeline_id) where status in ('active', 'paused') do nothing returning id as n"
         );
         let values = values![
@@ -202,6 +203,7 @@ impl Txn {
             visit,
             run.next_action_at,
             run.not_before,
+            run.day_started_at,
             run.started_at,
             run.customer_id.bucket(),
             run.current_day,
@@ -277,6 +279,7 @@ impl Row {
                 is_default: self.zone_is_default,
             },
             not_before: self.not_before,
+            day_started_at: self.day_started_at,
             shifted_days: self.shifted_days,
             jumped_days: parsed(id, "jumped_days", self.jumped_days)?,
             completed: parsed(id, "completed_actions", self.completed_actions)?,

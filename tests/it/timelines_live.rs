@@ -3,7 +3,7 @@
 use campaign_automation::proto::campaign::v1 as pb;
 use pb::{ProgressStatus, SkipReason};
 
-use crate::support::app::{definition, email};
+use crate::support::app::{definition, email, shown};
 use crate::support::calls::{completed, day, next, skipped};
 use crate::support::{App, Backend, on_each_database};
 
@@ -12,6 +12,7 @@ on_each_database!(
     an_action_that_is_added_to_today_goes,
     what_is_moved_or_added_to_a_past_day_never_goes,
     what_is_removed_while_pending_is_skipped,
+    what_is_removed_while_frozen_is_skipped_after,
     what_is_finished_stays_finished,
     a_shorter_timeline_completes_who_is_beyond_it,
     the_answer_says_how_many_runs_are_planned_anew,
@@ -174,6 +175,41 @@ async fn what_is_removed_while_pending_is_skipped(backend: Backend) {
     assert_eq!(skipped(&run), [("today".to_owned(), SkipReason::Removed)]);
     assert_eq!(day(&run), (2, "2026-01-06".to_owned()));
     app.server.shutdown().await.expect("stopped");
+}
+
+/// What was pending when its run was paused, or its timeline switched off, was pending still when it was removed.
+async fn what_is_removed_while_frozen_is_skipped_after(backend: Backend) {
+    for by_pause in [true, false] {
+        let app = App::start(backend).await;
+        let only = keyed("today", email(1, 15, "A"));
+        let timeline = running(&app, vec![only, keyed("later", email(2, 10, "A"))]).await;
+        let run = app.progress("anna").await.progress_id;
+        if by_pause {
+            app.pause("anna", run, "").await.expect("paused");
+        } else {
+            app.set_active(&timeline, false).await;
+        }
+        app.tick_at(&["2026-01-06T13:00:00Z", "2026-01-07T13:00:00Z"]).await;
+        let stored = app.get_timeline("hook").await.expect("the timeline");
+        change(&app, &stored, vec![keyed("later", email(2, 10, "A"))]).await;
+        app.tick_at(&["2026-01-08T13:00:00Z"]).await;
+        if by_pause {
+            app.resume("anna", run, "").await.expect("resumed");
+        } else {
+            app.set_active(&timeline, true).await;
+        }
+        app.tick_at(&["2026-01-08T14:00:00Z", "2026-01-09T00:00:00Z", "2026-01-09T10:00:00Z"])
+            .await;
+        let run = app.progress("anna").await;
+        assert_eq!(skipped(&run), [("today".to_owned(), SkipReason::Removed)], "{by_pause}");
+        assert_eq!(
+            shown(run.skipped_actions[0].skip_time),
+            "2026-01-08T14:00:00Z",
+            "{by_pause}"
+        );
+        assert_eq!(completed(&run), ["later"], "{by_pause}");
+        app.server.shutdown().await.expect("stopped");
+    }
 }
 
 /// Finished actions are moved ahead, or removed and brought back, and don't go again.

@@ -422,6 +422,9 @@ impl Play {
         }
         let mut settled = self.run.clone();
         let moves_alone = plan::settle(&self.timeline, &mut settled, now);
+        if to.current_day != self.run.current_day {
+            self.run.day_started_at = to.day_started_at;
+        }
         self.run.current_day = to.current_day;
         self.run.day_date = to.day_date;
         self.run.shifted_days += moves.shifted_days;
@@ -503,9 +506,13 @@ impl Play {
             return;
         }
         let pending = plan::pending_actions(timeline, run, now);
+        let ends_as_removed = timeline.day(run.current_day).iter().any(|action| {
+            let was_pending = action.removed_at.is_some_and(|at| at >= run.day_started_at);
+            was_pending && !entries.contains_key(&action.id)
+        });
         assert_eq!(
             run.next_action_at.is_some(),
-            !pending.is_empty() || !run.in_flight.is_empty(),
+            !pending.is_empty() || !run.in_flight.is_empty() || ends_as_removed,
             "forgotten at {now}: {run:?}"
         );
         let tomorrow = instant(plus_days(run.day_date, 1), 0, run.zone.tz);

@@ -40,6 +40,39 @@ fn what_is_removed_while_it_is_pending_ends_as_removed() {
 }
 
 #[test]
+fn what_is_removed_while_the_run_is_paused_was_pending() {
+    let timeline = shifting(2, [email("a", 1, 9), email("b", 2, 9)]);
+    let plot = |next_day| {
+        move |play: &mut Play| {
+            play.run = play
+                .run
+                .clone()
+                .pause(String::new(), at("03-01 08:30"))
+                .expect("active");
+            remove(play, "a", at("03-03 12:00"));
+            let resumed = play.run.clone().resume(String::new(), next_day, at("03-08 10:00"));
+            play.run = resumed.expect("paused");
+            play.settle(at("03-08 10:00"));
+            play.ticks("03-08 10:00", "03-11 00:00", 60);
+        }
+    };
+    check(
+        &timeline,
+        plot(false),
+        "03-08 10:00 a skipped, removed
+        03-09 09:00 b sent
+        day 2 on 03-09, completed",
+    );
+    check(
+        &timeline,
+        plot(true),
+        "03-08 10:00 a skipped, removed
+        03-10 09:00 b sent
+        day 2 on 03-10, completed",
+    );
+}
+
+#[test]
 fn what_was_removed_before_the_start_was_never_pending() {
     let timeline = shifting(1, [removed("03-01 07:00", email("a", 1, 9)), email("b", 1, 9)]);
     check(
