@@ -1,4 +1,4 @@
-//! The code that is generated from `proto/`. Only `rpc`, which serves it, and `client`, which calls it, use it.
+//! The code that is generated from `proto/`, and how alike messages turn into one another. Only `rpc`, which serves it, and `client`, which calls it, use it.
 
 /// The descriptors of the contract and of what it imports, for reflection and for the JSON form of messages.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -17,6 +17,40 @@ pub mod campaign {
     pub mod v1 {
         tonic::include_proto!("campaign.v1");
     }
+
+    // A condition tests what a test inside it tests.
+    macro_rules! same_tests {
+        ($($name:ident),+ $(,)?) => {
+            impl From<v1::condition::Test> for v1::condition_test::Test {
+                fn from(test: v1::condition::Test) -> Self {
+                    match test {
+                        v1::condition::Test::Not(test) => Self::Not(Box::new(test)),
+                        $(v1::condition::Test::$name(test) => Self::$name(test),)+
+                    }
+                }
+            }
+
+            impl From<v1::condition_test::Test> for v1::condition::Test {
+                fn from(test: v1::condition_test::Test) -> Self {
+                    match test {
+                        v1::condition_test::Test::Not(test) => Self::Not(*test),
+                        $(v1::condition_test::Test::$name(test) => Self::$name(test),)+
+                    }
+                }
+            }
+        };
+    }
+    same_tests!(
+        EmailOpened,
+        EngagementScoreAbove,
+        PipelineStage,
+        EmailClicked,
+        Replied,
+        Event,
+        Attribute,
+        All,
+        Any
+    );
 }
 
 /// `google`

@@ -1,11 +1,23 @@
-//! Conditions of actions: what is tested, and what follows.
+//! Conditions of actions: what is tested, what follows, and what was seen.
 //!
-//! They are stored as JSON in the original system's shape, `{"if":"email_opened","within_hours":48,"then":"skip"}`.
+//! There is one evaluation, [`findings`]. [`verdict`] is what it comes to, and whoever explains a decision shows all of it.
+
+mod json;
 
 use chrono::Duration;
 use serde::{Deserialize, Serialize};
+use serde_json::{Number, Value};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
-use super::{Facts, Stage, Timestamp};
+use super::{EngagementKind, Facts, Stage, Timestamp};
+pub use json::{from_json, to_json};
+
+/// How deep `all`, `any` and `not` may stand in one another.
+pub const MAX_DEPTH: usize = 5;
+
+/// The most leaves of one condition.
+pub const MAX_LEAVES: usize = 50;
 
 /// A test of what is known about the customer, and what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +31,23 @@ pub struct Condition {
 /// What is tested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test {
-    /// A mail was opened at an instant t with now − `within_hours` ≤ t ≤ now.
-    EmailOpened {
+    /// One question.
+    Leaf(Leaf),
+    /// All hold.
+    All(Vec<Test>),
+    /// At least one holds.
+    Any(Vec<Test>),
+    /// It does not hold.
+    Not(Box<Test>),
+}
+
+/// One question about the customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leaf {
+    /// The customer did this at an instant t with now − `within_hours` ≤ t ≤ now.
+    Engaged {
+        /// What.
+        query: EngagementQuery,
         /// The window in hours, 1..=8760.
         within_hours: u32,
     },
@@ -34,6 +61,37 @@ pub enum Test {
         /// The stage.
         stage: Stage,
     },
+    /// An attribute of the customer is as described.
+    Attribute {
+        /// Its name.
+        name: String,
+        /// What it is compared with.
+        comparison: Comparison,
+    },
+}
+
+/// What a customer may have done, and about what.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EngagementQuery {
+    /// What.
+    pub kind: EngagementKind,
+    /// The key of the action of this run that it must be about; none: it may be about anything. Never with a custom event.
+    pub of_action: Option<String>,
+}
+
+/// What an attribute is compared with. Values are texts, numbers or truth values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Comparison {
+    /// It is this. Not of one that is missing.
+    Equals(Value),
+    /// It is something else, or missing.
+    NotEquals(Value),
+    /// Whether it is there.
+    Exists(bool),
+    /// It is a number above this.
+    Greater(Number),
+    /// It is a number below this.
+    Less(Number),
 }
 
 /// What a condition says, or a list of them.
@@ -46,195 +104,197 @@ pub enum Then {
     Execute,
 }
 
-/// What a list of conditions says: each in turn, the first that says skip decides.
-pub fn verdict(conditions: &[Condition], facts: &Facts, now: Timestamp) -> Then {
-    let skips = conditions
-        .iter()
-        .any(|condition| condition.verdict(facts, now) == Then::Skip);
-    if skips { Then::Skip } else { Then::Execute }
+/// What a condition came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// The condition.
+    pub condition: Condition,
+    /// Whether its test holds.
+    pub holds: bool,
+    /// What it says.
+    pub verdict: Then,
+    /// Its leaves, in order.
+    pub leaves: Vec<LeafFinding>,
 }
 
-impl Condition {
-    /// What this condition says.
-    fn verdict(&self, facts: &Facts, now: Timestamp) -> Then {
-        match (self.test.holds(facts, now), self.then) {
+/// What a leaf found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeafFinding {
+    /// The leaf.
+    pub leaf: Leaf,
+    /// Whether it holds by itself.
+    pub holds: bool,
+    /// What was seen; none: nothing was there.
+    pub fact: Option<Fact>,
+}
+
+/// What was seen of a customer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// When it was last done, in the window or before it.
+    Event(Timestamp),
+    /// The score.
+    Score(i32),
+    /// The stage.
+    Stage(Stage),
+    /// The attribute's value.
+    Attribute(Value),
+}
+
+/// What conditions ask about a customer, so that no more is loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// What was done.
+    pub engagements: BTreeSet<EngagementQuery>,
+    /// Names of attributes.
+    pub attributes: BTreeSet<String>,
+}
+
+/// What a list of conditions says: each in turn, the first that says skip decides.
+pub fn verdict(conditions: &[Condition], facts: &Facts, now: Timestamp) -> Then {
+    let mut findings = findings(conditions, facts, now).into_iter();
+    if findings.any(|finding| finding.verdict == Then::Skip) {
+        Then::Skip
+    } else {
+        Then::Execute
+    }
+}
+
+/// What each condition of a list comes to at an instant, by itself, and what was seen.
+pub fn findings(conditions: &[Condition], facts: &Facts, now: Timestamp) -> Vec<Finding> {
+    let finding = |condition: &Condition| {
+        let mut leaves = Vec::new();
+        let holds = condition.test.evaluate(facts, now, &mut leaves);
+        let verdict = match (holds, condition.then) {
             (true, then) => then,
             (false, Then::Skip) => Then::Execute,
             (false, Then::Execute) => Then::Skip,
+        };
+        Finding {
+            condition: condition.clone(),
+            holds,
+            verdict,
+            leaves,
         }
-    }
+    };
+    conditions.iter().map(finding).collect()
+}
 
-    /// Whether the instant of the last opened mail is needed to decide.
-    pub fn needs_last_opened(&self) -> bool {
-        match self.test {
-            Test::EmailOpened { .. } => true,
-            Test::EngagementScoreAbove { .. } | Test::PipelineStage { .. } => false,
+impl Asked {
+    /// What these conditions ask.
+    pub fn by<'a>(conditions: impl IntoIterator<Item = &'a Condition>) -> Self {
+        let mut asked = Self::default();
+        for leaf in conditions.into_iter().flat_map(|condition| condition.test.leaves()) {
+            match leaf {
+                Leaf::Engaged { query, .. } => drop(asked.engagements.insert(query.clone())),
+                Leaf::Attribute { name, .. } => drop(asked.attributes.insert(name.clone())),
+                Leaf::EngagementScoreAbove { .. } | Leaf::PipelineStage { .. } => {}
+            }
         }
+        asked
+    }
+}
+
+impl Condition {
+    /// The keys of the actions that it is about.
+    pub fn of_actions(&self) -> impl Iterator<Item = &str> {
+        self.test.leaves().into_iter().filter_map(|leaf| match leaf {
+            Leaf::Engaged { query, .. } => query.of_action.as_deref(),
+            Leaf::EngagementScoreAbove { .. } | Leaf::PipelineStage { .. } | Leaf::Attribute { .. } => None,
+        })
     }
 }
 
 impl Test {
-    fn holds(&self, facts: &Facts, now: Timestamp) -> bool {
+    /// Its leaves, in order.
+    fn leaves(&self) -> Vec<&Leaf> {
         match self {
-            Self::EmailOpened { within_hours } => {
-                let since = now - Duration::hours(i64::from(*within_hours));
-                facts.last_opened.is_some_and(|opened| since <= opened && opened <= now)
+            Self::Leaf(leaf) => vec![leaf],
+            Self::All(tests) | Self::Any(tests) => tests.iter().flat_map(Self::leaves).collect(),
+            Self::Not(test) => test.leaves(),
+        }
+    }
+
+    /// Whether it holds. Every leaf is looked at, because people are shown them all.
+    fn evaluate(&self, facts: &Facts, now: Timestamp, found: &mut Vec<LeafFinding>) -> bool {
+        match self {
+            Self::Leaf(leaf) => {
+                let finding = leaf.evaluate(facts, now);
+                let holds = finding.holds;
+                found.push(finding);
+                holds
             }
-            Self::EngagementScoreAbove { threshold } => facts.engagement_score > *threshold,
-            Self::PipelineStage { stage } => facts.pipeline_stage.as_ref() == Some(stage),
+            Self::All(tests) => tests
+                .iter()
+                .fold(true, |all, test| test.evaluate(facts, now, found) && all),
+            Self::Any(tests) => tests
+                .iter()
+                .fold(false, |any, test| test.evaluate(facts, now, found) || any),
+            Self::Not(test) => !test.evaluate(facts, now, found),
         }
     }
 }
 
-/// The stored form of a condition.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "if", rename_all = "snake_case", deny_unknown_fields)]
-enum Stored {
-    EmailOpened { within_hours: u32, then: Then },
-    EngagementScoreAbove { threshold: i32, then: Then },
-    PipelineStage { stage: String, then: Then },
-}
-
-/// The stored JSON of a list of conditions.
-pub fn to_json(conditions: &[Condition]) -> serde_json::Value {
-    let stored = conditions.iter().map(|Condition { test, then }| {
-        let then = *then;
-        match test {
-            Test::EmailOpened { within_hours } => Stored::EmailOpened {
-                within_hours: *within_hours,
-                then,
-            },
-            Test::EngagementScoreAbove { threshold } => Stored::EngagementScoreAbove {
-                threshold: *threshold,
-                then,
-            },
-            Test::PipelineStage { stage } => Stored::PipelineStage {
-                stage: stage.as_str().to_owned(),
-                then,
-            },
+impl Leaf {
+    fn evaluate(&self, facts: &Facts, now: Timestamp) -> LeafFinding {
+        let (holds, fact) = match self {
+            Self::Engaged { query, within_hours } => {
+                let last = facts.engagements.get(query).copied();
+                let since = now - Duration::hours(i64::from(*within_hours));
+                let holds = last.is_some_and(|last| since <= last && last <= now);
+                (holds, last.map(Fact::Event))
+            }
+            Self::EngagementScoreAbove { threshold } => {
+                let score = facts.engagement_score;
+                (score > *threshold, Some(Fact::Score(score)))
+            }
+            Self::PipelineStage { stage } => {
+                let of_customer = facts.pipeline_stage.as_ref();
+                (of_customer == Some(stage), of_customer.cloned().map(Fact::Stage))
+            }
+            Self::Attribute { name, comparison } => {
+                let value = facts.attributes.get(name);
+                (comparison.holds(value), value.cloned().map(Fact::Attribute))
+            }
+        };
+        LeafFinding {
+            leaf: self.clone(),
+            holds,
+            fact,
         }
-    });
-    serde_json::json!(stored.collect::<Vec<_>>())
+    }
 }
 
-/// Reads a list of conditions from its stored JSON: a list, or one condition alone as the original system has it.
-pub fn from_json(json: serde_json::Value) -> Result<Vec<Condition>, String> {
-    let list = match json {
-        serde_json::Value::Null => Vec::new(),
-        serde_json::Value::Array(list) => list,
-        one @ (serde_json::Value::Bool(_)
-        | serde_json::Value::Number(_)
-        | serde_json::Value::String(_)
-        | serde_json::Value::Object(_)) => vec![one],
-    };
-    list.into_iter()
-        .map(|value| {
-            let stored: Stored = serde_json::from_value(value).map_err(|error| error.to_string())?;
-            let (test, then) = match stored {
-                Stored::EmailOpened { within_hours, then } => (Test::EmailOpened { within_hours }, then),
-                Stored::EngagementScoreAbove { threshold, then } => (Test::EngagementScoreAbove { threshold }, then),
-                Stored::PipelineStage { stage, then } => {
-                    let stage = Stage::parse(&stage).map_err(|error| error.to_string())?;
-                    (Test::PipelineStage { stage }, then)
-                }
-            };
-            Ok(Condition { test, then })
-        })
-        .collect()
+impl Comparison {
+    fn holds(&self, value: Option<&Value>) -> bool {
+        let order = |bound: &Number| {
+            let number = value.and_then(Value::as_f64)?;
+            number.partial_cmp(&bound.as_f64()?)
+        };
+        match self {
+            Self::Equals(other) => value.is_some_and(|value| are_equal(value, other)),
+            Self::NotEquals(other) => !value.is_some_and(|value| are_equal(value, other)),
+            Self::Exists(is_there) => value.is_some() == *is_there,
+            Self::Greater(bound) => order(bound) == Some(Ordering::Greater),
+            Self::Less(bound) => order(bound) == Some(Ordering::Less),
+        }
+    }
+}
+
+/// A number as it is kept: without a fraction where it has none, so that 3 is 3 and not 3.0. None: it is not finite.
+pub fn number(number: f64) -> Option<Number> {
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole and below 2^53")]
+    let whole = (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64);
+    whole.map(Number::from).or_else(|| Number::from_f64(number))
+}
+
+/// Whether two values are equal: numbers by what they are worth, however they are written.
+fn are_equal(one: &Value, other: &Value) -> bool {
+    match (one.as_f64(), other.as_f64()) {
+        (Some(one), Some(other)) => one.partial_cmp(&other) == Some(Ordering::Equal),
+        (_, _) => one == other,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn facts(score: i32, stage: Option<&str>, opened_hours_ago: Option<f64>) -> (Facts, Timestamp) {
-        let now: Timestamp = "2026-03-01T12:00:00Z".parse().expect("an instant");
-        #[expect(clippy::cast_possible_truncation, reason = "a handful of hours")]
-        let opened = opened_hours_ago.map(|hours| now - Duration::microseconds((hours * 3.6e9) as i64));
-        let facts = Facts {
-            engagement_score: score,
-            pipeline_stage: stage.map(|stage| Stage::parse(stage).expect("a stage")),
-            last_opened: opened,
-            ..Facts::default()
-        };
-        (facts, now)
-    }
-
-    #[track_caller]
-    fn check(json: &serde_json::Value, (facts, now): (Facts, Timestamp), expected: Then) {
-        let conditions = from_json(json.clone()).expect("a condition");
-        assert_eq!(verdict(&conditions, &facts, now), expected, "{json}");
-    }
-
-    #[test]
-    fn opened_within_has_both_ends() {
-        let skip = json!({"if": "email_opened", "within_hours": 48, "then": "skip"});
-        let execute = json!({"if": "email_opened", "within_hours": 48, "then": "execute"});
-        for (ago, skipped) in [
-            (None, false),
-            (Some(48.0), true),
-            (Some(48.0001), false),
-            (Some(0.0), true),
-            (Some(-0.01), false),
-        ] {
-            let (as_skip, as_execute) = if skipped {
-                (Then::Skip, Then::Execute)
-            } else {
-                (Then::Execute, Then::Skip)
-            };
-            check(&skip, facts(0, None, ago), as_skip);
-            check(&execute, facts(0, None, ago), as_execute);
-        }
-    }
-
-    #[test]
-    fn above_is_strictly_above() {
-        let skip = json!({"if": "engagement_score_above", "threshold": 50, "then": "skip"});
-        check(&skip, facts(50, None, None), Then::Execute);
-        check(&skip, facts(51, None, None), Then::Skip);
-        let execute = json!({"if": "engagement_score_above", "threshold": 50, "then": "execute"});
-        check(&execute, facts(50, None, None), Then::Skip);
-        check(&execute, facts(51, None, None), Then::Execute);
-    }
-
-    #[test]
-    fn the_stage_is_compared_whole() {
-        let execute = json!({"if": "pipeline_stage", "stage": "hook", "then": "execute"});
-        check(&execute, facts(0, Some("hook"), None), Then::Execute);
-        check(&execute, facts(0, Some("hooked"), None), Then::Skip);
-        check(&execute, facts(0, None, None), Then::Skip);
-    }
-
-    #[test]
-    fn the_first_that_says_skip_decides() {
-        let list = json!([
-            {"if": "pipeline_stage", "stage": "hook", "then": "execute"},
-            {"if": "engagement_score_above", "threshold": 50, "then": "skip"},
-        ]);
-        check(&list, facts(0, Some("hook"), None), Then::Execute);
-        check(&list, facts(51, Some("hook"), None), Then::Skip);
-        check(&list, facts(0, None, None), Then::Skip);
-        check(&json!([]), facts(0, None, None), Then::Execute);
-        check(&json!(null), facts(0, None, None), Then::Execute);
-    }
-
-    #[test]
-    fn json_comes_back_as_it_went() {
-        let list = json!([
-            {"if": "email_opened", "within_hours": 48, "then": "skip"},
-            {"if": "engagement_score_above", "threshold": -5, "then": "execute"},
-            {"if": "pipeline_stage", "stage": "hook", "then": "execute"},
-        ]);
-        assert_eq!(to_json(&from_json(list.clone()).expect("conditions")), list);
-        for bad in [
-            json!({"if": "email_opened", "then": "skip"}),
-            json!({"if": "moon_full", "then": "skip"}),
-            json!({"if": "pipeline_stage", "stage": "NOT OK", "then": "skip"}),
-            json!({"if": "email_opened", "within_hours": 48}),
-            json!("skip"),
-        ] {
-            assert!(from_json(bad.clone()).is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

@@ -30,7 +30,7 @@ pub struct Customer {
     pub stage_visit: i64,
     /// What conditions see as the score.
     pub engagement_score: i32,
-    /// Further facts for templates.
+    /// Further facts for templates and conditions.
     pub attributes: Map<String, Value>,
     /// When the CRM recorded this state.
     pub source_time: Option<Timestamp>,
@@ -95,7 +95,7 @@ pub struct Engagement {
 }
 
 /// What a customer did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EngagementKind {
     /// A mail was opened.
     EmailOpened,

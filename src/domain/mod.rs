@@ -18,7 +18,7 @@ mod zone;
 
 pub use campaign::Campaign;
 pub use channel::{ActionType, Channel, DeliveryPolicy};
-pub use condition::{Condition, Test, Then};
+pub use condition::{Asked, Condition, EngagementQuery, Test, Then};
 pub use customer::{Customer, Engagement, EngagementKind, Zone, check_attributes};
 pub use ids::{ActionId, BUCKETS, CampaignId, CustomerId, ProgressId, TickRunId, TimelineId, token};
 pub use outcome::{

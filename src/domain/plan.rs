@@ -178,6 +178,15 @@ impl<'a> Planner<'a> {
         self.now - self.due(action) > self.timeline.max_lateness(action)
     }
 
+    /// When an undone action of the current day is looked at: when it is due, or tomorrow if it was missed today.
+    fn looked_at(&self, action: &Action) -> Timestamp {
+        if self.is_missed(action) {
+            self.tomorrow()
+        } else {
+            self.due(action)
+        }
+    }
+
     /// What is pending, in no order. What was missed today and waits for tomorrow is there with tomorrow's midnight, so
     /// that the run is looked at before anybody takes its day for finished.
     fn pending(&self) -> Vec<Pending> {
@@ -186,11 +195,9 @@ impl<'a> Planner<'a> {
             let position = self.timeline.action(id)?.position();
             Some(Pending { id, position, due, at })
         };
-        let undone = self.undone().filter_map(|action| {
-            let due = self.due(action);
-            let at = if self.is_missed(action) { self.tomorrow() } else { due };
-            pending(action.id, due, at)
-        });
+        let undone = self
+            .undone()
+            .filter_map(|action| pending(action.id, self.due(action), self.looked_at(action)));
         let deferred = run.deferred.iter();
         let deferred = deferred.filter_map(|deferred| pending(deferred.id, deferred.due, deferred.until));
         let retrying = run.failed.iter();

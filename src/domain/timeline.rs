@@ -3,7 +3,7 @@
 use chrono::Duration;
 use std::collections::BTreeSet;
 
-use super::{ActionId, ActionType, CampaignId, Channel, Condition, Slug, Stage, TimelineId, Timestamp};
+use super::{ActionId, ActionType, Asked, CampaignId, Channel, Condition, Slug, Stage, TimelineId, Timestamp};
 
 /// The most days that a timeline may have.
 pub const MAX_DURATION_DAYS: i32 = 3650;
@@ -156,13 +156,14 @@ impl Timeline {
         ids.into_iter().cloned().collect()
     }
 
-    /// Whether some action has a condition that asks for the last opened mail.
-    pub fn needs_last_opened(&self) -> bool {
-        self.definition
-            .actions
-            .iter()
-            .flat_map(|action| &action.definition.conditions)
-            .any(Condition::needs_last_opened)
+    /// What conditions of its actions ask about a customer.
+    pub fn asked(&self) -> Asked {
+        let actions = self.definition.actions.iter();
+        Asked::by(
+            actions
+                .filter(|action| action.removed_at.is_none())
+                .flat_map(|action| &action.definition.conditions),
+        )
     }
 }
 

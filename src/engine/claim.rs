@@ -4,18 +4,19 @@
 //! short transaction. What needs no send is done with that; what does is launched after the commit, for the runs that
 //! were still as they had been read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+use super::facts::BatchFacts;
 use super::flight::{Flight, count_outcome};
 use super::lanes::{Room, START_WITHIN};
 use super::sending::Claimed;
 use super::tick::Limits;
 use super::{Engine, EngineError};
 use crate::domain::{
-    Attempted, Customer, CustomerId, Decision, Facts, FailureState, InFlight, Lease, Moves, ProgressId, Run,
-    SkipReason, Timeline, TimelineId, Timestamp, Verdict, plan,
+    Attempted, Decision, Facts, FailureState, InFlight, Lease, Moves, ProgressId, Run, SkipReason, Timeline,
+    TimelineId, Timestamp, Verdict, plan,
 };
 use crate::store::{Before, Buckets, Claim, Cursor, Execution, ExecutionOutcome, Txn};
 
@@ -96,14 +97,12 @@ impl Engine {
         };
         let more = runs.len() > limit;
         runs.truncate(limit);
-        let (customers, opened) = self.facts_of(&txn, &timeline, &runs, now).await?;
+        let known = self.facts_of(&txn, &timeline, &runs, now).await?;
         let mut prepared = Vec::with_capacity(runs.len());
         let (mut actions, mut blocked, mut spent) = (0, false, false);
         let mut dealt_with = *cursor;
         for run in &runs {
-            let customer = customers.get(run.customer_id.as_str());
-            let facts = self.facts(customer, opened.get(run.customer_id.as_str()).copied(), now);
-            let Some(one) = self.prepare(&timeline, run, &facts, now) else {
+            let Some(one) = self.prepare(&timeline, run, &known.of(run), now) else {
                 blocked = true;
                 break;
             };
@@ -117,7 +116,7 @@ impl Engine {
             dealt_with = (run.next_action_at.unwrap_or(now), run.id);
             prepared.push(one);
         }
-        self.commit_claims(flight, txn, &timeline, prepared, &customers, term, now)
+        self.commit_claims(flight, txn, &timeline, prepared, &known, term, now)
             .await?;
         *cursor = dealt_with;
         Ok(Claims {
@@ -144,24 +143,10 @@ impl Engine {
         let Some(timeline) = timeline else {
             return Ok(Claims::default());
         };
-        let customers = reader.customers_by_id(distinct(&runs)).await?;
-        let customers: HashMap<_, _> = customers
-            .into_iter()
-            .map(|customer| (customer.id.as_str().to_owned(), customer))
-            .collect();
-        let opened = if timeline.needs_last_opened() {
-            reader.last_opened(distinct(&runs), now).await?
-        } else {
-            HashMap::new()
-        };
+        let known = self.facts_read(&reader, &timeline, &runs, now).await?;
         let (mut actions, mut spent) = (0, false);
         for run in &runs {
-            let facts = self.facts(
-                customers.get(run.customer_id.as_str()),
-                opened.get(run.customer_id.as_str()).copied(),
-                now,
-            );
-            let planned = plan::plan(&timeline, run, &facts, &self.settings.retry, now);
+            let planned = plan::plan(&timeline, run, &known.of(run), &self.settings.retry, now);
             let of_run = (planned.decisions.len() + planned.run.in_flight.len()) as u64;
             if !limits.allow(actions, of_run) {
                 spent = true;
@@ -247,7 +232,7 @@ impl Engine {
         txn: Txn,
         timeline: &Arc<Timeline>,
         prepared: Vec<Prepared>,
-        customers: &HashMap<String, Customer>,
+        known: &BatchFacts,
         term: Term,
         now: Timestamp,
     ) -> Result<(), EngineError> {
@@ -282,7 +267,7 @@ impl Engine {
                 flight.launch(Claimed {
                     before: Before::from(&claim.run),
                     token: lease.token,
-                    customer: customers.get(claim.run.customer_id.as_str()).cloned(),
+                    customer: known.customer(&claim.run).cloned(),
                     run: claim.run,
                     timeline: Arc::clone(timeline),
                     campaigns: Arc::clone(&campaigns),
@@ -342,52 +327,6 @@ impl Engine {
             .await?
             .map(|timeline| self.definitions.keep_timeline(timeline)))
     }
-
-    /// The customers of runs, and when they last opened a mail where a condition asks for it.
-    pub(super) async fn facts_of(
-        &self,
-        txn: &Txn,
-        timeline: &Timeline,
-        runs: &[Run],
-        now: Timestamp,
-    ) -> Result<(HashMap<String, Customer>, HashMap<String, Timestamp>), EngineError> {
-        let customers = txn.customers_by_id(distinct(runs)).await?;
-        let opened = if timeline.needs_last_opened() {
-            txn.last_opened(distinct(runs), now).await?
-        } else {
-            HashMap::new()
-        };
-        Ok((
-            customers
-                .into_iter()
-                .map(|customer| (customer.id.as_str().to_owned(), customer))
-                .collect(),
-            opened,
-        ))
-    }
-
-    pub(super) fn facts(&self, customer: Option<&Customer>, last_opened: Option<Timestamp>, now: Timestamp) -> Facts {
-        let stopped_channels = self.lanes.stopped(now).collect();
-        let Some(customer) = customer else {
-            return Facts {
-                stopped_channels,
-                ..Facts::default()
-            };
-        };
-        Facts {
-            engagement_score: customer.engagement_score,
-            pipeline_stage: customer.pipeline_stage.clone(),
-            has_email: customer.email.is_some(),
-            has_phone: customer.phone.is_some(),
-            last_opened,
-            stopped_channels,
-        }
-    }
-}
-
-fn distinct(runs: &[Run]) -> impl Iterator<Item = &CustomerId> {
-    let ids: std::collections::BTreeSet<&CustomerId> = runs.iter().map(|run| &run.customer_id).collect();
-    ids.into_iter()
 }
 
 fn count_decision(counts: &mut crate::domain::TickCounts, timeline: &Timeline, decision: &Decision) {

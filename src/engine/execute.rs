@@ -174,17 +174,16 @@ impl Engine {
                 continue;
             };
             let runs = [run];
-            let (customers, opened) = self.facts_of(&txn, &timeline, &runs, now).await?;
-            let facts = self.facts(customers.get(id.as_str()), opened.get(id.as_str()).copied(), now);
+            let known = self.facts_of(&txn, &timeline, &runs, now).await?;
             let [run] = &runs;
-            let Some(prepared) = self.prepare(&timeline, run, &facts, now) else {
+            let Some(prepared) = self.prepare(&timeline, run, &known.of(run), now) else {
                 blocked = true;
                 continue;
             };
             for decision in &prepared.decisions {
                 decided.insert((run.id, decision.action), kind_of(&decision.verdict));
             }
-            self.commit_claims(flight, txn, &timeline, vec![prepared], &customers, term, now)
+            self.commit_claims(flight, txn, &timeline, vec![prepared], &known, term, now)
                 .await?;
         }
         Ok(blocked)

@@ -11,6 +11,7 @@ mod customers;
 mod definitions;
 mod error;
 mod execute;
+mod facts;
 mod flight;
 mod lanes;
 mod once;

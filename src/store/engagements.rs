@@ -1,17 +1,30 @@
 //! `engagement_events`.
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use super::batch::{Batch, Cell, Col};
 use super::session::{Session, values};
 use super::{Page, StoreError, Txn};
-use crate::domain::{ActionId, CustomerId, Engagement, EngagementKind, ProgressId, Timestamp};
+use crate::domain::{ActionId, Asked, Customer, CustomerId, Engagement, EngagementKind, ProgressId, Run, Timestamp};
 
 const TABLE: &str = "engagement_events";
 
 /// Later than any event: the end of the year 9999, the last that is written with four digits and so compares as text.
 const END_OF_TIME: Option<Timestamp> = Timestamp::from_timestamp(253_402_300_799, 0);
+
+/// What a customer last did, seen from one of its runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastEngagement {
+    /// Which run.
+    pub run: ProgressId,
+    /// What was done.
+    pub kind: EngagementKind,
+    /// The action of that run that it was about; none: it was about something else, or nobody knows what.
+    pub action: Option<ActionId>,
+    /// When it was last done.
+    pub occurred_at: Timestamp,
+}
 
 #[derive(FromQueryResult)]
 struct Row {
@@ -27,7 +40,10 @@ struct Row {
 
 #[derive(FromQueryResult)]
 struct LastRow {
-    customer_id: String,
+    run_id: i64,
+    kind: String,
+    name: Option<String>,
+    action_id: Option<i64>,
     occurred_at: Timestamp,
 }
 
@@ -60,24 +76,65 @@ impl<C: ConnectionTrait> Session<C> {
             .collect()
     }
 
-    /// When each of these customers last opened a mail, up to `now`.
-    pub async fn last_opened<'a>(
+    /// What is known of the customers of runs: themselves, in no order, and what they last did up to `now`, as far as
+    /// conditions ask for it.
+    pub async fn known_of(
         &self,
-        ids: impl IntoIterator<Item = &'a CustomerId>,
+        runs: &[Run],
+        asked: &Asked,
         now: Timestamp,
-    ) -> Result<HashMap<String, Timestamp>, StoreError> {
-        let mut batch = Batch::new(&[("customer_id", Col::Text)]);
-        for id in ids {
-            batch.push([id.as_str().into()]);
+    ) -> Result<(Vec<Customer>, Vec<LastEngagement>), StoreError> {
+        let ids: BTreeSet<&CustomerId> = runs.iter().map(|run| &run.customer_id).collect();
+        let customers = self.customers_by_id(ids).await?;
+        let kinds = asked.engagements.iter().map(|query| &query.kind).collect();
+        let engagements = self.last_engagements(runs, &kinds, now).await?;
+        Ok((customers, engagements))
+    }
+
+    /// What the customers of these runs last did, up to `now`: for each kind, and for each action of the run that it was
+    /// about. One statement, however many kinds there are and whatever conditions ask.
+    async fn last_engagements(
+        &self,
+        runs: &[Run],
+        kinds: &BTreeSet<&EngagementKind>,
+        now: Timestamp,
+    ) -> Result<Vec<LastEngagement>, StoreError> {
+        let mut of_runs = Batch::new(&[("customer_id", Col::Text), ("run_id", Col::BigInt)]);
+        let mut names = Batch::new(&[("name", Col::Text)]);
+        for run in runs {
+            of_runs.push([run.customer_id.as_str().into(), run.id.0.into()]);
         }
-        let (table, mut values) = batch.bind(self.backend, 2);
-        values.insert(0, now.into());
+        for kind in kinds {
+            if let EngagementKind::Custom(name) = kind {
+                names.push([name.as_str().into()]);
+            }
+        }
+        if of_runs.is_empty() || kinds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let words: BTreeSet<String> = kinds.iter().map(|kind| format!("'{}'", kind.as_str())).collect();
+        let words = words.into_iter().collect::<Vec<_>>().join(", ");
+        let (table, of_runs) = of_runs.bind(self.backend, 2);
+        let (names, of_names) = names.bind(self.backend, 2 + of_runs.len());
+        let values = values![now].into_iter().chain(of_runs).chain(of_names).collect();
         let sql = format!(
-            "select e.customer_id, max(e.occurred_at) as occurred_at from {table} join {TABLE} e on e.customer_id = u.customer_id \
-             and e.kind = 'email_opened' and e.occurred_at <= $1 group by e.customer_id"
+            "select u.run_id, e.kind, e.name, case when e.progress_id = u.run_id then e.action_id end as action_id, \
+             max(e.occurred_at) as occurred_at from {table} join {TABLE} e on e.customer_id = u.customer_id \
+             and e.kind in ({words}) and e.occurred_at <= $1 where e.name is null or e.name in (select u.name from {names}) \
+             group by u.run_id, e.kind, e.name, case when e.progress_id = u.run_id then e.action_id end"
         );
         let rows: Vec<LastRow> = self.rows(&sql, values).await?;
-        Ok(rows.into_iter().map(|row| (row.customer_id, row.occurred_at)).collect())
+        rows.into_iter()
+            .map(|row| {
+                let kind = kind_of(&row.kind, row.name);
+                Ok(LastEngagement {
+                    run: ProgressId(row.run_id),
+                    kind: kind.map_err(|what| StoreError::corrupt(TABLE, row.run_id, what))?,
+                    action: row.action_id.map(ActionId),
+                    occurred_at: row.occurred_at,
+                })
+            })
+            .collect()
     }
 }
 
@@ -124,19 +181,22 @@ impl Txn {
     }
 }
 
+fn kind_of(word: &str, name: Option<String>) -> Result<EngagementKind, String> {
+    match word {
+        "email_opened" => Ok(EngagementKind::EmailOpened),
+        "email_clicked" => Ok(EngagementKind::EmailClicked),
+        "replied" => Ok(EngagementKind::Replied),
+        "custom" => Ok(EngagementKind::Custom(name.unwrap_or_default())),
+        other => Err(format!("kind {other}")),
+    }
+}
+
 impl Row {
     fn into_engagement(self) -> Result<Engagement, StoreError> {
         let corrupt = |what: String| StoreError::corrupt(TABLE, &self.event_id, what);
-        let kind = match self.kind.as_str() {
-            "email_opened" => EngagementKind::EmailOpened,
-            "email_clicked" => EngagementKind::EmailClicked,
-            "replied" => EngagementKind::Replied,
-            "custom" => EngagementKind::Custom(self.name.unwrap_or_default()),
-            other => return Err(corrupt(format!("kind {other}"))),
-        };
         Ok(Engagement {
             customer_id: CustomerId::parse(&self.customer_id).map_err(|error| corrupt(error.to_string()))?,
-            kind,
+            kind: kind_of(&self.kind, self.name).map_err(corrupt)?,
             occurred_at: self.occurred_at,
             received_at: self.received_at,
             about: self

@@ -26,6 +26,7 @@ pub use advance::{Cohort, CohortMove, CustomerRange, ZoneDate};
 pub use claims::{Before, Claim, Completion, Cursor, TimelineWake, Unrecorded};
 pub use connect::{ConnectSettings, Store, StoreUrl};
 pub use customers::CustomerFilter;
+pub use engagements::LastEngagement;
 pub use error::StoreError;
 pub use executions::{Execution, ExecutionOutcome};
 pub use partition::Buckets;

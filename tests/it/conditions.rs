@@ -24,7 +24,10 @@ on_each_database!(
 );
 
 fn opened(within_hours: i32) -> Test {
-    Test::EmailOpened(pb::EmailOpened { within_hours })
+    Test::EmailOpened(pb::EmailOpened {
+        within_hours,
+        ..Default::default()
+    })
 }
 
 fn above(threshold: i32) -> Test {

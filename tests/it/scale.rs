@@ -144,7 +144,10 @@ async fn a_tick_takes_few_statements(backend: Backend) {
 async fn a_tick_with_conditions_takes_few_statements(backend: Backend) {
     use pb::condition::Test;
     let app = App::start_with(backend, at_once).await;
-    let opened = Test::EmailOpened(pb::EmailOpened { within_hours: 48 });
+    let opened = Test::EmailOpened(pb::EmailOpened {
+        within_hours: 48,
+        ..Default::default()
+    });
     let scored = Test::EngagementScoreAbove(pb::EngagementScoreAbove { threshold: 50 });
     let mut first = task(0, "A");
     first.conditions = vec![condition(opened, pb::ConditionThen::Skip)];

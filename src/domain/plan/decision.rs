@@ -1,8 +1,11 @@
 //! What goes into a plan, and what comes out.
 
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-use crate::domain::{ActionId, Channel, DeferReason, FailureReason, FailureState, Run, SkipReason, Stage, Timestamp};
+use crate::domain::{
+    ActionId, Channel, DeferReason, EngagementQuery, FailureReason, FailureState, Run, SkipReason, Stage, Timestamp,
+};
 
 /// What is known about the customer when a run is planned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,8 +18,10 @@ pub struct Facts {
     pub has_email: bool,
     /// Whether there is a phone number.
     pub has_phone: bool,
-    /// When a mail was last opened, up to now. Loaded only where a condition asks for it.
-    pub last_opened: Option<Timestamp>,
+    /// What the customer did, and when last, up to now. Loaded only as far as conditions of the timeline ask for it.
+    pub engagements: BTreeMap<EngagementQuery, Timestamp>,
+    /// The attributes that conditions of the timeline ask for, if the customer has them.
+    pub attributes: Map<String, Value>,
     /// Channels that are stopped, and until when.
     pub stopped_channels: BTreeMap<Channel, Timestamp>,
 }

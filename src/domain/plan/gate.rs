@@ -1,7 +1,8 @@
-//! What holds an action up: the gates before it on its day, and if it is a gate itself, the messages before it.
+//! What holds an action up: the gates before it on its day, the actions that its conditions are about, and if it is a gate
+//! itself, the messages before it.
 
 use super::Planner;
-use crate::domain::{Action, ActionId, ActionType, Failed, SkipReason, Skipped, Timestamp};
+use crate::domain::{Action, ActionId, ActionType, Condition, Failed, SkipReason, Skipped, Timestamp};
 
 /// Whether an action may be decided.
 pub(super) enum Gate {
@@ -18,11 +19,8 @@ pub(super) enum Gate {
 impl Planner<'_> {
     /// What holds up an action that was due at `due`.
     pub(super) fn gate(&self, action: &Action, due: Timestamp) -> Gate {
-        let is_gate = action.definition.action_type == ActionType::CheckCondition;
         match self.gates_before(action) {
-            Gate::Open if is_gate && self.now - due <= self.timeline.max_lateness(action) => {
-                self.messages_before(action)
-            }
+            Gate::Open if self.now - due <= self.timeline.max_lateness(action) => self.awaited(action),
             gate @ (Gate::Open | Gate::Closed | Gate::InFlight | Gate::Waiting(_)) => gate,
         }
     }
@@ -54,25 +52,38 @@ impl Planner<'_> {
         Gate::Open
     }
 
-    /// What the messages before a gate on its day say: it waits until they are final.
-    fn messages_before(&self, gate: &Action) -> Gate {
-        let is_before = |id: ActionId| {
-            let action = self
-                .timeline
-                .action(id)
-                .filter(|action| action.definition.action_type.sends());
-            action.is_some_and(|action| {
-                action.definition.day_number == gate.definition.day_number && action.position() < gate.position()
+    /// What the actions say that an action waits for, until they are final: a gate for the messages before it on its day,
+    /// and any action for those that its conditions are about. An action that never came to be due in this run is not
+    /// waited for.
+    fn awaited(&self, action: &Action) -> Gate {
+        let is_gate = action.definition.action_type == ActionType::CheckCondition;
+        let conditions = action.definition.conditions.iter();
+        let about: Vec<&str> = conditions.flat_map(Condition::of_actions).collect();
+        if !is_gate && about.is_empty() {
+            return Gate::Open;
+        }
+        let is_asked_about =
+            |before: &Action| about.contains(&before.definition.key.as_str()) && before.position() < action.position();
+        let is_awaited = |id: ActionId| {
+            self.timeline.action(id).is_some_and(|before| {
+                let is_gated_message = is_gate
+                    && before.definition.action_type.sends()
+                    && before.definition.day_number == action.definition.day_number
+                    && before.position() < action.position();
+                is_gated_message || is_asked_about(before)
             })
         };
-        if self.run.in_flight.iter().any(|in_flight| is_before(in_flight.id)) {
+        if self.run.in_flight.iter().any(|in_flight| is_awaited(in_flight.id)) {
             return Gate::InFlight;
         }
-        let deferred = self.run.deferred.iter().filter(|deferred| is_before(deferred.id));
-        let retrying = self.run.failed.iter().filter(|failed| is_before(failed.id));
+        let deferred = self.run.deferred.iter().filter(|deferred| is_awaited(deferred.id));
+        let retrying = self.run.failed.iter().filter(|failed| is_awaited(failed.id));
+        // Due later today, or too late today and so due tomorrow.
+        let undone = self.undone().filter(|before| is_asked_about(before));
         let looked_at = deferred
             .map(|deferred| deferred.until)
-            .chain(retrying.filter_map(Failed::retry_at));
+            .chain(retrying.filter_map(Failed::retry_at))
+            .chain(undone.map(|before| self.looked_at(before)));
         let last = looked_at.filter(|until| *until > self.now).max();
         last.map_or(Gate::Open, Gate::Waiting)
     }

@@ -17,6 +17,7 @@ use proptest::test_runner::RngSeed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use crate::domain::condition::Leaf;
 use crate::domain::schedule::{instant, local_date, plus_days};
 use crate::domain::{
     Action, ActionDefinition, ActionId, ActionType, Attempted, CampaignId, Channel, Condition, CustomerId, DeferReason,
@@ -90,7 +91,7 @@ fn gate(key: &str, day: i32, hour: u32) -> Action {
 
 fn unless_engaged(mut action: Action) -> Action {
     action.definition.conditions.push(Condition {
-        test: Test::EngagementScoreAbove { threshold: 50 },
+        test: Test::Leaf(Leaf::EngagementScoreAbove { threshold: 50 }),
         then: Then::Skip,
     });
     action

@@ -3,14 +3,14 @@
 use chrono::{Duration, NaiveDate, NaiveTime};
 use chrono_tz::Tz;
 use prost_types::value::Kind;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 use super::progress::progress;
 use super::time::{parse_time, time};
 use crate::domain::{
     ActionId, Customer, CustomerId, EmailAddress, Engagement, EngagementKind, Invalid, PhoneNumber, ProgressId, Stage,
-    Timestamp, check_attributes, parse_zone, text, token,
+    Timestamp, check_attributes, condition, parse_zone, text, token,
 };
 use crate::engine::{Assignment, CustomerField, CustomerFields, Upsert};
 use crate::proto::campaign::v1 as pb;
@@ -138,11 +138,7 @@ fn not_ahead(time: Timestamp, now: Timestamp) -> Result<Timestamp, Invalid> {
 
 fn parse_attributes(given: Option<&prost_types::Struct>) -> Result<Map<String, Value>, Invalid> {
     let Some(given) = given else { return Ok(Map::new()) };
-    if let Some(name) = given
-        .fields
-        .keys()
-        .find(|name| !(1..=64).contains(&name.chars().count()) || name.chars().any(text::is_forbidden_in_line))
-    {
+    if let Some(name) = given.fields.keys().find(|name| !is_attribute_name(name)) {
         return Err(Invalid::new(
             name,
             "names of 1 to 64 characters without control characters",
@@ -151,6 +147,11 @@ fn parse_attributes(given: Option<&prost_types::Struct>) -> Result<Map<String, V
     let attributes = json_object(given, MAX_DEPTH)?;
     check_attributes(&attributes)?;
     Ok(attributes)
+}
+
+/// Whether an attribute may have this name.
+pub(super) fn is_attribute_name(name: &str) -> bool {
+    (1..=64).contains(&name.chars().count()) && !name.chars().any(text::is_forbidden_in_line)
 }
 
 fn json_object(given: &prost_types::Struct, depth: usize) -> Result<Map<String, Value>, Invalid> {
@@ -186,7 +187,7 @@ fn json(given: &prost_types::Value, depth: usize) -> Result<Value, Invalid> {
 }
 
 /// A text that `PostgreSQL` can hold, which the character U+0000 can't be in.
-fn storable(text: &str) -> Result<String, Invalid> {
+pub(super) fn storable(text: &str) -> Result<String, Invalid> {
     if text.contains('\0') {
         return Err(Invalid::new(text, "text without the character U+0000"));
     }
@@ -194,11 +195,8 @@ fn storable(text: &str) -> Result<String, Invalid> {
 }
 
 /// A number; one without a fraction is stored as such, so that a template shows 3 and not 3.0.
-fn number_value(number: f64) -> Result<Value, Invalid> {
-    #[expect(clippy::cast_possible_truncation, reason = "it is whole and below 2^53")]
-    let whole = (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64);
-    let value = whole.map(Number::from).or_else(|| Number::from_f64(number));
-    value
+pub(super) fn number_value(number: f64) -> Result<Value, Invalid> {
+    condition::number(number)
         .map(Value::Number)
         .ok_or_else(|| Invalid::new(number, "a finite number"))
 }
@@ -245,7 +243,8 @@ pub(in crate::rpc) fn customer(customer: &Customer, default_zone: Tz) -> pb::Cus
     }
 }
 
-fn value_message(value: &Value) -> prost_types::Value {
+/// A JSON value as a message.
+pub(super) fn value_message(value: &Value) -> prost_types::Value {
     let kind = match value {
         Value::Null => Kind::NullValue(0),
         Value::Bool(truth) => Kind::BoolValue(*truth),

@@ -2,6 +2,7 @@
 //! or an unknown number is a violation, not a default.
 
 pub(super) mod campaign;
+pub(super) mod condition;
 pub(super) mod customer;
 pub(super) mod execute;
 pub(super) mod progress;

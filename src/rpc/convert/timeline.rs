@@ -3,10 +3,11 @@
 use chrono::Duration;
 use std::collections::BTreeMap;
 
+use super::condition::{About, check_abouts, condition, parse_conditions};
 use super::time::{parse_seconds, seconds, time};
 use crate::domain::{
-    Action, ActionDefinition, ActionType, CampaignId, Changes, Channel, Condition, MAX_ACTIONS, MAX_DURATION_DAYS,
-    Slug, Stage, Test, Then, Timeline, TimelineDefinition, WhenMissed, text, token,
+    Action, ActionDefinition, ActionType, CampaignId, Changes, Channel, MAX_ACTIONS, MAX_DURATION_DAYS, Slug, Stage,
+    Timeline, TimelineDefinition, WhenMissed, text, token,
 };
 use crate::engine::{AppliedTimeline, ApplyTimeline, etag};
 use crate::proto::campaign::v1 as pb;
@@ -63,13 +64,15 @@ fn parse_definition(
     }
     let keys = resolve_keys(violations, &given.actions);
     let last_day = duration_days.unwrap_or(MAX_DURATION_DAYS);
+    let mut abouts = Vec::new();
     let actions: Vec<Option<ActionDefinition>> = given
         .actions
         .iter()
-        .zip(keys)
+        .zip(&keys)
         .enumerate()
-        .map(|(at, (action, key))| parse_action(violations, &format!("timeline.actions[{at}]"), action, key, last_day))
+        .map(|(at, (action, key))| parse_action(violations, at, action, key.clone(), last_day, &mut abouts))
         .collect();
+    check_abouts(violations, &abouts, &given.actions, &keys);
     let mut actions: Vec<(usize, ActionDefinition)> = actions
         .into_iter()
         .enumerate()
@@ -145,11 +148,13 @@ fn resolve_keys(violations: &mut Violations, actions: &[pb::ActionDefinition]) -
 
 fn parse_action(
     violations: &mut Violations,
-    path: &str,
+    position: usize,
     given: &pb::ActionDefinition,
     key: Option<String>,
     last_day: i32,
+    abouts: &mut Vec<About>,
 ) -> Option<ActionDefinition> {
+    let path = format!("timeline.actions[{position}]");
     let day_number = violations.within(format!("{path}.day_number"), given.day_number, 1, last_day);
     let delay_hours = violations.within(format!("{path}.delay_hours"), given.delay_hours, 0, 23);
     let priority = violations.within(format!("{path}.priority"), given.priority, -1000, 1000);
@@ -191,12 +196,13 @@ fn parse_action(
         );
         return None;
     }
-    let conditions: Vec<Option<Condition>> = given
-        .conditions
-        .iter()
-        .enumerate()
-        .map(|(at, condition)| parse_condition(violations, &format!("{path}.conditions[{at}]"), condition))
-        .collect();
+    let conditions = parse_conditions(
+        violations,
+        &format!("{path}.conditions"),
+        position,
+        &given.conditions,
+        abouts,
+    );
     let max_lateness = parse_lateness(violations, &format!("{path}.max_lateness"), given.max_lateness.as_ref());
     Some(ActionDefinition {
         key: key?,
@@ -206,7 +212,7 @@ fn parse_action(
         channel: channel?,
         action_type: action_type?,
         campaign_id: campaign_id?,
-        conditions: conditions.into_iter().collect::<Option<_>>()?,
+        conditions: conditions?,
         max_lateness: max_lateness?,
     })
 }
@@ -236,48 +242,6 @@ fn parse_campaign_id(
             None
         }
     }
-}
-
-fn parse_condition(violations: &mut Violations, path: &str, given: &pb::Condition) -> Option<Condition> {
-    let then = violations
-        .known(
-            format!("{path}.then"),
-            given.then,
-            "CONDITION_THEN_SKIP, CONDITION_THEN_EXECUTE",
-        )
-        .map(|then| match then {
-            pb::ConditionThen::Execute => Then::Execute,
-            pb::ConditionThen::Skip | pb::ConditionThen::Unspecified => Then::Skip,
-        });
-    let test = match &given.test {
-        None => {
-            violations.add(
-                path,
-                "must have one of email_opened, engagement_score_above, pipeline_stage",
-            );
-            None
-        }
-        Some(pb::condition::Test::EmailOpened(pb::EmailOpened { within_hours })) => violations
-            .within(format!("{path}.email_opened.within_hours"), *within_hours, 1, 8760)
-            .map(|hours| Test::EmailOpened {
-                within_hours: hours.unsigned_abs(),
-            }),
-        Some(pb::condition::Test::EngagementScoreAbove(pb::EngagementScoreAbove { threshold })) => violations
-            .within(
-                format!("{path}.engagement_score_above.threshold"),
-                *threshold,
-                -1_000_000,
-                1_000_000,
-            )
-            .map(|threshold| Test::EngagementScoreAbove { threshold }),
-        Some(pb::condition::Test::PipelineStage(pb::PipelineStageIs { stage })) => violations
-            .check(format!("{path}.pipeline_stage.stage"), Stage::parse(stage))
-            .map(|stage| Test::PipelineStage { stage }),
-    };
-    Some(Condition {
-        test: test?,
-        then: then?,
-    })
 }
 
 /// A lateness that may be left out. None: a violation.
@@ -388,28 +352,6 @@ fn action(action: &Action) -> pb::ActionDefinition {
             .unwrap_or_default(),
         conditions: definition.conditions.iter().map(condition).collect(),
         max_lateness: definition.max_lateness.map(seconds),
-    }
-}
-
-fn condition(condition: &Condition) -> pb::Condition {
-    let test = match &condition.test {
-        Test::EmailOpened { within_hours } => pb::condition::Test::EmailOpened(pb::EmailOpened {
-            within_hours: i32::try_from(*within_hours).unwrap_or(i32::MAX),
-        }),
-        Test::EngagementScoreAbove { threshold } => {
-            pb::condition::Test::EngagementScoreAbove(pb::EngagementScoreAbove { threshold: *threshold })
-        }
-        Test::PipelineStage { stage } => pb::condition::Test::PipelineStage(pb::PipelineStageIs {
-            stage: stage.to_string(),
-        }),
-    };
-    let then = match condition.then {
-        Then::Skip => pb::ConditionThen::Skip,
-        Then::Execute => pb::ConditionThen::Execute,
-    };
-    pb::Condition {
-        test: Some(test),
-        then: then.into(),
     }
 }
 

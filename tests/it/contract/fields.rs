@@ -160,7 +160,10 @@ async fn bad_timelines_are_refused(backend: Backend) {
                 it.conditions = vec![
                     pb::Condition::default(),
                     condition(
-                        Test::EmailOpened(pb::EmailOpened { within_hours: 0 }),
+                        Test::EmailOpened(pb::EmailOpened {
+                            within_hours: 0,
+                            ..Default::default()
+                        }),
                         pb::ConditionThen::Skip,
                     ),
                     condition(
@@ -176,7 +179,10 @@ async fn bad_timelines_are_refused(backend: Backend) {
                     pb::Condition {
                         then: 99,
                         ..condition(
-                            Test::EmailOpened(pb::EmailOpened { within_hours: 8761 }),
+                            Test::EmailOpened(pb::EmailOpened {
+                                within_hours: 8761,
+                                ..Default::default()
+                            }),
                             pb::ConditionThen::Skip,
                         )
                     },
@@ -230,7 +236,10 @@ async fn bad_timelines_are_refused(backend: Backend) {
         (
             "too many conditions",
             action(|it| {
-                let test = Test::EmailOpened(pb::EmailOpened { within_hours: 1 });
+                let test = Test::EmailOpened(pb::EmailOpened {
+                    within_hours: 1,
+                    ..Default::default()
+                });
                 it.conditions = vec![condition(test, pb::ConditionThen::Skip); 21];
             }),
             vec!["timeline.actions[0].conditions"],

@@ -42,7 +42,10 @@ fn outcome() -> Outcome {
             then: ConditionThen::Execute.into(),
         },
         Condition {
-            test: Some(condition::Test::EmailOpened(EmailOpened { within_hours: 48 })),
+            test: Some(condition::Test::EmailOpened(EmailOpened {
+                within_hours: 48,
+                ..EmailOpened::default()
+            })),
             then: ConditionThen::Skip.into(),
         },
     ];

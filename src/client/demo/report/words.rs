@@ -3,8 +3,9 @@
 use chrono::{DateTime, Duration, Utc};
 
 use super::super::timestamp;
+use crate::proto::campaign::v1::condition_test::Test;
 use crate::proto::campaign::v1::{
-    ActionDefinition, ConditionThen, DeferReason, Engagement, EngagementKind, FailureReason, condition,
+    ActionDefinition, ConditionTests, ConditionThen, DeferReason, Engagement, EngagementKind, FailureReason,
 };
 
 /// Why the conditions of an action said skip at an instant. The answer doesn't say which of several did, and what the
@@ -17,15 +18,26 @@ pub(super) fn conditions(
     let mut reasons = Vec::new();
     for condition in definition.into_iter().flat_map(|definition| &definition.conditions) {
         let skips_when_it_holds = condition.then() == ConditionThen::Skip;
-        let Some(test) = &condition.test else { continue };
-        let is_ruled_out = match test {
-            condition::Test::EmailOpened(opened) => {
+        let Some(test) = condition.test.clone().map(Test::from) else {
+            continue;
+        };
+        let is_ruled_out = match &test {
+            Test::EmailOpened(opened) if opened.of_action.is_empty() => {
                 at.is_some_and(|at| was_opened(engagements, at, opened.within_hours) != skips_when_it_holds)
             }
-            condition::Test::EngagementScoreAbove(_) | condition::Test::PipelineStage(_) => false,
+            Test::EmailOpened(_)
+            | Test::EngagementScoreAbove(_)
+            | Test::PipelineStage(_)
+            | Test::EmailClicked(_)
+            | Test::Replied(_)
+            | Test::Event(_)
+            | Test::Attribute(_)
+            | Test::All(_)
+            | Test::Any(_)
+            | Test::Not(_) => false,
         };
         if !is_ruled_out {
-            reasons.push(one_condition(test, skips_when_it_holds));
+            reasons.push(one_test(&test, skips_when_it_holds));
         }
     }
     if reasons.is_empty() {
@@ -45,15 +57,31 @@ fn was_opened(engagements: &[Engagement], at: DateTime<Utc>, within_hours: i32) 
     })
 }
 
-fn one_condition(test: &condition::Test, holds: bool) -> String {
-    match (test, holds) {
-        (condition::Test::EmailOpened(opened), true) => format!("opened a mail within {} h", opened.within_hours),
-        (condition::Test::EmailOpened(opened), false) => format!("opened no mail within {} h", opened.within_hours),
-        (condition::Test::EngagementScoreAbove(score), true) => format!("score above {}", score.threshold),
-        (condition::Test::EngagementScoreAbove(score), false) => format!("score not above {}", score.threshold),
-        (condition::Test::PipelineStage(is), true) => format!("in stage {}", is.stage),
-        (condition::Test::PipelineStage(is), false) => format!("not in stage {}", is.stage),
+/// What holds, or what does not, where `holds` is false.
+fn one_test(test: &Test, holds: bool) -> String {
+    let did = |done: &str, not_done: &str, within_hours: i32| {
+        format!("{} within {within_hours} h", if holds { done } else { not_done })
+    };
+    let not = if holds { "" } else { "not " };
+    match test {
+        Test::EmailOpened(it) => did("opened a mail", "opened no mail", it.within_hours),
+        Test::EmailClicked(it) => did("followed a link", "followed no link", it.within_hours),
+        Test::Replied(it) => did("replied", "did not reply", it.within_hours),
+        Test::Event(it) => did(&it.name, &format!("no {}", it.name), it.within_hours),
+        Test::EngagementScoreAbove(it) => format!("score {not}above {}", it.threshold),
+        Test::PipelineStage(it) => format!("{not}in stage {}", it.stage),
+        Test::Attribute(it) => format!("{} {not}as asked", it.name),
+        Test::Not(it) => it.test.as_ref().map_or_else(String::new, |test| one_test(test, !holds)),
+        // Not all of several means that one of them does not hold, and none of several that all of them don't.
+        Test::All(several) => joined(several, holds, if holds { " and " } else { " or " }),
+        Test::Any(several) => joined(several, holds, if holds { " or " } else { " and " }),
     }
+}
+
+fn joined(several: &ConditionTests, holds: bool, with: &str) -> String {
+    let each = several.of.iter().filter_map(|test| test.test.as_ref());
+    let each: Vec<String> = each.map(|test| one_test(test, holds)).collect();
+    format!("({})", each.join(with))
 }
 
 pub(super) fn failure_reason(reason: FailureReason) -> &'static str {

@@ -1,0 +1,116 @@
+//! What is known about the customers of a batch of runs, as far as conditions of their timeline ask for it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Engine, EngineError};
+use crate::domain::{Asked, Channel, Customer, EngagementQuery, Facts, ProgressId, Run, Timeline, Timestamp};
+use crate::store::{LastEngagement, Reader, Txn};
+
+/// What is known about the customers of some runs of one timeline.
+#[derive(Debug)]
+pub(super) struct BatchFacts {
+    asked: Asked,
+    customers: HashMap<String, Customer>,
+    engagements: HashMap<ProgressId, BTreeMap<EngagementQuery, Timestamp>>,
+    stopped_channels: BTreeMap<Channel, Timestamp>,
+}
+
+impl Engine {
+    /// Loads what is known at `now`, in a transaction that claims.
+    pub(super) async fn facts_of(
+        &self,
+        txn: &Txn,
+        timeline: &Timeline,
+        runs: &[Run],
+        now: Timestamp,
+    ) -> Result<BatchFacts, EngineError> {
+        let asked = timeline.asked();
+        let (customers, engagements) = txn.known_of(runs, &asked, now).await?;
+        Ok(self.batch_facts(timeline, asked, customers, engagements, now))
+    }
+
+    /// Loads what is known at `now`, to show what would be done.
+    pub(super) async fn facts_read(
+        &self,
+        reader: &Reader,
+        timeline: &Timeline,
+        runs: &[Run],
+        now: Timestamp,
+    ) -> Result<BatchFacts, EngineError> {
+        let asked = timeline.asked();
+        let (customers, engagements) = reader.known_of(runs, &asked, now).await?;
+        Ok(self.batch_facts(timeline, asked, customers, engagements, now))
+    }
+
+    fn batch_facts(
+        &self,
+        timeline: &Timeline,
+        asked: Asked,
+        customers: Vec<Customer>,
+        engagements: Vec<LastEngagement>,
+        now: Timestamp,
+    ) -> BatchFacts {
+        let mut of_runs: HashMap<ProgressId, BTreeMap<EngagementQuery, Timestamp>> = HashMap::new();
+        for LastEngagement {
+            run,
+            kind,
+            action,
+            occurred_at,
+        } in engagements
+        {
+            // What was done about an action was done anyhow, too.
+            let key = action
+                .and_then(|id| timeline.action(id))
+                .map(|action| action.definition.key.clone());
+            let about_it = key.map(|key| EngagementQuery {
+                kind: kind.clone(),
+                of_action: Some(key),
+            });
+            let anyhow = EngagementQuery { kind, of_action: None };
+            let of_run = of_runs.entry(run).or_default();
+            for query in about_it.into_iter().chain([anyhow]) {
+                if asked.engagements.contains(&query) {
+                    let last = of_run.entry(query).or_insert(occurred_at);
+                    *last = occurred_at.max(*last);
+                }
+            }
+        }
+        let customers = customers
+            .into_iter()
+            .map(|customer| (customer.id.as_str().to_owned(), customer));
+        BatchFacts {
+            asked,
+            customers: customers.collect(),
+            engagements: of_runs,
+            stopped_channels: self.lanes.stopped(now).collect(),
+        }
+    }
+}
+
+impl BatchFacts {
+    /// The customer of a run, unless it is gone.
+    pub(super) fn customer(&self, run: &Run) -> Option<&Customer> {
+        self.customers.get(run.customer_id.as_str())
+    }
+
+    /// What is known for a run.
+    pub(super) fn of(&self, run: &Run) -> Facts {
+        let stopped_channels = self.stopped_channels.clone();
+        let Some(customer) = self.customer(run) else {
+            return Facts {
+                stopped_channels,
+                ..Facts::default()
+            };
+        };
+        let attribute = |name: &String| Some((name.clone(), customer.attributes.get(name)?.clone()));
+        Facts {
+            engagement_score: customer.engagement_score,
+            pipeline_stage: customer.pipeline_stage.clone(),
+            has_email: customer.email.is_some(),
+            has_phone: customer.phone.is_some(),
+            engagements: self.engagements.get(&run.id).cloned().unwrap_or_default(),
+            attributes: self.asked.attributes.iter().filter_map(attribute).collect(),
+            stopped_channels,
+        }
+    }
+}
