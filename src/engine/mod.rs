@@ -15,6 +15,7 @@ mod flight;
 mod lanes;
 mod once;
 mod orchestrator;
+mod redrive;
 mod sending;
 mod tick;
 mod view;
@@ -29,8 +30,9 @@ pub use execute::{ActionReport, ActionReportKind, RunHold, RunReport};
 pub use lanes::LaneSettings;
 pub use once::{Answer, Once};
 pub use orchestrator::{Assigned, Assignment, StageChange, StartRun};
+pub use redrive::{RetriedActions, RetryActions};
 pub use tick::{Stop, TickEvents, TickRequest};
-pub use view::RunView;
+pub use view::{ExecutionView, RunView};
 
 use chrono::Duration;
 use chrono_tz::Tz;

@@ -9,7 +9,7 @@ use crate::domain::{
     ActionId, Customer, CustomerId, FirstDay, Origin, ProgressId, Run, SkipReason, Stage, Status, Timeline, TimelineId,
     Timestamp, plan,
 };
-use crate::store::{Execution, ExecutionOutcome, Txn};
+use crate::store::{Execution, ExecutionOutcome, ExecutionReason, Txn};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -378,13 +378,14 @@ fn skipped_at_start(timeline: &Timeline, run: &Run, id: ActionId, now: Timestamp
         customer_id: run.customer_id.clone(),
         progress_id: run.id,
         action_id: id,
+        timeline_id: timeline.id,
         attempt: 1,
         due_at: instant(run.day_date, action.definition.delay_hours, run.zone.tz),
         started_at: now,
         finished_at: now,
         channel: action.definition.channel,
         outcome: ExecutionOutcome::Skipped,
-        reason: Some(SkipReason::HourPassedAtStart.as_str().to_owned()),
+        reason: Some(ExecutionReason::Skip(SkipReason::HourPassedAtStart)),
         provider_id: None,
         error: None,
         content_revision: None,

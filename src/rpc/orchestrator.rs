@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::convert::execute::executed;
+use super::convert::execution::{execution, execution_key, parse_filter, parse_retry, retried};
 use super::convert::progress::{ids, parse_status, progress};
 use super::error::{internal, status};
 use super::page::Scope;
 use super::request::{key, respond};
 use super::violations::Violations;
 use crate::domain::{CustomerId, FirstDay, ProgressId, TimelineId, text};
-use crate::engine::{Assigned, Engine, Once, RunReport, RunView, StartRun};
+use crate::engine::{Assigned, Engine, Once, RetriedActions, RunReport, RunView, StartRun};
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_orchestrator_service_server::CampaignOrchestratorService;
 use crate::store::ProgressFilter;
@@ -153,6 +154,41 @@ impl CampaignOrchestratorService for OrchestratorService {
             progress,
             next_page_token,
         }))
+    }
+
+    async fn list_executions(
+        &self,
+        request: Request<pb::ListExecutionsRequest>,
+    ) -> Result<Response<pb::ListExecutionsResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let given = request.filter.unwrap_or_default();
+        let scope = Scope::new("ListExecutions", &[&given]);
+        let filter = parse_filter(&mut violations, &given);
+        let page = scope.parse(&mut violations, request.page_size, &request.page_token);
+        let (filter, page) = violations.finish(filter.zip(page))?;
+        let views = self.engine.list_executions(&filter, &page).await.map_err(status)?;
+        let (executions, next_page_token) = scope.page(page.size, &views, execution, execution_key);
+        Ok(Response::new(pb::ListExecutionsResponse {
+            executions,
+            next_page_token,
+        }))
+    }
+
+    async fn retry_actions(
+        &self,
+        request: Request<pb::RetryActionsRequest>,
+    ) -> Result<Response<pb::RetryActionsResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let key = key(&mut violations, &request);
+        let command = parse_retry(&mut violations, &request);
+        let command = violations.finish(command)?;
+        let encode = |result: &RetriedActions| retried(result).encode_to_vec();
+        respond(
+            self.engine.retry_actions(command, Once { key, encode: &encode }).await,
+            retried,
+        )
     }
 
     async fn pause_timeline(

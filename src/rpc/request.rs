@@ -49,6 +49,7 @@ identified! {
     ExecuteActionsRequest "ExecuteActions" customer_id;
     PauseTimelineRequest "PauseTimeline" customer_id;
     ResumeTimelineRequest "ResumeTimeline" customer_id;
+    RetryActionsRequest "RetryActions";
     SetDefaultTimelineRequest "SetDefaultTimeline";
     SetTimelineActiveRequest "SetTimelineActive";
     StartTimelineRequest "StartTimeline" customer_id;

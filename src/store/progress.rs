@@ -297,6 +297,6 @@ impl Row {
     }
 }
 
-fn parsed<T: DeserializeOwned>(id: i64, column: &str, json: serde_json::Value) -> Result<T, StoreError> {
+pub(super) fn parsed<T: DeserializeOwned>(id: i64, column: &str, json: serde_json::Value) -> Result<T, StoreError> {
     serde_json::from_value(json).map_err(|error| StoreError::corrupt(TABLE, id, format!("{column}: {error}")))
 }

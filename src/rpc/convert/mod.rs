@@ -4,6 +4,7 @@
 pub(super) mod campaign;
 pub(super) mod customer;
 pub(super) mod execute;
+pub(super) mod execution;
 pub(super) mod progress;
 pub(super) mod tick;
 pub(super) mod time;

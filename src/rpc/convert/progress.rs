@@ -122,6 +122,7 @@ fn failed(timeline: &Timeline, run: &Run) -> Vec<pb::FailedAction> {
             reason: failure_reason(failed.reason).into(),
             error: failed.error.clone(),
             next_retry_time: failed.retry_at().map(time),
+            retry_reason: failed.retry_reason.clone(),
         }
     };
     run.failed.iter().map(message).collect()
@@ -219,6 +220,7 @@ pub(in crate::rpc) fn ids(runs: &[ProgressId]) -> Vec<i64> {
     runs.iter().map(|run| run.0).collect()
 }
 
-fn number(n: u32) -> i32 {
+/// A count as it is shown.
+pub(in crate::rpc) fn number(n: u32) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
