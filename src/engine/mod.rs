@@ -17,6 +17,7 @@ mod once;
 mod orchestrator;
 mod redrive;
 mod sending;
+mod starts;
 mod tick;
 mod view;
 
@@ -29,8 +30,9 @@ pub use error::EngineError;
 pub use execute::{ActionReport, ActionReportKind, RunHold, RunReport};
 pub use lanes::LaneSettings;
 pub use once::{Answer, Once};
-pub use orchestrator::{Assigned, Assignment, StageChange, StartRun};
+pub use orchestrator::{Assigned, Assignment, StageChange};
 pub use redrive::{RetriedActions, RetryActions};
+pub use starts::{StartRun, Started};
 pub use tick::{Stop, TickEvents, TickRequest};
 pub use view::{ExecutionView, RunView};
 

@@ -20,6 +20,17 @@ pub struct RunView {
     pub now: Timestamp,
 }
 
+impl RunView {
+    pub(super) fn new(run: Run, timeline: Arc<Timeline>, executions: Vec<Execution>, now: Timestamp) -> Self {
+        Self {
+            run: shown(&timeline, run),
+            timeline,
+            executions,
+            now,
+        }
+    }
+}
+
 /// An entry of the ledger with the timeline that says what its action is now.
 #[derive(Debug, Clone)]
 pub struct ExecutionView {
@@ -102,13 +113,7 @@ impl Engine {
     /// Shows a run as a transaction that changed it sees it.
     pub(super) async fn view_in(&self, txn: &Txn, run: Run, timeline: Timeline) -> Result<RunView, EngineError> {
         let executions = txn.last_executions(&[(run.customer_id.clone(), run.id)]).await?;
-        let run = shown(&timeline, run);
-        Ok(RunView {
-            run,
-            timeline: Arc::new(timeline),
-            executions,
-            now: self.clock.now(),
-        })
+        Ok(RunView::new(run, Arc::new(timeline), executions, self.clock.now()))
     }
 
     fn assemble(&self, runs: Vec<Run>, timelines: Vec<Timeline>, executions: Vec<Execution>) -> Vec<RunView> {
@@ -122,12 +127,7 @@ impl Engine {
             .filter_map(|run| {
                 let timeline = Arc::clone(timelines.get(&run.timeline_id)?);
                 let executions = by_run.remove(&run.id).unwrap_or_default();
-                Some(RunView {
-                    run: shown(&timeline, run),
-                    timeline,
-                    executions,
-                    now,
-                })
+                Some(RunView::new(run, timeline, executions, now))
             })
             .collect()
     }

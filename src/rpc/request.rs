@@ -53,6 +53,7 @@ identified! {
     SetDefaultTimelineRequest "SetDefaultTimeline";
     SetTimelineActiveRequest "SetTimelineActive";
     StartTimelineRequest "StartTimeline" customer_id;
+    StartTimelinesRequest "StartTimelines";
     StopTimelineRequest "StopTimeline" customer_id;
     UpsertCustomersRequest "UpsertCustomers";
 }

@@ -20,6 +20,7 @@ mod progress;
 mod redrive;
 mod requests;
 mod session;
+mod starts;
 mod ticks;
 mod timelines;
 
@@ -34,6 +35,7 @@ pub use progress::ProgressFilter;
 pub use redrive::DeadAction;
 pub use requests::{Begun, RequestKey};
 pub use session::{Reader, Txn};
+pub use starts::RunOf;
 pub use ticks::EnteredTick;
 pub use timelines::TimelineFilter;
 

@@ -27,6 +27,7 @@ mod runs;
 mod runs_hold;
 mod scale;
 mod stages;
+mod starts;
 mod support;
 mod tick;
 mod timelines;

@@ -217,6 +217,9 @@ async fn what_is_unknown_is_tried_again_only_when_asked_for(backend: Backend) {
     app.server.shutdown().await.expect("stopped");
 }
 
+/// An action that is pending again: its customer, its run and its key.
+type Pending = (&'static str, i64, &'static str);
+
 async fn the_filter_decides_which(backend: Backend) {
     let smtp = SmtpServer::start().await;
     let app = mailing_app(backend, &smtp).await;
@@ -239,7 +242,7 @@ async fn the_filter_decides_which(backend: Backend) {
         change(request.filter.as_mut().expect("a filter"));
         request
     };
-    let cases: Vec<(pb::RetryActionsRequest, Vec<(&str, i64, &str)>)> = vec![
+    let cases: Vec<(pb::RetryActionsRequest, Vec<Pending>)> = vec![
         (
             filter(&|it| it.finish_time_from = Some(stamp("2026-01-05T13:00:00Z"))),
             vec![("bob", bobs, "d1h0A"), ("bob", bobs, "d1h1B")],
@@ -338,10 +341,10 @@ async fn what_cannot_be_tried_again_is_counted(backend: Backend) {
     let states = |failures: Vec<(String, FailureState, FailureReason, i32)>| -> Vec<_> {
         failures.into_iter().map(|(_, state, ..)| state).collect()
     };
-    use FailureState::{Failed as Dead, Retrying};
-    assert_eq!(states(failures(&app, "anna").await), [Dead, Dead]);
-    assert_eq!(states(failures(&app, "bob").await), [Retrying, Dead]);
-    assert_eq!(states(failures(&app, "carl").await), [Retrying, Dead]);
+    let (dead, retrying) = (FailureState::Failed, FailureState::Retrying);
+    assert_eq!(states(failures(&app, "anna").await), [dead, dead]);
+    assert_eq!(states(failures(&app, "bob").await), [retrying, dead]);
+    assert_eq!(states(failures(&app, "carl").await), [retrying, dead]);
 
     // A paused run stays so, and goes on with it when it is resumed.
     smtp.accept_all();

@@ -6,6 +6,7 @@ pub(super) mod customer;
 pub(super) mod execute;
 pub(super) mod execution;
 pub(super) mod progress;
+pub(super) mod start;
 pub(super) mod tick;
 pub(super) mod time;
 pub(super) mod timeline;
