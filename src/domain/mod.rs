@@ -25,7 +25,7 @@ pub use outcome::{
     Attempted, DeferReason, Deferred, Failed, FailureReason, FailureState, InFlight, SkipReason, Skipped,
 };
 pub use plan::{Decision, Facts, Moves, Plan, Verdict};
-pub use progress::{FirstDay, Lease, Origin, Run, Status, WrongStatus};
+pub use progress::{FirstDay, Lease, NotRetried, Origin, Run, Status, WrongStatus};
 pub use retry::RetryPolicy;
 pub use schedule::Timestamp;
 pub use text::{EmailAddress, Invalid, PhoneNumber, Slug, Stage};

@@ -1,6 +1,8 @@
 //! What becomes of an action in a run: carried out, skipped, failed, deferred, in flight, and why.
 
 use chrono::Duration;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::{Error, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
 use super::{ActionId, Timestamp};
@@ -41,6 +43,11 @@ impl SkipReason {
             Self::Expired => "expired",
         }
     }
+
+    /// The reason of a word in the ledger.
+    pub fn parse(word: &str) -> Option<Self> {
+        parsed(word)
+    }
 }
 
 /// An action that failed.
@@ -60,6 +67,9 @@ pub struct Failed {
     pub due: Timestamp,
     /// When the last attempt ended.
     pub at: Timestamp,
+    /// Why it is tried again by somebody's word; empty where nobody gave one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub retry_reason: String,
 }
 
 /// Whether a failed action is repeated.
@@ -107,6 +117,17 @@ impl FailureReason {
             Self::Suppressed => "suppressed",
         }
     }
+
+    /// The reason of a word in the ledger.
+    pub fn parse(word: &str) -> Option<Self> {
+        parsed(word)
+    }
+}
+
+/// A variant by the word that serde has for it.
+fn parsed<'a, T: Deserialize<'a>>(word: &'a str) -> Option<T> {
+    let word: StrDeserializer<'a, Error> = word.into_deserializer();
+    T::deserialize(word).ok()
 }
 
 /// An action that was due and waits.
@@ -190,5 +211,36 @@ impl Failed {
             FailureState::Retrying(at) => Some(at),
             FailureState::Failed | FailureState::Unknown => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_of_the_ledger_is_read_as_it_was_written() {
+        for reason in [
+            SkipReason::Condition,
+            SkipReason::Gated,
+            SkipReason::HourPassedAtStart,
+            SkipReason::Removed,
+            SkipReason::Expired,
+        ] {
+            assert_eq!(SkipReason::parse(reason.as_str()), Some(reason));
+        }
+        for reason in [
+            FailureReason::Rejected,
+            FailureReason::Temporary,
+            FailureReason::OutcomeUnknown,
+            FailureReason::MissingAddress,
+            FailureReason::Template,
+            FailureReason::Misconfigured,
+            FailureReason::Suppressed,
+        ] {
+            assert_eq!(FailureReason::parse(reason.as_str()), Some(reason));
+        }
+        assert_eq!(SkipReason::parse("rejected"), None);
+        assert_eq!(FailureReason::parse(""), None);
     }
 }

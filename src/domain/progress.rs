@@ -3,8 +3,12 @@
 //! What time does to a run is in `plan`. `day_date` is written here by start, resume and zone change, there by advance, shift and
 //! reactivate, and by nothing else.
 
+mod redrive;
+
 use chrono::NaiveDate;
 use std::collections::BTreeMap;
+
+pub use redrive::NotRetried;
 
 use super::plan::is_late;
 use super::schedule::{instant, local_date, plus_days};
@@ -329,6 +333,7 @@ impl Run {
             error: super::text::shortened(error, 500),
             due: attempt.due,
             at: now,
+            retry_reason: String::new(),
         };
         let again = |reason, error: &str, after| {
             let at = retry.wait(attempt.attempt, after, jitter).map(|wait| now + wait);

@@ -18,7 +18,7 @@ use crate::domain::{
     Attempted, Decision, Facts, FailureState, InFlight, Lease, Moves, ProgressId, Run, SkipReason, Timeline,
     TimelineId, Timestamp, Verdict, plan,
 };
-use crate::store::{Before, Buckets, Claim, Cursor, Execution, ExecutionOutcome, Txn};
+use crate::store::{Before, Buckets, Claim, Cursor, Execution, ExecutionOutcome, ExecutionReason, Txn};
 
 /// The most runs in one claim.
 pub(super) const BATCH: usize = 500;
@@ -341,11 +341,17 @@ fn count_decision(counts: &mut crate::domain::TickCounts, timeline: &Timeline, d
 }
 
 /// The ledger's word for a decision, its reason and its error; none for what is only put off.
-fn outcome_of(verdict: &Verdict) -> Option<(ExecutionOutcome, Option<&'static str>, Option<String>)> {
+fn outcome_of(verdict: &Verdict) -> Option<(ExecutionOutcome, Option<ExecutionReason>, Option<String>)> {
     Some(match verdict {
         Verdict::Completed => (ExecutionOutcome::Completed, None, None),
-        Verdict::Skipped(SkipReason::Expired) => (ExecutionOutcome::Expired, Some(SkipReason::Expired.as_str()), None),
-        Verdict::Skipped(reason) => (ExecutionOutcome::Skipped, Some(reason.as_str()), None),
+        Verdict::Skipped(reason) => {
+            let outcome = if *reason == SkipReason::Expired {
+                ExecutionOutcome::Expired
+            } else {
+                ExecutionOutcome::Skipped
+            };
+            (outcome, Some(ExecutionReason::Skip(*reason)), None)
+        }
         Verdict::Deferred { .. } => return None,
         Verdict::Failed { state, reason, error } => {
             let outcome = match state {
@@ -353,7 +359,7 @@ fn outcome_of(verdict: &Verdict) -> Option<(ExecutionOutcome, Option<&'static st
                 FailureState::Failed => ExecutionOutcome::Failed,
                 FailureState::Unknown => ExecutionOutcome::Unknown,
             };
-            (outcome, Some(reason.as_str()), Some(error.clone()))
+            (outcome, Some(ExecutionReason::Failure(*reason)), Some(error.clone()))
         }
     })
 }
@@ -364,13 +370,14 @@ fn entry(run: &Run, timeline: &Timeline, decision: &Decision, now: Timestamp) ->
         customer_id: run.customer_id.clone(),
         progress_id: run.id,
         action_id: decision.action,
+        timeline_id: timeline.id,
         attempt: decision.attempt,
         due_at: decision.due,
         started_at: now,
         finished_at: now,
         channel: timeline.action(decision.action)?.definition.channel,
         outcome,
-        reason: reason.map(str::to_owned),
+        reason,
         provider_id: None,
         error,
         content_revision: None,

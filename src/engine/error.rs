@@ -82,6 +82,8 @@ pub enum EngineError {
     /// The timeline has fewer days than the run is to start on.
     #[error("start_day {given} is past the last day {duration}")]
     StartDayPastEnd {
+        /// Where the start stood in the request; none: it was alone there.
+        position: Option<usize>,
         /// What was given.
         given: i32,
         /// How many days there are.

@@ -16,7 +16,9 @@ mod flight;
 mod lanes;
 mod once;
 mod orchestrator;
+mod redrive;
 mod sending;
+mod starts;
 mod tick;
 mod view;
 
@@ -29,9 +31,11 @@ pub use error::EngineError;
 pub use execute::{ActionReport, ActionReportKind, RunHold, RunReport};
 pub use lanes::LaneSettings;
 pub use once::{Answer, Once};
-pub use orchestrator::{Assigned, Assignment, StageChange, StartRun};
+pub use orchestrator::{Assigned, Assignment, StageChange};
+pub use redrive::{RetriedActions, RetryActions};
+pub use starts::{StartRun, Started};
 pub use tick::{Stop, TickEvents, TickRequest};
-pub use view::RunView;
+pub use view::{ExecutionView, RunView};
 
 use chrono::Duration;
 use chrono_tz::Tz;

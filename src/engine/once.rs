@@ -57,6 +57,22 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// The answer that was given to a request before. It is for what looks around for long before it begins.
+    pub(super) async fn answered<T>(&self, once: &Once<'_, T>) -> Result<Option<Vec<u8>>, EngineError> {
+        let Some(key) = &once.key else {
+            return Ok(None);
+        };
+        // Not committed: the request is entered when it begins.
+        let txn = self.store.begin().await?;
+        match txn.begin_request(key, self.clock.now()).await? {
+            Begun::New => Ok(None),
+            Begun::Answered(response) => Ok(Some(response)),
+            Begun::Reused => Err(EngineError::RequestIdReused(key.request_id.clone())),
+        }
+    }
+}
+
 impl<T> Operation<'_, T> {
     /// Makes the effect and the answer lasting, both or neither.
     pub(super) async fn finish(self, result: T) -> Result<Answer<T>, EngineError> {

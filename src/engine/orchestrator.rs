@@ -1,30 +1,15 @@
-//! What calls do to runs: start, assign, change of stage, pause, resume, stop.
+//! What calls do to runs: assign, change of stage, pause, resume, stop. Starts are in `starts`.
 //!
 //! Whatever starts runs locks the customer first, so that two calls about one customer never see half of each other.
 
+use std::sync::Arc;
+
 use super::once::Begin;
 use super::{Answer, Engine, EngineError, Once, RunView};
-use crate::domain::schedule::instant;
 use crate::domain::{
-    ActionId, Customer, CustomerId, FirstDay, Origin, ProgressId, Run, SkipReason, Stage, Status, Timeline, TimelineId,
-    Timestamp, plan,
+    Customer, CustomerId, FirstDay, Origin, ProgressId, Run, Stage, Timeline, TimelineId, Timestamp, plan,
 };
-use crate::store::{Execution, ExecutionOutcome, Txn};
-
-/// What to start.
-#[derive(Debug, Clone)]
-pub struct StartRun {
-    /// For whom.
-    pub customer: CustomerId,
-    /// Which timeline.
-    pub timeline: TimelineId,
-    /// What becomes of hours that have passed.
-    pub first_day: FirstDay,
-    /// The day to begin on, from 1.
-    pub start_day: i32,
-    /// Whether it may be started again.
-    pub allow_restart: bool,
-}
+use crate::store::Txn;
 
 /// The run that was assigned for a stage.
 #[derive(Debug)]
@@ -66,50 +51,6 @@ pub enum Assignment {
 }
 
 impl Engine {
-    /// Starts a run of a timeline.
-    pub async fn start_run(&self, command: StartRun, once: Once<'_, RunView>) -> Result<Answer<RunView>, EngineError> {
-        let operation = match self.begin_once(once).await? {
-            Begin::Do(operation) => operation,
-            Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
-        };
-        let (txn, now) = (&operation.txn, operation.now);
-        let customer = self.locked_customer(txn, &command.customer).await?;
-        let timeline = txn
-            .timeline(command.timeline)
-            .await?
-            .ok_or(EngineError::TimelineNotFound(command.timeline))?;
-        if command.start_day > timeline.definition.duration_days {
-            return Err(EngineError::StartDayPastEnd {
-                given: command.start_day,
-                duration: timeline.definition.duration_days,
-            });
-        }
-        if let Some(before) = txn.last_run_of(&customer.id, timeline.id).await? {
-            if before.status.is_live() {
-                return Err(EngineError::RunIsLive(before.id));
-            }
-            if !command.allow_restart {
-                return Err(EngineError::RunHasEnded(before.id));
-            }
-        }
-        if !timeline.definition.is_active {
-            return Err(EngineError::TimelineInactive(timeline.id));
-        }
-        let zone = customer.zone(self.settings.default_zone);
-        let run = Run::start(
-            &timeline,
-            customer.id,
-            Origin::Started,
-            zone,
-            command.first_day,
-            command.start_day,
-            now,
-        );
-        let run = self.enter(txn, &timeline, run, now).await?;
-        let view = self.view_in(txn, run, timeline).await?;
-        operation.finish(view).await
-    }
-
     /// Starts the default timeline of the customer's stage, once per visit to it.
     pub async fn assign_for_stage(
         &self,
@@ -324,8 +265,9 @@ impl Engine {
             1,
             now,
         );
-        let run = self.enter(txn, &timeline, run, now).await?;
-        Ok(Assignment::Started(Box::new(self.view_in(txn, run, timeline).await?)))
+        let started = self.enter(txn, vec![(Arc::new(timeline), run)], now).await?;
+        let view = started.into_iter().next().flatten().ok_or(EngineError::Concurrent)?;
+        Ok(Assignment::Started(Box::new(view)))
     }
 
     /// Stops live runs that were assigned on other visits than the present one.
@@ -355,38 +297,4 @@ impl Engine {
         }
         Ok(stopped)
     }
-
-    /// Plans and stores a new run.
-    async fn enter(&self, txn: &Txn, timeline: &Timeline, mut run: Run, now: Timestamp) -> Result<Run, EngineError> {
-        plan::settle(timeline, &mut run, now);
-        run.id = txn.insert_run(&run).await?.ok_or(EngineError::Concurrent)?;
-        let skipped: Vec<Execution> = run
-            .skipped
-            .iter()
-            .filter_map(|skipped| skipped_at_start(timeline, &run, skipped.id, now))
-            .collect();
-        txn.insert_executions(&skipped).await?;
-        debug_assert_eq!(run.status, Status::Active, "a run starts active");
-        Ok(run)
-    }
-}
-
-/// The ledger's entry for an action that was skipped because its hour had passed at the start.
-fn skipped_at_start(timeline: &Timeline, run: &Run, id: ActionId, now: Timestamp) -> Option<Execution> {
-    let action = timeline.action(id)?;
-    Some(Execution {
-        customer_id: run.customer_id.clone(),
-        progress_id: run.id,
-        action_id: id,
-        attempt: 1,
-        due_at: instant(run.day_date, action.definition.delay_hours, run.zone.tz),
-        started_at: now,
-        finished_at: now,
-        channel: action.definition.channel,
-        outcome: ExecutionOutcome::Skipped,
-        reason: Some(SkipReason::HourPassedAtStart.as_str().to_owned()),
-        provider_id: None,
-        error: None,
-        content_revision: None,
-    })
 }

@@ -17,7 +17,7 @@ use crate::domain::{
     Action, ActionId, Attempted, Channel, Customer, FailureReason, FailureState, InFlight, Run, Timeline, Timestamp,
     plan,
 };
-use crate::store::{Before, Completion, Execution, ExecutionOutcome};
+use crate::store::{Before, Completion, Execution, ExecutionOutcome, ExecutionReason};
 
 /// How much longer than the send time-out an attempt is waited for. A sender ends in time by itself, and then says how far
 /// it got; this is for one that does not.
@@ -323,7 +323,7 @@ fn entry(run: &Run, channel: Channel, in_flight: &InFlight, attempt: Attempt, no
             };
             (
                 outcome,
-                Some(failed.reason.as_str().to_owned()),
+                Some(ExecutionReason::Failure(failed.reason)),
                 Some(failed.error.clone()),
             )
         }
@@ -334,6 +334,7 @@ fn entry(run: &Run, channel: Channel, in_flight: &InFlight, attempt: Attempt, no
         customer_id: run.customer_id.clone(),
         progress_id: run.id,
         action_id: in_flight.id,
+        timeline_id: run.timeline_id,
         attempt: in_flight.attempt,
         due_at: in_flight.due,
         started_at: attempt.started_at,

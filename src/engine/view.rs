@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Engine, EngineError};
 use crate::domain::{CustomerId, ProgressId, Run, Timeline, TimelineId, Timestamp, plan};
-use crate::store::{Execution, Page, ProgressFilter, Txn};
+use crate::store::{Execution, ExecutionFilter, ExecutionKey, Page, ProgressFilter, Txn};
 
 /// A run with all that is needed to show it.
 #[derive(Debug, Clone)]
@@ -18,6 +18,26 @@ pub struct RunView {
     pub executions: Vec<Execution>,
     /// When it was looked at.
     pub now: Timestamp,
+}
+
+impl RunView {
+    pub(super) fn new(run: Run, timeline: Arc<Timeline>, executions: Vec<Execution>, now: Timestamp) -> Self {
+        Self {
+            run: shown(&timeline, run),
+            timeline,
+            executions,
+            now,
+        }
+    }
+}
+
+/// An entry of the ledger with the timeline that says what its action is now.
+#[derive(Debug, Clone)]
+pub struct ExecutionView {
+    /// The entry.
+    pub execution: Execution,
+    /// The timeline of its run.
+    pub timeline: Arc<Timeline>,
 }
 
 impl Engine {
@@ -64,31 +84,40 @@ impl Engine {
         self.views(runs).await
     }
 
+    /// Shows a page of the ledger, by customer, run, action and attempt.
+    pub async fn list_executions(
+        &self,
+        filter: &ExecutionFilter,
+        page: &Page<ExecutionKey>,
+    ) -> Result<Vec<ExecutionView>, EngineError> {
+        let reader = self.store.reader();
+        let executions = reader.executions(filter, page).await?;
+        let timelines = distinct(executions.iter().map(|execution| execution.timeline_id));
+        let timelines = by_id(reader.timelines_by_id(&timelines).await?);
+        let views = executions.into_iter().filter_map(|execution| {
+            let timeline = Arc::clone(timelines.get(&execution.timeline_id)?);
+            Some(ExecutionView { execution, timeline })
+        });
+        Ok(views.collect())
+    }
+
     async fn views(&self, runs: Vec<Run>) -> Result<Vec<RunView>, EngineError> {
         let reader = self.store.reader();
         let keys: Vec<_> = runs.iter().map(|run| (run.customer_id.clone(), run.id)).collect();
         let executions = reader.last_executions(&keys).await?;
-        let timelines = reader.timelines_by_id(&distinct_timelines(&runs)).await?;
+        let timelines = distinct(runs.iter().map(|run| run.timeline_id));
+        let timelines = reader.timelines_by_id(&timelines).await?;
         Ok(self.assemble(runs, timelines, executions))
     }
 
     /// Shows a run as a transaction that changed it sees it.
     pub(super) async fn view_in(&self, txn: &Txn, run: Run, timeline: Timeline) -> Result<RunView, EngineError> {
         let executions = txn.last_executions(&[(run.customer_id.clone(), run.id)]).await?;
-        let run = shown(&timeline, run);
-        Ok(RunView {
-            run,
-            timeline: Arc::new(timeline),
-            executions,
-            now: self.clock.now(),
-        })
+        Ok(RunView::new(run, Arc::new(timeline), executions, self.clock.now()))
     }
 
     fn assemble(&self, runs: Vec<Run>, timelines: Vec<Timeline>, executions: Vec<Execution>) -> Vec<RunView> {
-        let timelines: HashMap<TimelineId, Arc<Timeline>> = timelines
-            .into_iter()
-            .map(|timeline| (timeline.id, Arc::new(timeline)))
-            .collect();
+        let timelines = by_id(timelines);
         let mut by_run: HashMap<ProgressId, Vec<Execution>> = HashMap::new();
         for execution in executions {
             by_run.entry(execution.progress_id).or_default().push(execution);
@@ -98,12 +127,7 @@ impl Engine {
             .filter_map(|run| {
                 let timeline = Arc::clone(timelines.get(&run.timeline_id)?);
                 let executions = by_run.remove(&run.id).unwrap_or_default();
-                Some(RunView {
-                    run: shown(&timeline, run),
-                    timeline,
-                    executions,
-                    now,
-                })
+                Some(RunView::new(run, timeline, executions, now))
             })
             .collect()
     }
@@ -117,8 +141,15 @@ fn shown(timeline: &Timeline, run: Run) -> Run {
     }
 }
 
-fn distinct_timelines(runs: &[Run]) -> Vec<TimelineId> {
-    let mut ids: Vec<_> = runs.iter().map(|run| run.timeline_id).collect();
+fn by_id(timelines: Vec<Timeline>) -> HashMap<TimelineId, Arc<Timeline>> {
+    timelines
+        .into_iter()
+        .map(|timeline| (timeline.id, Arc::new(timeline)))
+        .collect()
+}
+
+fn distinct(timelines: impl Iterator<Item = TimelineId>) -> Vec<TimelineId> {
+    let mut ids: Vec<_> = timelines.collect();
     ids.sort_unstable();
     ids.dedup();
     ids

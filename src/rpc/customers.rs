@@ -197,7 +197,8 @@ impl CustomerService for CustomersService {
     }
 }
 
-fn check_count(violations: &mut Violations, path: &str, count: usize) {
+/// Checks how many items a batch has.
+pub(super) fn check_count(violations: &mut Violations, path: &str, count: usize) {
     if !(1..=MAX_ITEMS).contains(&count) {
         violations.add(path, format!("must be 1 to {MAX_ITEMS}, but are {count}"));
     }
@@ -252,7 +253,7 @@ fn results(refused: &[Option<Status>], outcomes: &Outcomes, zone: Tz) -> Vec<pb:
 }
 
 /// The status of an item of a batch, with its details.
-fn item_status(status: &Status) -> google::rpc::Status {
+pub(super) fn item_status(status: &Status) -> google::rpc::Status {
     // The details of a tonic status are an encoded google.rpc.Status themselves.
     google::rpc::Status::decode(status.details()).unwrap_or_else(|_| google::rpc::Status {
         code: status.code().into(),

@@ -132,8 +132,12 @@ pub(super) fn status_of(error: &EngineError) -> Status {
             let text = format!("timeline {id} is inactive: SetTimelineActive switches it on");
             precondition("TIMELINE_INACTIVE", &text, &[("timeline_id", id.to_string())])
         }
-        EngineError::StartDayPastEnd { given, duration } => refuse(
-            "start_day",
+        EngineError::StartDayPastEnd {
+            position,
+            given,
+            duration,
+        } => refuse(
+            &position.map_or_else(|| "start_day".to_owned(), |at| format!("starts[{at}].start_day")),
             &format!("must be 1 to {duration}, the days of the timeline, but is {given}"),
         ),
         EngineError::StageMissing(id) => {

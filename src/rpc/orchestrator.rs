@@ -5,13 +5,16 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::convert::execute::executed;
+use super::convert::execution::{execution, execution_key, parse_filter, parse_retry, retried};
 use super::convert::progress::{ids, parse_status, progress};
+use super::convert::start::{alone, parse_start, parse_starts, results};
+use super::customers::check_count;
 use super::error::{internal, status};
 use super::page::Scope;
 use super::request::{key, respond};
 use super::violations::Violations;
-use crate::domain::{CustomerId, FirstDay, ProgressId, TimelineId, text};
-use crate::engine::{Assigned, Engine, Once, RunReport, RunView, StartRun};
+use crate::domain::{CustomerId, ProgressId, TimelineId, text};
+use crate::engine::{Assigned, Engine, Once, RetriedActions, RunReport, RunView, Started};
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_orchestrator_service_server::CampaignOrchestratorService;
 use crate::store::ProgressFilter;
@@ -38,7 +41,7 @@ impl CampaignOrchestratorService for OrchestratorService {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let key = key(&mut violations, &request);
-        let command = parse_start(&mut violations, &request);
+        let command = parse_start(&mut violations, None, &alone(&request));
         let command = violations.finish(command)?;
         let convert = |view: &RunView| pb::StartTimelineResponse {
             progress: Some(progress(view)),
@@ -46,6 +49,26 @@ impl CampaignOrchestratorService for OrchestratorService {
         let encode = |view: &RunView| convert(view).encode_to_vec();
         respond(
             self.engine.start_run(command, Once { key, encode: &encode }).await,
+            convert,
+        )
+    }
+
+    async fn start_timelines(
+        &self,
+        request: Request<pb::StartTimelinesRequest>,
+    ) -> Result<Response<pb::StartTimelinesResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let key = key(&mut violations, &request);
+        check_count(&mut violations, "starts", request.starts.len());
+        violations.finish(Some(()))?;
+        let (commands, refused) = parse_starts(&request.starts);
+        let convert = |started: &Started| pb::StartTimelinesResponse {
+            results: results(&refused, started),
+        };
+        let encode = |started: &Started| convert(started).encode_to_vec();
+        respond(
+            self.engine.start_runs(&commands, Once { key, encode: &encode }).await,
             convert,
         )
     }
@@ -155,6 +178,41 @@ impl CampaignOrchestratorService for OrchestratorService {
         }))
     }
 
+    async fn list_executions(
+        &self,
+        request: Request<pb::ListExecutionsRequest>,
+    ) -> Result<Response<pb::ListExecutionsResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let given = request.filter.unwrap_or_default();
+        let scope = Scope::new("ListExecutions", &[&given]);
+        let filter = parse_filter(&mut violations, &given);
+        let page = scope.parse(&mut violations, request.page_size, &request.page_token);
+        let (filter, page) = violations.finish(filter.zip(page))?;
+        let views = self.engine.list_executions(&filter, &page).await.map_err(status)?;
+        let (executions, next_page_token) = scope.page(page.size, &views, execution, execution_key);
+        Ok(Response::new(pb::ListExecutionsResponse {
+            executions,
+            next_page_token,
+        }))
+    }
+
+    async fn retry_actions(
+        &self,
+        request: Request<pb::RetryActionsRequest>,
+    ) -> Result<Response<pb::RetryActionsResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let key = key(&mut violations, &request);
+        let command = parse_retry(&mut violations, &request);
+        let command = violations.finish(command)?;
+        let encode = |result: &RetriedActions| retried(result).encode_to_vec();
+        respond(
+            self.engine.retry_actions(command, Once { key, encode: &encode }).await,
+            retried,
+        )
+    }
+
     async fn pause_timeline(
         &self,
         request: Request<pb::PauseTimelineRequest>,
@@ -233,33 +291,6 @@ impl CampaignOrchestratorService for OrchestratorService {
             convert,
         )
     }
-}
-
-fn parse_start(violations: &mut Violations, request: &pb::StartTimelineRequest) -> Option<StartRun> {
-    let customer = violations.check("customer_id", CustomerId::parse(&request.customer_id));
-    let timeline = violations.id("timeline_id", request.timeline_id);
-    let first_days = "FIRST_DAY_SEND_PASSED, FIRST_DAY_SKIP_PASSED, FIRST_DAY_NEXT_DAY, or not set";
-    let first_day = match request.first_day {
-        0 => Some(FirstDay::SendPassed),
-        given => violations
-            .known("first_day", given, first_days)
-            .map(|first_day| match first_day {
-                pb::FirstDay::Unspecified | pb::FirstDay::SendPassed => FirstDay::SendPassed,
-                pb::FirstDay::SkipPassed => FirstDay::SkipPassed,
-                pb::FirstDay::NextDay => FirstDay::NextDay,
-            }),
-    };
-    let start_day = match request.start_day {
-        0 => Some(1),
-        given => violations.within("start_day", given, 1, crate::domain::MAX_DURATION_DAYS),
-    };
-    Some(StartRun {
-        customer: customer?,
-        timeline: TimelineId(timeline?),
-        first_day: first_day?,
-        start_day: start_day?,
-        allow_restart: request.allow_restart,
-    })
 }
 
 fn parse_run(

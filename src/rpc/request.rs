@@ -49,9 +49,11 @@ identified! {
     ExecuteActionsRequest "ExecuteActions" customer_id;
     PauseTimelineRequest "PauseTimeline" customer_id;
     ResumeTimelineRequest "ResumeTimeline" customer_id;
+    RetryActionsRequest "RetryActions";
     SetDefaultTimelineRequest "SetDefaultTimeline";
     SetTimelineActiveRequest "SetTimelineActive";
     StartTimelineRequest "StartTimeline" customer_id;
+    StartTimelinesRequest "StartTimelines";
     StopTimelineRequest "StopTimeline" customer_id;
     UpsertCustomersRequest "UpsertCustomers";
 }

@@ -7,6 +7,7 @@
 use chrono::NaiveDate;
 use chrono_tz::Tz;
 use sea_orm::{ConnectionTrait, FromQueryResult};
+use std::collections::BTreeSet;
 
 use super::batch::{Batch, Cell, Col};
 use super::progress::TABLE;
@@ -261,6 +262,24 @@ impl Txn {
             values![tz.name()],
         )
         .await?;
+        Ok(())
+    }
+
+    /// Notes that there are runs in zones.
+    pub(super) async fn note_zones(&self, zones: impl Iterator<Item = Tz>) -> Result<(), StoreError> {
+        let names: BTreeSet<&str> = zones.map(Tz::name).collect();
+        let mut batch = Batch::new(&[("zone", Col::Text)]);
+        for name in names {
+            batch.push([name.into()]);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (table, values) = batch.bind(self.backend, 1);
+        let sql = format!(
+            "insert into time_zones (time_zone) select u.zone from {table} where true on conflict (time_zone) do nothing"
+        );
+        self.execute(&sql, values).await?;
         Ok(())
     }
 

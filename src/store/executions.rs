@@ -1,11 +1,12 @@
 //! `action_executions`: the ledger of attempts and decisions. It only grows.
 
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use std::fmt::Write as _;
 
 use super::batch::{Batch, Cell, Col};
-use super::session::Session;
-use super::{StoreError, Txn};
-use crate::domain::{ActionId, Channel, CustomerId, ProgressId, Timestamp};
+use super::session::{Session, values};
+use super::{Page, StoreError, Txn};
+use crate::domain::{ActionId, Channel, CustomerId, FailureReason, ProgressId, SkipReason, TimelineId, Timestamp};
 
 /// An entry of the ledger: one attempt at an action of a run, or the decision not to make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Execution {
     pub progress_id: ProgressId,
     /// Which action.
     pub action_id: ActionId,
+    /// The run's timeline.
+    pub timeline_id: TimelineId,
     /// Which attempt, from 1.
     pub attempt: u32,
     /// When the action was due.
@@ -28,8 +31,8 @@ pub struct Execution {
     pub channel: Channel,
     /// What came of it.
     pub outcome: ExecutionOutcome,
-    /// Why, as a fixed word; for what was not carried out.
-    pub reason: Option<String>,
+    /// Why, for what was not carried out.
+    pub reason: Option<ExecutionReason>,
     /// The provider's id of the message.
     pub provider_id: Option<String>,
     /// Why, for people.
@@ -76,13 +79,75 @@ impl ExecutionOutcome {
             Self::Expired => "expired",
         }
     }
+
+    /// Whether the attempt is a dead letter: it was the last, and the customer did not get it, or perhaps did not.
+    pub fn is_dead(self) -> bool {
+        match self {
+            Self::Failed | Self::Unknown => true,
+            Self::Completed | Self::Skipped | Self::Retrying | Self::Expired => false,
+        }
+    }
 }
+
+/// Why an action was not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExecutionReason {
+    /// It was decided against: outcomes `Skipped` and `Expired`.
+    Skip(SkipReason),
+    /// The attempt failed: outcomes `Failed`, `Retrying` and `Unknown`.
+    Failure(FailureReason),
+}
+
+impl ExecutionReason {
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Skip(reason) => reason.as_str(),
+            Self::Failure(reason) => reason.as_str(),
+        }
+    }
+
+    /// The reason of a word that stands with this outcome.
+    fn parse(outcome: ExecutionOutcome, word: &str) -> Option<Self> {
+        match outcome {
+            ExecutionOutcome::Completed => None,
+            ExecutionOutcome::Skipped | ExecutionOutcome::Expired => SkipReason::parse(word).map(Self::Skip),
+            ExecutionOutcome::Failed | ExecutionOutcome::Retrying | ExecutionOutcome::Unknown => {
+                FailureReason::parse(word).map(Self::Failure)
+            }
+        }
+    }
+}
+
+/// Which entries to list.
+#[derive(Debug, Clone, Default)]
+pub struct ExecutionFilter {
+    /// Only of this customer.
+    pub customer_id: Option<CustomerId>,
+    /// Only of this run.
+    pub progress_id: Option<ProgressId>,
+    /// Only of runs of this timeline.
+    pub timeline_id: Option<TimelineId>,
+    /// Only with one of these outcomes; none means any.
+    pub outcomes: Vec<ExecutionOutcome>,
+    /// Only those that ended at this instant or later.
+    pub finished_from: Option<Timestamp>,
+    /// Only those that ended before this instant.
+    pub finished_until: Option<Timestamp>,
+}
+
+/// Where an entry stands among all: by customer, run, action, attempt.
+pub type ExecutionKey = (String, i64, i64, i32);
+
+const COLUMNS: &str = "e.customer_id, e.progress_id, e.action_id, e.campaign_timeline_id, e.attempt, e.due_at, e.started_at, \
+     e.finished_at, e.channel, e.outcome, e.reason, e.provider_id, e.error, e.content_revision";
 
 #[derive(FromQueryResult)]
 struct Row {
     customer_id: String,
     progress_id: i64,
     action_id: i64,
+    campaign_timeline_id: i64,
     attempt: i32,
     due_at: Timestamp,
     started_at: Timestamp,
@@ -107,8 +172,7 @@ impl<C: ConnectionTrait> Session<C> {
         }
         let (table, values) = batch.bind(self.backend, 1);
         let sql = format!(
-            "select e.customer_id, e.progress_id, e.action_id, e.attempt, e.due_at, e.started_at, e.finished_at, e.channel, \
-             e.outcome, e.reason, e.provider_id, e.error, e.content_revision \
+            "select {COLUMNS} \
              from {table} join action_executions e on e.customer_id = u.customer_id and e.progress_id = u.progress_id \
              where not exists (select 1 from action_executions later where later.customer_id = e.customer_id \
              and later.progress_id = e.progress_id and later.action_id = e.action_id and later.attempt > e.attempt) \
@@ -120,6 +184,71 @@ impl<C: ConnectionTrait> Session<C> {
             .map(Row::into_execution)
             .collect()
     }
+
+    /// A page of entries, by customer, run, action and attempt.
+    pub async fn executions(
+        &self,
+        filter: &ExecutionFilter,
+        page: &Page<ExecutionKey>,
+    ) -> Result<Vec<Execution>, StoreError> {
+        let (condition, values) = filter.condition(page.after.clone());
+        let sql = format!(
+            "select {COLUMNS} from action_executions e where {condition} \
+             order by e.customer_id, e.progress_id, e.action_id, e.attempt limit {}",
+            page.size
+        );
+        self.rows::<Row>(&sql, values)
+            .await?
+            .into_iter()
+            .map(Row::into_execution)
+            .collect()
+    }
+}
+
+impl ExecutionFilter {
+    /// The condition on `e` for what comes after a key, and its parameters. Outcomes are literals, and what asks for the dead
+    /// letters alone says so in the words of their index, or else neither database would use it.
+    pub(super) fn condition(&self, after: Option<ExecutionKey>) -> (String, Vec<Value>) {
+        let mut condition = String::from("(e.customer_id, e.progress_id, e.action_id, e.attempt) > ($1, $2, $3, $4)");
+        let (customer, run, action, attempt) = after.unwrap_or_default();
+        let mut values = values![customer, run, action, attempt];
+        if self.is_dead_only() {
+            condition.push_str(" and e.outcome in ('failed', 'unknown')");
+        }
+        if !self.outcomes.is_empty() {
+            let words: Vec<String> = self
+                .outcomes
+                .iter()
+                .map(|outcome| format!("'{}'", outcome.as_str()))
+                .collect();
+            let _ = write!(condition, " and e.outcome in ({})", words.join(", "));
+        }
+        let mut also = |test: &str, value: Value| {
+            values.push(value);
+            let _ = write!(condition, " and {test} ${}", values.len());
+        };
+        if let Some(customer) = &self.customer_id {
+            also("e.customer_id =", customer.as_str().into());
+        }
+        if let Some(run) = self.progress_id {
+            also("e.progress_id =", run.0.into());
+        }
+        if let Some(timeline) = self.timeline_id {
+            also("e.campaign_timeline_id =", timeline.0.into());
+        }
+        if let Some(from) = self.finished_from {
+            also("e.finished_at >=", from.into());
+        }
+        if let Some(until) = self.finished_until {
+            also("e.finished_at <", until.into());
+        }
+        (condition, values)
+    }
+
+    /// Whether it asks for the dead letters alone.
+    fn is_dead_only(&self) -> bool {
+        !self.outcomes.is_empty() && self.outcomes.iter().all(|outcome| outcome.is_dead())
+    }
 }
 
 impl Txn {
@@ -129,6 +258,7 @@ impl Txn {
             ("customer_id", Col::Text),
             ("progress_id", Col::BigInt),
             ("action_id", Col::BigInt),
+            ("campaign_timeline_id", Col::BigInt),
             ("attempt", Col::Int),
             ("due_at", Col::Time),
             ("started_at", Col::Time),
@@ -145,13 +275,14 @@ impl Txn {
                 execution.customer_id.as_str().into(),
                 execution.progress_id.0.into(),
                 execution.action_id.0.into(),
+                execution.timeline_id.0.into(),
                 i32::try_from(execution.attempt).unwrap_or(i32::MAX).into(),
                 execution.due_at.into(),
                 execution.started_at.into(),
                 execution.finished_at.into(),
                 execution.channel.as_str().into(),
                 execution.outcome.as_str().into(),
-                Cell::from(execution.reason.clone()),
+                Cell::from(execution.reason.map(ExecutionReason::as_str)),
                 Cell::from(execution.provider_id.clone()),
                 Cell::from(execution.error.clone()),
                 execution.content_revision.into(),
@@ -161,8 +292,8 @@ impl Txn {
             return Ok(());
         }
         let (table, values) = batch.bind(self.backend, 1);
-        let columns = "customer_id, progress_id, action_id, attempt, due_at, started_at, finished_at, channel, outcome, reason, \
-                       provider_id, error, content_revision";
+        let columns = "customer_id, progress_id, action_id, campaign_timeline_id, attempt, due_at, started_at, finished_at, channel, \
+                       outcome, reason, provider_id, error, content_revision";
         self.execute(
             &format!("insert into action_executions ({columns}) select {columns} from {table}"),
             values,
@@ -179,17 +310,26 @@ impl Row {
         let outcome = ExecutionOutcome::ALL
             .into_iter()
             .find(|known| known.as_str() == self.outcome);
+        let outcome = outcome.ok_or_else(|| corrupt(format!("outcome {}", self.outcome)))?;
+        let reason = match self.reason.as_deref() {
+            None => None,
+            Some(word) => {
+                let reason = ExecutionReason::parse(outcome, word);
+                Some(reason.ok_or_else(|| corrupt(format!("reason {word} of {}", self.outcome)))?)
+            }
+        };
         Ok(Execution {
             customer_id: CustomerId::parse(&self.customer_id).map_err(|error| corrupt(error.to_string()))?,
             progress_id: ProgressId(self.progress_id),
             action_id: ActionId(self.action_id),
+            timeline_id: TimelineId(self.campaign_timeline_id),
             attempt: self.attempt.unsigned_abs(),
             due_at: self.due_at,
             started_at: self.started_at,
             finished_at: self.finished_at,
             channel: channel.ok_or_else(|| corrupt(format!("channel {}", self.channel)))?,
-            outcome: outcome.ok_or_else(|| corrupt(format!("outcome {}", self.outcome)))?,
-            reason: self.reason,
+            outcome,
+            reason,
             provider_id: self.provider_id,
             error: self.error,
             content_revision: self.content_revision,

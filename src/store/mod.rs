@@ -17,8 +17,10 @@ mod executions;
 mod metadata;
 mod partition;
 mod progress;
+mod redrive;
 mod requests;
 mod session;
+mod starts;
 mod ticks;
 mod timelines;
 
@@ -28,11 +30,13 @@ pub use connect::{ConnectSettings, Store, StoreUrl};
 pub use customers::CustomerFilter;
 pub use engagements::LastEngagement;
 pub use error::StoreError;
-pub use executions::{Execution, ExecutionOutcome};
+pub use executions::{Execution, ExecutionFilter, ExecutionKey, ExecutionOutcome, ExecutionReason};
 pub use partition::Buckets;
 pub use progress::ProgressFilter;
+pub use redrive::DeadAction;
 pub use requests::{Begun, RequestKey};
 pub use session::{Reader, Txn};
+pub use starts::RunOf;
 pub use ticks::EnteredTick;
 pub use timelines::TimelineFilter;
 

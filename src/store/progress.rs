@@ -6,11 +6,10 @@ use chrono::NaiveDate;
 use chrono_tz::Tz;
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use std::fmt::Write as _;
 
 use super::batch::{Batch, Col};
-use super::session::{Number, Session, values};
+use super::session::{Session, values};
 use super::{Page, StoreError, Txn};
 use crate::domain::{CustomerId, Lease, Origin, ProgressId, Run, Status, TimelineId, Timestamp, Zone};
 
@@ -185,41 +184,6 @@ impl Txn {
             .next())
     }
 
-    /// Stores a new run, and says its id. None: the customer has a live run of this timeline.
-    pub async fn insert_run(&self, run: &Run) -> Result<Option<ProgressId>, StoreError> {
-        let (origin, visit) = match run.origin {
-            Origin::Started => ("started", None),
-            Origin::Assigned { visit } => ("assigned", Some(visit)),
-        };
-        let sql = format!(
-            "insert into {TABLE} (customer_id, campaign_timeline_id, stage_visit, next_action_at, not_before, day_started_at, started_at, \
-             updated_at, bucket, current_day, day_date, zone_is_default, origin, status, status_reason, time_zone, skipped_actions) \
-             values ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
-             on conflict (customer_id, campaign_timeline_id) where status in ('active', 'paused') do nothing returning id as n"
-        );
-        let values = values![
-            run.customer_id.as_str(),
-            run.timeline_id.0,
-            visit,
-            run.next_action_at,
-            run.not_before,
-            run.day_started_at,
-            run.started_at,
-            run.customer_id.bucket(),
-            run.current_day,
-            run.day_date,
-            run.zone.is_default,
-            origin,
-            run.status.as_str(),
-            run.status_reason.as_str(),
-            run.zone.tz.name(),
-            json!(run.skipped),
-        ];
-        let id: Option<Number> = self.row(&sql, values).await?;
-        self.note_zone(run.zone.tz).await?;
-        Ok(id.map(|id| ProgressId(id.n)))
-    }
-
     /// Stores what people do to a run: its status, its place in time and its zone. The run must be locked by this transaction.
     pub async fn update_run(&self, run: &Run) -> Result<(), StoreError> {
         let sql = format!(
@@ -300,6 +264,6 @@ impl Row {
     }
 }
 
-fn parsed<T: DeserializeOwned>(id: i64, column: &str, json: serde_json::Value) -> Result<T, StoreError> {
+pub(super) fn parsed<T: DeserializeOwned>(id: i64, column: &str, json: serde_json::Value) -> Result<T, StoreError> {
     serde_json::from_value(json).map_err(|error| StoreError::corrupt(TABLE, id, format!("{column}: {error}")))
 }

@@ -9,6 +9,7 @@ mod changes;
 mod gates;
 mod hours;
 mod late;
+mod retried;
 
 use chrono::{Duration, NaiveDate};
 use chrono_tz::Tz;

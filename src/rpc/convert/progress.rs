@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::time::{date, time};
 use super::timeline::{action_type, channel};
 use crate::domain::{
-    ActionId, DeferReason, FailureReason, FailureState, Origin, ProgressId, Run, SkipReason, Status, Timeline, plan,
+    ActionId, DeferReason, FailureReason, FailureState, Origin, ProgressId, Run, SkipReason, Status, Timeline, Zone,
+    plan,
 };
 use crate::engine::RunView;
 use crate::proto::campaign::v1 as pb;
@@ -45,12 +46,7 @@ pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
         percent_complete: run.percent_complete(timeline.definition.duration_days),
         shifted_days: run.shifted_days,
         time_zone: run.zone.tz.name().to_owned(),
-        time_zone_source: if run.zone.is_default {
-            pb::TimeZoneSource::Default
-        } else {
-            pb::TimeZoneSource::Customer
-        }
-        .into(),
+        time_zone_source: zone_source(run.zone).into(),
         start_time: Some(time(run.started_at)),
         end_time: run.ended_at.map(time),
         update_time: Some(time(run.updated_at)),
@@ -122,6 +118,7 @@ fn failed(timeline: &Timeline, run: &Run) -> Vec<pb::FailedAction> {
             reason: failure_reason(failed.reason).into(),
             error: failed.error.clone(),
             next_retry_time: failed.retry_at().map(time),
+            retry_reason: failed.retry_reason.clone(),
         }
     };
     run.failed.iter().map(message).collect()
@@ -150,6 +147,15 @@ pub(in crate::rpc) fn action_ref(timeline: &Timeline, id: ActionId) -> pb::Actio
             .map(ToString::to_string)
             .unwrap_or_default(),
         is_removed: action.removed_at.is_some(),
+    }
+}
+
+/// Where a zone came from.
+pub(in crate::rpc) fn zone_source(zone: Zone) -> pb::TimeZoneSource {
+    if zone.is_default {
+        pb::TimeZoneSource::Default
+    } else {
+        pb::TimeZoneSource::Customer
     }
 }
 
@@ -219,6 +225,7 @@ pub(in crate::rpc) fn ids(runs: &[ProgressId]) -> Vec<i64> {
     runs.iter().map(|run| run.0).collect()
 }
 
-fn number(n: u32) -> i32 {
+/// A count as it is shown.
+pub(in crate::rpc) fn number(n: u32) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }

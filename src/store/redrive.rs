@@ -1,0 +1,161 @@
+//! Dead letters: actions whose last attempt failed for good or has an unknown outcome, and making them pending again.
+//!
+//! The ledger's index of dead letters finds them. Whether one is dead still, its run alone knows.
+
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use serde_json::json;
+
+use super::batch::{Batch, Col};
+use super::executions::{ExecutionFilter, ExecutionKey};
+use super::progress::{COLUMNS, Row as RunRow, TABLE, parsed};
+use super::session::Session;
+use super::{Page, StoreError, Txn};
+use crate::domain::{ActionId, CustomerId, Failed, FailureState, ProgressId, Run, Status, Timestamp};
+
+/// An action whose last attempt failed for good, or has an unknown outcome.
+#[derive(Debug, Clone)]
+pub struct DeadAction {
+    /// Whose run.
+    pub customer_id: CustomerId,
+    /// Which run.
+    pub progress_id: ProgressId,
+    /// Which action.
+    pub action_id: ActionId,
+    /// Which attempt was the last.
+    pub attempt: i32,
+    /// What the run says of it now; none: it is among its failed actions no more.
+    pub state: Option<FailureState>,
+    /// Whether the run is live.
+    pub is_live: bool,
+    /// Whether somebody holds the run.
+    pub is_held: bool,
+    /// Whether the action was removed from its timeline.
+    pub is_removed: bool,
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    customer_id: String,
+    progress_id: i64,
+    action_id: i64,
+    attempt: i32,
+    status: String,
+    lease_token: Option<i64>,
+    failed_actions: serde_json::Value,
+    removed_at: Option<Timestamp>,
+}
+
+impl<C: ConnectionTrait> Session<C> {
+    /// A page of dead letters, by customer, run and action. The filter names dead outcomes alone. `keys`: only actions with
+    /// one of these keys; none means any.
+    pub async fn dead_actions(
+        &self,
+        filter: &ExecutionFilter,
+        keys: &[String],
+        page: &Page<ExecutionKey>,
+    ) -> Result<Vec<DeadAction>, StoreError> {
+        let (condition, mut values) = filter.condition(page.after.clone());
+        let mut wanted = Batch::new(&[("key", Col::Text)]);
+        for key in keys {
+            wanted.push([key.as_str().into()]);
+        }
+        let mut of_keys = String::new();
+        if !wanted.is_empty() {
+            let (table, keys) = wanted.bind(self.backend, values.len() + 1);
+            of_keys = format!("and a.key in (select u.key from {table})");
+            values.extend(keys);
+        }
+        let sql = format!(
+            "select e.customer_id, e.progress_id, e.action_id, e.attempt, p.status, p.lease_token, p.failed_actions, a.removed_at \
+             from action_executions e join {TABLE} p on p.customer_id = e.customer_id and p.id = e.progress_id \
+             join campaign_timeline_actions a on a.id = e.action_id \
+             where {condition} {of_keys} and not exists (select 1 from action_executions later \
+             where later.customer_id = e.customer_id and later.progress_id = e.progress_id and later.action_id = e.action_id \
+             and later.attempt > e.attempt) order by e.customer_id, e.progress_id, e.action_id, e.attempt limit {}",
+            page.size
+        );
+        self.rows::<Row>(&sql, values)
+            .await?
+            .into_iter()
+            .map(Row::into_dead)
+            .collect()
+    }
+}
+
+impl Txn {
+    /// Some runs of customers, locked in the order of customer and id.
+    pub async fn runs_for_update(&self, runs: &[(CustomerId, ProgressId)]) -> Result<Vec<Run>, StoreError> {
+        let mut batch = Batch::new(&[("customer", Col::Text), ("run_id", Col::BigInt)]);
+        for (customer, run) in runs {
+            batch.push([customer.as_str().into(), run.0.into()]);
+        }
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (table, values) = batch.bind(self.backend, 1);
+        let sql = format!(
+            "select {COLUMNS} from {table} join {TABLE} p on p.customer_id = u.customer and p.id = u.run_id \
+             order by p.customer_id, p.id {}",
+            self.pick("for update of p", "")
+        );
+        self.rows::<RunRow>(&sql, values)
+            .await?
+            .into_iter()
+            .map(RunRow::into_run)
+            .collect()
+    }
+
+    /// Stores the failed actions and the wake-ups of runs that nobody holds. The runs must be locked by this transaction.
+    pub async fn put_failed(&self, runs: &[Run]) -> Result<(), StoreError> {
+        let mut batch = Batch::new(&[
+            ("customer", Col::Text),
+            ("run_id", Col::BigInt),
+            ("failed", Col::Json),
+            ("wake", Col::OptTime),
+            ("updated", Col::Time),
+        ]);
+        for run in runs {
+            batch.push([
+                run.customer_id.as_str().into(),
+                run.id.0.into(),
+                json!(run.failed).into(),
+                run.next_action_at.into(),
+                run.updated_at.into(),
+            ]);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (table, values) = batch.bind(self.backend, 1);
+        let sql = format!(
+            "update {TABLE} as p set failed_actions = u.failed, next_action_at = u.wake, updated_at = u.updated \
+             from {table} where p.customer_id = u.customer and p.id = u.run_id and p.lease_token is null"
+        );
+        let changed = self.execute(&sql, values).await?;
+        if changed != runs.len() as u64 {
+            let what = format!("{changed} rows changed in place of {}", runs.len());
+            return Err(StoreError::corrupt(TABLE, "of retried actions", what));
+        }
+        Ok(())
+    }
+}
+
+impl Row {
+    fn into_dead(self) -> Result<DeadAction, StoreError> {
+        let corrupt = |what: String| StoreError::corrupt(TABLE, self.progress_id, what);
+        let failed: Vec<Failed> = parsed(self.progress_id, "failed_actions", self.failed_actions)?;
+        let status = Status::ALL.into_iter().find(|known| known.as_str() == self.status);
+        let status = status.ok_or_else(|| corrupt(format!("status {}", self.status)))?;
+        let state = failed.iter().find(|failed| failed.id.0 == self.action_id);
+        Ok(DeadAction {
+            customer_id: CustomerId::parse(&self.customer_id).map_err(|error| corrupt(error.to_string()))?,
+            progress_id: ProgressId(self.progress_id),
+            action_id: ActionId(self.action_id),
+            attempt: self.attempt,
+            state: state.map(|failed| failed.state),
+            is_live: status.is_live(),
+            is_held: self.lease_token.is_some(),
+            is_removed: self.removed_at.is_some(),
+        })
+    }
+}

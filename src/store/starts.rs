@@ -1,0 +1,137 @@
+//! `customer_timeline_progress`: starting many runs at once.
+
+use sea_orm::FromQueryResult;
+use serde_json::json;
+use std::collections::{BTreeSet, HashMap};
+
+use super::batch::{Batch, Col};
+use super::progress::TABLE;
+use super::{StoreError, Txn};
+use crate::domain::{CustomerId, Origin, ProgressId, Run, Status, TimelineId};
+
+/// A customer and a timeline, of which there is one live run at most.
+pub type RunOf = (CustomerId, TimelineId);
+
+#[derive(FromQueryResult)]
+struct LastRow {
+    customer_id: String,
+    campaign_timeline_id: i64,
+    id: i64,
+    status: String,
+}
+
+#[derive(FromQueryResult)]
+struct NewRow {
+    customer_id: String,
+    campaign_timeline_id: i64,
+    id: i64,
+}
+
+impl Txn {
+    /// The last runs of timelines for customers, live or ended, and where they stand. Those without one are left out.
+    pub async fn last_runs_of(
+        &self,
+        wanted: &BTreeSet<RunOf>,
+    ) -> Result<HashMap<RunOf, (ProgressId, Status)>, StoreError> {
+        let mut batch = Batch::new(&[("customer", Col::Text), ("timeline", Col::BigInt)]);
+        for (customer, timeline) in wanted {
+            batch.push([customer.as_str().into(), timeline.0.into()]);
+        }
+        if batch.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (table, values) = batch.bind(self.backend, 1);
+        let sql = format!(
+            "select p.customer_id, p.campaign_timeline_id, p.id, p.status from {table} \
+             join {TABLE} p on p.customer_id = u.customer and p.campaign_timeline_id = u.timeline \
+             where not exists (select 1 from {TABLE} later where later.customer_id = p.customer_id \
+             and later.campaign_timeline_id = p.campaign_timeline_id and later.id > p.id)"
+        );
+        let rows: Vec<LastRow> = self.rows(&sql, values).await?;
+        rows.into_iter()
+            .map(|row| {
+                let corrupt = |what: String| StoreError::corrupt(TABLE, row.id, what);
+                let status = Status::ALL.into_iter().find(|known| known.as_str() == row.status);
+                let status = status.ok_or_else(|| corrupt(format!("status {}", row.status)))?;
+                let customer = CustomerId::parse(&row.customer_id).map_err(|error| corrupt(error.to_string()))?;
+                let key = (customer, TimelineId(row.campaign_timeline_id));
+                Ok((key, (ProgressId(row.id), status)))
+            })
+            .collect()
+    }
+
+    /// Stores new runs, each of another customer or timeline, and says their ids in the same order. None: the customer has
+    /// a live run of this timeline.
+    pub async fn insert_runs(&self, runs: &[&Run]) -> Result<Vec<Option<ProgressId>>, StoreError> {
+        let mut batch = Batch::new(&[
+            ("customer_id", Col::Text),
+            ("campaign_timeline_id", Col::BigInt),
+            ("stage_visit", Col::OptBigInt),
+            ("next_action_at", Col::OptTime),
+            ("not_before", Col::Time),
+            ("day_started_at", Col::Time),
+            ("started_at", Col::Time),
+            ("updated_at", Col::Time),
+            ("bucket", Col::Int),
+            ("current_day", Col::Int),
+            ("day_date", Col::Date),
+            ("zone_is_default", Col::Int),
+            ("origin", Col::Text),
+            ("status", Col::Text),
+            ("status_reason", Col::Text),
+            ("time_zone", Col::Text),
+            ("skipped_actions", Col::Json),
+        ]);
+        for run in runs {
+            let (origin, visit) = match run.origin {
+                Origin::Started => ("started", None),
+                Origin::Assigned { visit } => ("assigned", Some(visit)),
+            };
+            batch.push([
+                run.customer_id.as_str().into(),
+                run.timeline_id.0.into(),
+                visit.into(),
+                run.next_action_at.into(),
+                run.not_before.into(),
+                run.day_started_at.into(),
+                run.started_at.into(),
+                run.started_at.into(),
+                run.customer_id.bucket().into(),
+                run.current_day.into(),
+                run.day_date.into(),
+                i32::from(run.zone.is_default).into(),
+                origin.into(),
+                run.status.as_str().into(),
+                run.status_reason.as_str().into(),
+                run.zone.tz.name().into(),
+                json!(run.skipped).into(),
+            ]);
+        }
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (table, values) = batch.bind(self.backend, 1);
+        // SQLite takes ON CONFLICT after a SELECT for a join condition unless there is a WHERE before it.
+        let sql = format!(
+            "insert into {TABLE} (customer_id, campaign_timeline_id, stage_visit, next_action_at, not_before, day_started_at, started_at, \
+             updated_at, bucket, current_day, day_date, zone_is_default, origin, status, status_reason, time_zone, skipped_actions) \
+             select u.customer_id, u.campaign_timeline_id, u.stage_visit, u.next_action_at, u.not_before, u.day_started_at, u.started_at, \
+             u.updated_at, u.bucket, u.current_day, u.day_date, u.zone_is_default = 1, u.origin, u.status, u.status_reason, \
+             u.time_zone, u.skipped_actions from {table} where true \
+             on conflict (customer_id, campaign_timeline_id) where status in ('active', 'paused') do nothing \
+             returning id, customer_id, campaign_timeline_id"
+        );
+        let rows: Vec<NewRow> = self.rows(&sql, values).await?;
+        let ids: HashMap<(&str, i64), i64> = rows
+            .iter()
+            .map(|row| ((row.customer_id.as_str(), row.campaign_timeline_id), row.id))
+            .collect();
+        self.note_zones(runs.iter().map(|run| run.zone.tz)).await?;
+        let id = |run: &&Run| {
+            ids.get(&(run.customer_id.as_str(), run.timeline_id.0))
+                .copied()
+                .map(ProgressId)
+        };
+        Ok(runs.iter().map(id).collect())
+    }
+}
