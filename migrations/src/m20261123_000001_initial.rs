@@ -143,7 +143,7 @@ create table action_executions (
     outcome text not null,
     reason text,
     provider_id text,
-    error text,
+    detail text,
     content_revision bigint,
     primary key (customer_id, progress_id, action_id, attempt)
 );
@@ -312,7 +312,7 @@ create table action_executions (
     outcome text not null,
     reason text,
     provider_id text,
-    error text,
+    detail text,
     content_revision bigint,
     primary key (customer_id, progress_id, action_id, attempt)
 ) without rowid;

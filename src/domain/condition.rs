@@ -3,6 +3,7 @@
 //! There is one evaluation, [`findings`]. [`verdict`] is what it comes to, and whoever explains a decision shows all of it.
 
 mod json;
+mod words;
 
 use chrono::Duration;
 use serde::{Deserialize, Serialize};
@@ -152,12 +153,16 @@ pub struct Asked {
 
 /// What a list of conditions says: each in turn, the first that says skip decides.
 pub fn verdict(conditions: &[Condition], facts: &Facts, now: Timestamp) -> Then {
-    let mut findings = findings(conditions, facts, now).into_iter();
-    if findings.any(|finding| finding.verdict == Then::Skip) {
-        Then::Skip
-    } else {
-        Then::Execute
+    match skips(conditions, facts, now) {
+        Some(_) => Then::Skip,
+        None => Then::Execute,
     }
+}
+
+/// The condition of a list that says skip, if one does: the first.
+pub fn skips(conditions: &[Condition], facts: &Facts, now: Timestamp) -> Option<Finding> {
+    let mut findings = findings(conditions, facts, now).into_iter();
+    findings.find(|finding| finding.verdict == Then::Skip)
 }
 
 /// What each condition of a list comes to at an instant, by itself, and what was seen.

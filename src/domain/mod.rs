@@ -5,6 +5,7 @@ mod campaign;
 mod channel;
 pub mod condition;
 mod customer;
+pub mod explain;
 mod ids;
 mod outcome;
 pub mod plan;

@@ -11,12 +11,12 @@ mod gate;
 
 use chrono::Duration;
 
-use super::condition::verdict;
+use super::condition::skips;
 use super::outcome::{Attempted, Deferred, Failed};
 use super::schedule::{instant, local_date, plus_days};
 use super::{
     Action, ActionId, Channel, DeferReason, DeliveryPolicy, FailureReason, InFlight, Position, RetryPolicy, Run,
-    SkipReason, Status, Then, Timeline, Timestamp, WhenMissed,
+    SkipReason, Status, Timeline, Timestamp, WhenMissed,
 };
 pub use decision::{Decision, Facts, Moves, Plan, Verdict};
 use gate::Gate;
@@ -95,29 +95,34 @@ pub fn next_action(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<(Ac
         return Some((pending.id, pending.at));
     }
     let next = timeline.next_after_day(planner.run.current_day)?;
-    let definition = &next.definition;
-    let date = plus_days(
-        planner.run.day_date,
-        i64::from(definition.day_number - planner.run.current_day),
-    );
-    Some((next.id, instant(date, definition.delay_hours, planner.run.zone.tz)))
+    Some((next.id, expected(&planner.run, next)))
 }
 
 /// What is pending in a run: what of its current day is not decided, and what waits or is to be repeated, in order.
-pub fn pending_actions(timeline: &Timeline, run: &Run, now: Timestamp) -> Vec<(ActionId, Timestamp)> {
+pub fn pending_actions(timeline: &Timeline, run: &Run, now: Timestamp) -> Vec<Pending> {
     let mut pending = Planner::new(timeline, run.clone(), now).pending();
     pending.sort_by_key(|pending| pending.position);
-    pending.into_iter().map(|pending| (pending.id, pending.at)).collect()
+    pending
+}
+
+/// When an action of a day to come is due, provided that the run advances every day until then.
+pub fn expected(run: &Run, action: &Action) -> Timestamp {
+    let definition = &action.definition;
+    let days = i64::from(definition.day_number - run.current_day);
+    instant(plus_days(run.day_date, days), definition.delay_hours, run.zone.tz)
 }
 
 /// An action that has no final outcome yet and whose day has come.
-struct Pending {
-    id: ActionId,
-    position: Position,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// Which.
+    pub id: ActionId,
+    /// Where it stands in the timeline.
+    pub position: Position,
     /// When it was due at first.
-    due: Timestamp,
+    pub due: Timestamp,
     /// When it is to be looked at.
-    at: Timestamp,
+    pub at: Timestamp,
 }
 
 struct Planner<'a> {
@@ -218,7 +223,10 @@ impl<'a> Planner<'a> {
     fn drop_removed(&mut self) {
         let removed: Vec<&Action> = self.removed().collect();
         for action in removed {
-            self.skip(action.id, self.due(action), SkipReason::Removed);
+            let removed_at = action
+                .removed_at
+                .map(|at| format!("removed at {}", at.format("%FT%TZ")));
+            self.skip(action.id, self.due(action), SkipReason::Removed, removed_at);
         }
     }
 
@@ -259,7 +267,7 @@ impl<'a> Planner<'a> {
                     self.jump();
                 } else {
                     for action in missed {
-                        self.skip(action.id, self.due(action), SkipReason::Expired);
+                        self.expire(action.id, self.due(action));
                     }
                 }
             }
@@ -275,7 +283,7 @@ impl<'a> Planner<'a> {
         let over = self.run.failed.iter().filter(is_over);
         let over: Vec<_> = over.map(|failed| (failed.id, failed.due)).collect();
         for (id, due) in over {
-            self.skip(id, due, SkipReason::Expired);
+            self.expire(id, due);
         }
     }
 
@@ -314,8 +322,14 @@ impl<'a> Planner<'a> {
         let (id, due) = (pending.id, pending.due);
         match self.gate(action, due) {
             Gate::Open => {}
-            Gate::Closed => {
-                self.skip(id, due, SkipReason::Gated);
+            Gate::Closed(gate) => {
+                let gate = self.timeline.action(gate).map(|gate| gate.definition.key.as_str());
+                self.skip(
+                    id,
+                    due,
+                    SkipReason::Gated,
+                    gate.map(|key| format!("gate {key} said skip")),
+                );
                 return true;
             }
             Gate::InFlight => return false,
@@ -324,12 +338,12 @@ impl<'a> Planner<'a> {
                 return true;
             }
         }
-        if verdict(&action.definition.conditions, facts, self.now) == Then::Skip {
-            self.skip(id, due, SkipReason::Condition);
+        if let Some(finding) = skips(&action.definition.conditions, facts, self.now) {
+            self.skip(id, due, SkipReason::Condition, Some(finding.in_words(self.now)));
             return true;
         }
         if !action.definition.action_type.sends() {
-            self.decided(id, due, Verdict::Completed);
+            self.decided(id, due, Verdict::Completed, None);
             self.run.forget(id);
             self.run.completed.push(id);
             return true;
@@ -421,23 +435,40 @@ impl<'a> Planner<'a> {
         self.run.updated_at = self.now;
     }
 
-    fn decided(&mut self, action: ActionId, due: Timestamp, verdict: Verdict) {
+    fn decided(&mut self, action: ActionId, due: Timestamp, verdict: Verdict, detail: Option<String>) {
         let attempt = self.run.attempts(action) + 1;
         self.decisions.push(Decision {
             action,
             attempt,
             due,
             verdict,
+            detail,
         });
     }
 
-    fn skip(&mut self, id: ActionId, due: Timestamp, reason: SkipReason) {
-        self.decided(id, due, Verdict::Skipped(reason));
+    fn skip(&mut self, id: ActionId, due: Timestamp, reason: SkipReason, detail: Option<String>) {
+        self.decided(id, due, Verdict::Skipped(reason), detail);
         self.run.skip(id, reason);
     }
 
+    /// Skips what came too late.
+    fn expire(&mut self, id: ActionId, due: Timestamp) {
+        let most = self
+            .timeline
+            .action(id)
+            .map(|action| self.timeline.max_lateness(action));
+        let detail = most.map(|most| {
+            format!(
+                "due at {}, and may be late by {} h",
+                due.format("%FT%TZ"),
+                most.num_hours()
+            )
+        });
+        self.skip(id, due, SkipReason::Expired, detail);
+    }
+
     fn defer(&mut self, id: ActionId, due: Timestamp, until: Timestamp, reason: DeferReason) {
-        self.decided(id, due, Verdict::Deferred { until, reason });
+        self.decided(id, due, Verdict::Deferred { until, reason }, None);
         let attempts = self.run.attempts(id);
         self.run.forget(id);
         self.run.deferred.push(Deferred {
@@ -463,6 +494,7 @@ impl<'a> Planner<'a> {
                 attempt: attempt.attempt,
                 due: attempt.due,
                 verdict,
+                detail: None,
             });
         }
     }

@@ -366,6 +366,7 @@ fn outcome_of(verdict: &Verdict) -> Option<(ExecutionOutcome, Option<ExecutionRe
 
 fn entry(run: &Run, timeline: &Timeline, decision: &Decision, now: Timestamp) -> Option<Execution> {
     let (outcome, reason, error) = outcome_of(&decision.verdict)?;
+    let detail = error.or_else(|| decision.detail.clone());
     Some(Execution {
         customer_id: run.customer_id.clone(),
         progress_id: run.id,
@@ -379,7 +380,7 @@ fn entry(run: &Run, timeline: &Timeline, decision: &Decision, now: Timestamp) ->
         outcome,
         reason,
         provider_id: None,
-        error,
+        detail,
         content_revision: None,
     })
 }

@@ -11,6 +11,7 @@ mod customers;
 mod definitions;
 mod error;
 mod execute;
+mod explain;
 mod facts;
 mod flight;
 mod lanes;
@@ -29,6 +30,7 @@ pub use definitions::{
 };
 pub use error::EngineError;
 pub use execute::{ActionReport, ActionReportKind, RunHold, RunReport};
+pub use explain::RunExplanation;
 pub use lanes::LaneSettings;
 pub use once::{Answer, Once};
 pub use orchestrator::{Assigned, Assignment, StageChange};

@@ -313,7 +313,7 @@ fn context(run: &Run, timeline: &Timeline, action: &Action, customer: &Customer)
 /// The ledger's entry for an attempt; none when it did not count as one.
 fn entry(run: &Run, channel: Channel, in_flight: &InFlight, attempt: Attempt, now: Timestamp) -> Option<Execution> {
     let failed = run.failed.iter().find(|failed| failed.id == in_flight.id);
-    let (outcome, reason, error) = match (&attempt.result, failed) {
+    let (outcome, reason, detail) = match (&attempt.result, failed) {
         (Attempted::Completed, _) => (ExecutionOutcome::Completed, None, None),
         (Attempted::Retry { .. } | Attempted::Failed { .. } | Attempted::Unknown { .. }, Some(failed)) => {
             let outcome = match failed.state {
@@ -343,7 +343,7 @@ fn entry(run: &Run, channel: Channel, in_flight: &InFlight, attempt: Attempt, no
         outcome,
         reason,
         provider_id: attempt.provider_id,
-        error,
+        detail,
         content_revision: attempt.content_revision,
     })
 }

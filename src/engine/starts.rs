@@ -206,7 +206,7 @@ fn skipped_at_start(timeline: &Timeline, run: &Run, id: ActionId, now: Timestamp
         outcome: ExecutionOutcome::Skipped,
         reason: Some(ExecutionReason::Skip(SkipReason::HourPassedAtStart)),
         provider_id: None,
-        error: None,
+        detail: None,
         content_revision: None,
     })
 }

@@ -48,6 +48,8 @@ pub struct Decision {
     pub due: Timestamp,
     /// What was decided.
     pub verdict: Verdict,
+    /// Of what is skipped, for people: which condition or gate said so, and what was seen.
+    pub detail: Option<String>,
 }
 
 /// What was decided.

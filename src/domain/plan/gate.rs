@@ -8,8 +8,8 @@ use crate::domain::{Action, ActionId, ActionType, Condition, Failed, SkipReason,
 pub(super) enum Gate {
     /// It may.
     Open,
-    /// It may not: a gate before it said skip.
-    Closed,
+    /// It may not: this gate before it said skip.
+    Closed(ActionId),
     /// It can't be before what is in flight is recorded.
     InFlight,
     /// It waits, until then at most.
@@ -21,7 +21,7 @@ impl Planner<'_> {
     pub(super) fn gate(&self, action: &Action, due: Timestamp) -> Gate {
         match self.gates_before(action) {
             Gate::Open if self.now - due <= self.timeline.max_lateness(action) => self.awaited(action),
-            gate @ (Gate::Open | Gate::Closed | Gate::InFlight | Gate::Waiting(_)) => gate,
+            gate @ (Gate::Open | Gate::Closed(_) | Gate::InFlight | Gate::Waiting(_)) => gate,
         }
     }
 
@@ -36,7 +36,7 @@ impl Planner<'_> {
             let skipped = |skipped: &&Skipped| skipped.id == gate.id;
             if let Some(skipped) = self.run.skipped.iter().find(skipped) {
                 if matches!(skipped.reason, SkipReason::Condition | SkipReason::Gated) {
-                    return Gate::Closed;
+                    return Gate::Closed(gate.id);
                 }
             } else if !self.run.is_final(gate.id) {
                 let waiting = self.run.deferred.iter().find(|deferred| deferred.id == gate.id);

@@ -62,6 +62,7 @@ pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
                 action: Some(action_ref(timeline, skipped.id)),
                 skip_time: ledger.get(&skipped.id).map(|execution| time(execution.finished_at)),
                 reason: skip_reason(skipped.reason).into(),
+                detail: detail(ledger.get(&skipped.id).copied()),
             })
             .collect(),
         failed_actions: failed(timeline, run),
@@ -87,6 +88,12 @@ pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
             due_time: Some(time(due)),
         }),
     }
+}
+
+fn detail(execution: Option<&Execution>) -> String {
+    execution
+        .and_then(|execution| execution.detail.clone())
+        .unwrap_or_default()
 }
 
 fn completed(timeline: &Timeline, id: ActionId, execution: Option<&Execution>) -> pb::CompletedAction {

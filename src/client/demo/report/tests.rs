@@ -77,11 +77,13 @@ fn outcome() -> Outcome {
         ],
         skipped_actions: vec![
             SkippedAction {
+                detail: String::new(),
                 action: action(2, 2, 9, ActionType::CheckCondition, "gate"),
                 skip_time: at(2, 4),
                 reason: SkipReason::Condition.into(),
             },
             SkippedAction {
+                detail: String::new(),
                 action: action(3, 2, 9, ActionType::SendSms, "HOOK-002"),
                 skip_time: at(2, 4),
                 reason: SkipReason::Gated.into(),
