@@ -188,7 +188,7 @@ impl Engine {
             });
         }
         let claim = Claim {
-            before: Before::from(run),
+            before: Before::of(run, timeline.revision),
             run: claimed,
         };
         Some(Prepared {
@@ -254,7 +254,7 @@ impl Engine {
             });
             if let Some(lease) = claim.run.lease {
                 flight.launch(Claimed {
-                    before: Before::from(&claim.run),
+                    before: Before::of(&claim.run, timeline.revision),
                     token: lease.token,
                     customer: customers.get(claim.run.customer_id.as_str()).cloned(),
                     run: claim.run,
