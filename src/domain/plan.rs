@@ -8,6 +8,7 @@
 
 mod decision;
 mod gate;
+mod next;
 
 use chrono::Duration;
 
@@ -20,6 +21,7 @@ use super::{
 };
 pub use decision::{Decision, Facts, Moves, Plan, Verdict};
 use gate::Gate;
+pub use next::{expected, next_action};
 
 /// Messages that are later than this are kept [`SPACING`] apart.
 const LATE: Duration = Duration::hours(1);
@@ -78,24 +80,10 @@ pub fn advance_served(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<
 pub fn thawed(timeline: &Timeline, mut run: Run) -> Run {
     if let Some(activated_at) = timeline.activated_at.filter(|at| *at > run.not_before) {
         run.not_before = activated_at;
+        run.day_shifted_at = None;
         run.day_date = run.day_date.max(local_date(activated_at, run.zone.tz));
     }
     run
-}
-
-/// What comes next in an active run, and when: of the current day and what waits, or else of a day to come, provided that
-/// the run advances every day until then.
-pub fn next_action(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<(ActionId, Timestamp)> {
-    let planner = Planner::new(timeline, run.clone(), now);
-    let soonest = planner
-        .pending()
-        .into_iter()
-        .min_by_key(|pending| (pending.at, pending.position));
-    if let Some(pending) = soonest {
-        return Some((pending.id, pending.at));
-    }
-    let next = timeline.next_after_day(planner.run.current_day)?;
-    Some((next.id, expected(&planner.run, next)))
 }
 
 /// What is pending in a run: what of its current day is not decided, and what waits or is to be repeated, in order.
@@ -103,13 +91,6 @@ pub fn pending_actions(timeline: &Timeline, run: &Run, now: Timestamp) -> Vec<Pe
     let mut pending = Planner::new(timeline, run.clone(), now).pending();
     pending.sort_by_key(|pending| pending.position);
     pending
-}
-
-/// When an action of a day to come is due, provided that the run advances every day until then.
-pub fn expected(run: &Run, action: &Action) -> Timestamp {
-    let definition = &action.definition;
-    let days = i64::from(definition.day_number - run.current_day);
-    instant(plus_days(run.day_date, days), definition.delay_hours, run.zone.tz)
 }
 
 /// An action that has no final outcome yet and whose day has come.
@@ -121,6 +102,8 @@ pub struct Pending {
     pub position: Position,
     /// When it was due at first.
     pub due: Timestamp,
+    /// From when its lateness counts.
+    pub since: Timestamp,
     /// When it is to be looked at.
     pub at: Timestamp,
 }
@@ -179,8 +162,13 @@ impl<'a> Planner<'a> {
             || run.in_flight.iter().any(|in_flight| in_flight.id == id)
     }
 
+    /// Whether an undone action of the day is later than it may be. Once a day was shifted, what has its hour again is not
+    /// missed before that date is over: else ticks that are further apart than its lateness would shift the run for ever.
     fn is_missed(&self, action: &Action) -> bool {
-        self.now - self.due(action) > self.timeline.max_lateness(action)
+        let due = self.due(action);
+        let had_its_hour_again = self.run.day_shifted_at.is_some_and(|at| at <= due);
+        let is_over = local_date(self.now, self.run.zone.tz) > self.run.day_date;
+        self.now - due > self.timeline.max_lateness(action) && (is_over || !had_its_hour_again)
     }
 
     /// When an undone action of the current day is looked at: when it is due, or tomorrow if it was missed today.
@@ -196,17 +184,28 @@ impl<'a> Planner<'a> {
     /// that the run is looked at before anybody takes its day for finished.
     fn pending(&self) -> Vec<Pending> {
         let run = &self.run;
-        let pending = |id, due, at| {
+        let pending = |id, due, since, at| {
             let position = self.timeline.action(id)?.position();
-            Some(Pending { id, position, due, at })
+            Some(Pending {
+                id,
+                position,
+                due,
+                since,
+                at,
+            })
         };
-        let undone = self
-            .undone()
-            .filter_map(|action| pending(action.id, self.due(action), self.looked_at(action)));
+        let undone = self.undone().filter_map(|action| {
+            let due = self.due(action);
+            pending(action.id, due, due, self.looked_at(action))
+        });
         let deferred = run.deferred.iter();
-        let deferred = deferred.filter_map(|deferred| pending(deferred.id, deferred.due, deferred.until));
+        let deferred = deferred.filter_map(|deferred| {
+            let since = self.now - Duration::milliseconds(deferred.late_by_ms);
+            pending(deferred.id, deferred.due, since, deferred.until)
+        });
         let retrying = run.failed.iter();
-        let retrying = retrying.filter_map(|failed| pending(failed.id, failed.due, failed.retry_at()?));
+        let retrying =
+            retrying.filter_map(|failed| pending(failed.id, failed.due, self.since(failed), failed.retry_at()?));
         undone.chain(deferred).chain(retrying).collect()
     }
 
@@ -244,6 +243,11 @@ impl<'a> Planner<'a> {
         })
     }
 
+    /// From when the lateness of a failed action counts.
+    fn since(&self, failed: &Failed) -> Timestamp {
+        failed.since.max(self.run.not_before)
+    }
+
     /// Deals with actions of the day that nobody took up in time, and with repetitions for which it is too late.
     fn miss(&mut self) {
         if self.timeline.definition.when_missed == WhenMissed::CatchUp {
@@ -258,17 +262,12 @@ impl<'a> Planner<'a> {
             WhenMissed::Shift if today > self.run.day_date => {
                 self.shift((today - self.run.day_date).num_days());
                 self.run.day_date = today;
+                self.run.day_shifted_at.get_or_insert(self.now);
             }
             WhenMissed::Shift => {}
             WhenMissed::CatchUp => {
-                let day = self.timeline.day(self.run.current_day).iter();
-                let whole_day = missed.len() == day.filter(|action| action.removed_at.is_none()).count();
-                if whole_day && self.moves.advanced && today > self.run.day_date {
-                    self.jump();
-                } else {
-                    for action in missed {
-                        self.expire(action.id, self.due(action));
-                    }
+                for action in missed {
+                    self.expire(action.id, self.due(action));
                 }
             }
         }
@@ -277,8 +276,7 @@ impl<'a> Planner<'a> {
     /// Gives up what was to be repeated while nobody ticked.
     fn expire_retries(&mut self) {
         let is_over = |failed: &&Failed| {
-            let due = failed.due.max(self.run.not_before);
-            failed.retry_at().is_some() && !self.timeline.may_retry_at(failed.id, due, self.now)
+            failed.retry_at().is_some() && !self.timeline.may_retry_at(failed.id, self.since(failed), self.now)
         };
         let over = self.run.failed.iter().filter(is_over);
         let over: Vec<_> = over.map(|failed| (failed.id, failed.due)).collect();
@@ -293,9 +291,18 @@ impl<'a> Planner<'a> {
         self.moves.shifted_days = self.moves.shifted_days.saturating_add(days);
     }
 
-    /// Notes that the current day was jumped over.
+    /// Notes that the day to which the run has just come is jumped over, if it is over already and nothing of it may go still.
     fn jump(&mut self) {
         let day = self.run.current_day;
+        let today = local_date(self.now, self.run.zone.tz);
+        let may_go = self
+            .timeline
+            .day(day)
+            .iter()
+            .any(|action| action.removed_at.is_none() && (self.is_known(action.id) || !self.is_missed(action)));
+        if today <= self.run.day_date || may_go {
+            return;
+        }
         match self.run.jumped_days.last_mut() {
             Some((_, last)) if *last + 1 == day => *last = day,
             _ => self.run.jumped_days.push((day, day)),
@@ -334,7 +341,7 @@ impl<'a> Planner<'a> {
             }
             Gate::InFlight => return false,
             Gate::Waiting(until) => {
-                self.defer(id, due, until, DeferReason::WaitingForAction);
+                self.defer(pending, until, DeferReason::WaitingForAction);
                 return true;
             }
         }
@@ -348,20 +355,21 @@ impl<'a> Planner<'a> {
             self.run.completed.push(id);
             return true;
         }
-        self.send(action, due, facts, retry)
+        self.send(action, pending, facts, retry)
     }
 
     /// Puts an action in flight, or says why not. False as in `decide_one`.
-    fn send(&mut self, action: &Action, due: Timestamp, facts: &Facts, retry: &RetryPolicy) -> bool {
-        let (id, channel) = (action.id, action.definition.channel);
+    fn send(&mut self, action: &Action, pending: &Pending, facts: &Facts, retry: &RetryPolicy) -> bool {
+        let (id, channel, due) = (action.id, action.definition.channel, pending.due);
         if let Some(until) = facts.stopped_channels.get(&channel).filter(|until| **until > self.now) {
-            self.defer(id, due, *until, DeferReason::ChannelUnavailable);
+            self.defer(pending, *until, DeferReason::ChannelUnavailable);
             return true;
         }
         let attempt = InFlight {
             id,
             attempt: self.run.attempts(id) + 1,
             due,
+            since: pending.since,
         };
         if let Some(error) = missing_address(channel, facts) {
             let reason = FailureReason::MissingAddress;
@@ -383,7 +391,7 @@ impl<'a> Planner<'a> {
         if channel.is_message() && is_late(due, self.now) {
             let until = self.run.last_late.get(&channel).map(|last| *last + SPACING);
             if let Some(until) = until.filter(|until| *until > self.now) {
-                self.defer(id, due, until, DeferReason::Spacing);
+                self.defer(pending, until, DeferReason::Spacing);
                 return true;
             }
             self.run.last_late.insert(channel, self.now);
@@ -403,6 +411,7 @@ impl<'a> Planner<'a> {
             if self.pending().is_empty() {
                 self.moves.completed = true;
                 self.run.status = Status::Completed;
+                self.run.day_shifted_at = None;
                 self.run.ended_at = Some(self.now);
             }
             return false;
@@ -410,12 +419,16 @@ impl<'a> Planner<'a> {
         self.moves.advanced = true;
         self.run.current_day += 1;
         self.run.day_started_at = self.now;
+        self.run.day_shifted_at = None;
         match self.timeline.definition.when_missed {
             WhenMissed::Shift => {
                 self.shift((today - self.run.day_date).num_days() - 1);
                 self.run.day_date = today;
             }
-            WhenMissed::CatchUp => self.run.day_date = plus_days(self.run.day_date, 1),
+            WhenMissed::CatchUp => {
+                self.run.day_date = plus_days(self.run.day_date, 1);
+                self.jump();
+            }
         }
         true
     }
@@ -467,7 +480,8 @@ impl<'a> Planner<'a> {
         self.skip(id, due, SkipReason::Expired, detail);
     }
 
-    fn defer(&mut self, id: ActionId, due: Timestamp, until: Timestamp, reason: DeferReason) {
+    fn defer(&mut self, pending: &Pending, until: Timestamp, reason: DeferReason) {
+        let (id, due) = (pending.id, pending.due);
         self.decided(id, due, Verdict::Deferred { until, reason }, None);
         let attempts = self.run.attempts(id);
         self.run.forget(id);
@@ -476,6 +490,7 @@ impl<'a> Planner<'a> {
             until,
             reason,
             due,
+            late_by_ms: (self.now - pending.since).num_milliseconds(),
             attempts,
         });
     }

@@ -199,7 +199,7 @@ impl Engine {
             });
         }
         let claim = Claim {
-            before: Before::from(run),
+            before: Before::of(run, timeline.revision),
             run: claimed,
         };
         Some(Prepared {
@@ -265,7 +265,7 @@ impl Engine {
             });
             if let Some(lease) = claim.run.lease {
                 flight.launch(Claimed {
-                    before: Before::from(&claim.run),
+                    before: Before::of(&claim.run, timeline.revision),
                     token: lease.token,
                     customer: known.customer(&claim.run).cloned(),
                     run: claim.run,

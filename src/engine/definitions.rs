@@ -31,7 +31,7 @@ pub struct AppliedTimeline {
     pub created: bool,
     /// What is different.
     pub changes: Changes,
-    /// How many live runs are planned anew.
+    /// How many runs the next tick plans anew: the active ones on changed days, or none while the timeline is switched off.
     pub runs_to_replan: i64,
 }
 
@@ -116,7 +116,11 @@ impl Engine {
             }
             Some(stored) if changes.is_empty() => (stored.id, 0),
             Some(stored) => {
-                let runs = txn.live_runs_on_days(stored.id, &changes.days).await?;
+                let runs = if stored.definition.is_active {
+                    txn.active_runs_on_days(stored.id, &changes.days).await?
+                } else {
+                    0
+                };
                 txn.update_timeline(stored, definition, &changes.days, now).await?;
                 (stored.id, runs)
             }

@@ -111,14 +111,14 @@ impl<C: ConnectionTrait> Session<C> {
         self.with_actions(rows).await
     }
 
-    /// How many live runs are on one of these days of a timeline.
-    pub async fn live_runs_on_days(&self, id: TimelineId, days: &BTreeSet<i32>) -> Result<i64, StoreError> {
+    /// How many active runs are on one of these days of a timeline.
+    pub async fn active_runs_on_days(&self, id: TimelineId, days: &BTreeSet<i32>) -> Result<i64, StoreError> {
         if days.is_empty() {
             return Ok(0);
         }
         let sql = format!(
             "select count(*) as n from customer_timeline_progress \
-             where campaign_timeline_id = $1 and status in ('active', 'paused') and current_day in ({})",
+             where campaign_timeline_id = $1 and status = 'active' and current_day in ({})",
             list(days.iter().copied())
         );
         let count: Option<Number> = self.row(&sql, values![id.0]).await?;

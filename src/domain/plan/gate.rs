@@ -1,5 +1,10 @@
 //! What holds an action up: the gates before it on its day, the actions that its conditions are about, and if it is a gate
 //! itself, the messages before it.
+//!
+//! A gate that was never asked holds nothing: one that expired, whose hour had passed at a start with `SkipPassed`, that was
+//! removed, or that came to a day that is over. To hold for good what it did not speak about would lose messages; who must
+//! not miss the test has the condition on the message itself, which is asked at every attempt. Under `Shift` no gate expires:
+//! one that was missed is asked tomorrow, and what comes after it waits.
 
 use super::Planner;
 use crate::domain::{Action, ActionId, ActionType, Condition, Failed, SkipReason, Skipped, Timestamp};

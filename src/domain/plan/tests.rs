@@ -450,7 +450,9 @@ impl Play {
         }
         self.run.current_day = to.current_day;
         self.run.day_date = to.day_date;
+        self.run.day_shifted_at = None;
         self.run.shifted_days += moves.shifted_days;
+        self.run.jumped_days.extend(to.jumped_days);
         self.run.status = to.status;
         self.run.ended_at = to.ended_at;
         self.run.next_action_at = wake.into_iter().chain(to.next_action_at).min();

@@ -87,6 +87,14 @@ pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
             action: Some(action_ref(timeline, id)),
             due_time: Some(time(due)),
         }),
+        jumped_days: run
+            .jumped_days
+            .iter()
+            .map(|(first_day, last_day)| pb::DayRange {
+                first_day: *first_day,
+                last_day: *last_day,
+            })
+            .collect(),
     }
 }
 
