@@ -27,7 +27,7 @@ use crate::proto::campaign::v1::customer_service_server::CustomerServiceServer;
 use crate::random::Random;
 use crate::rpc::{
     ContentService, CustomersService, DeadlineLayer, DeadlineSettings, MAX_MESSAGE_BYTES, OrchestratorService,
-    TickService, TimelinesService,
+    TickService, TimelinesService, UndecodableLayer,
 };
 use crate::store::{ConnectSettings, Store};
 
@@ -109,6 +109,7 @@ impl Server {
             .layer(DeadlineLayer::new(DeadlineSettings {
                 limit: config.call_limit,
             }))
+            .layer(UndecodableLayer)
             .add_service(health_service)
             .add_service(reflection()?)
             .add_service(limited!(CampaignContentServiceServer::new(ContentService::new(
