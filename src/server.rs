@@ -212,6 +212,7 @@ fn senders(config: &Config, routes: Routes, clock: &Arc<dyn Clock>) -> anyhow::R
         sms,
         phone,
         interaction,
+        test,
         from,
     } = routes;
     let outbox = |directory: std::path::PathBuf| -> anyhow::Result<Arc<dyn Sender>> {
@@ -236,6 +237,9 @@ fn senders(config: &Config, routes: Routes, clock: &Arc<dyn Clock>) -> anyhow::R
         sms: outbox(sms)?,
         phone: outbox(phone)?,
         interaction: outbox(interaction)?,
+        test: test.map(|directory| -> Arc<dyn Sender> {
+            Arc::new(OutboxSender::when_needed(directory, from.clone(), Arc::clone(clock)))
+        }),
     })
 }
 

@@ -24,7 +24,7 @@ pub use ids::{ActionId, BUCKETS, CampaignId, CustomerId, ProgressId, TickRunId, 
 pub use outcome::{
     Attempted, DeferReason, Deferred, Failed, FailureReason, FailureState, InFlight, SkipReason, Skipped,
 };
-pub use plan::{Decision, Facts, Moves, Plan, Verdict};
+pub use plan::{Decision, Destination, Facts, Moves, Plan, Verdict};
 pub use progress::{FirstDay, Lease, Origin, Run, Status, WrongStatus};
 pub use retry::RetryPolicy;
 pub use schedule::Timestamp;

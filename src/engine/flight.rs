@@ -267,9 +267,11 @@ impl Recorder {
         let mut counts = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for served in group {
             counts.add_moves(&served.moves);
-            counts.handed_back += served.handed_back;
-            for execution in &served.executions {
-                count_outcome(&mut counts, execution.channel, execution.outcome);
+            if !served.is_test {
+                counts.handed_back += served.handed_back;
+                for execution in &served.executions {
+                    count_outcome(&mut counts, execution.channel, execution.outcome);
+                }
             }
             let due_again = served.completion.run.next_action_at.is_some_and(|at| at <= now);
             if due_again {

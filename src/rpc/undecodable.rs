@@ -1,5 +1,5 @@
 //! Requests that can't be decoded. tonic answers them with INTERNAL, as if the server were to blame, and before any service of
-//! ours sees them; so a layer says INVALID_ARGUMENT in its place, with the field where the trouble is.
+//! ours sees them; so a layer says `INVALID_ARGUMENT` in its place, with the field where the trouble is.
 
 use futures::future::BoxFuture;
 use http::{Request, Response};

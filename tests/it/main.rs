@@ -26,6 +26,7 @@ mod runs_hold;
 mod scale;
 mod stages;
 mod support;
+mod test_customers;
 mod tick;
 mod timelines;
 mod timelines_live;

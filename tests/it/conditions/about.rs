@@ -57,15 +57,16 @@ fn about_day_one(slug: &str) -> pb::TimelineDefinition {
     definition(slug, 3, actions)
 }
 
+/// What the customer did, about which action of which run (this one, an earlier one of this timeline, one of another timeline),
+/// and what follows.
+type Case = (&'static str, Kind, Option<(&'static str, i64)>, &'static [&'static str]);
+
 async fn only_events_about_the_action_in_this_run_count(backend: Backend) {
     let app = App::start(backend).await;
     let timeline = app.timeline(about_day_one("hook")).await;
     let other = app.timeline(about_day_one("other")).await;
     let (mail, sms) = (id(&timeline, "mail"), id(&timeline, "sms"));
     let of_other = id(&other, "mail");
-    // What the customer did, about which action of which run (this one, an earlier one of this timeline, one of
-    // another timeline), and what follows.
-    type Case = (&'static str, Kind, Option<(&'static str, i64)>, &'static [&'static str]);
     let cases: [Case; 11] = [
         (
             "opened-it",
