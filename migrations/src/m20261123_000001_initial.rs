@@ -76,6 +76,7 @@ create table customers (
     stage_visit bigint not null,
     engagement_score integer not null,
     attributes jsonb not null,
+    is_test boolean not null,
     source_time timestamptz,
     created_at timestamptz not null,
     updated_at timestamptz not null
@@ -246,6 +247,7 @@ create table customers (
     stage_visit bigint not null,
     engagement_score integer not null,
     attributes text not null,
+    is_test boolean not null,
     source_time text,
     created_at text not null,
     updated_at text not null

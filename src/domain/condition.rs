@@ -222,6 +222,10 @@ impl Test {
 
     /// Whether it holds. Every leaf is looked at, because people are shown them all.
     fn evaluate(&self, facts: &Facts, now: Timestamp, found: &mut Vec<LeafFinding>) -> bool {
+        let mut each = |tests: &[Self]| -> Vec<bool> {
+            let holds = |test: &Self| test.evaluate(facts, now, found);
+            tests.iter().map(holds).collect()
+        };
         match self {
             Self::Leaf(leaf) => {
                 let finding = leaf.evaluate(facts, now);
@@ -229,12 +233,8 @@ impl Test {
                 found.push(finding);
                 holds
             }
-            Self::All(tests) => tests
-                .iter()
-                .fold(true, |all, test| test.evaluate(facts, now, found) && all),
-            Self::Any(tests) => tests
-                .iter()
-                .fold(false, |any, test| test.evaluate(facts, now, found) || any),
+            Self::All(tests) => each(tests).into_iter().all(|holds| holds),
+            Self::Any(tests) => each(tests).into_iter().any(|holds| holds),
             Self::Not(test) => !test.evaluate(facts, now, found),
         }
     }

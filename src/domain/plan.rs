@@ -19,7 +19,7 @@ use super::{
     Action, ActionId, Channel, DeferReason, DeliveryPolicy, FailureReason, InFlight, Position, RetryPolicy, Run,
     SkipReason, Status, Timeline, Timestamp, WhenMissed,
 };
-pub use decision::{Decision, Facts, Moves, Plan, Verdict};
+pub use decision::{Decision, Destination, Facts, Moves, Plan, Verdict};
 use gate::Gate;
 pub use next::{expected, next_action};
 
@@ -371,8 +371,7 @@ impl<'a> Planner<'a> {
             due,
             since: pending.since,
         };
-        if let Some(error) = missing_address(channel, facts) {
-            let reason = FailureReason::MissingAddress;
+        if let Some((reason, error)) = unreachable(channel, facts) {
             let error = error.to_owned();
             self.fail(&attempt, Attempted::Failed { reason, error }, retry);
             return true;
@@ -520,12 +519,21 @@ pub(super) fn is_late(due: Timestamp, now: Timestamp) -> bool {
     now - due > LATE
 }
 
-/// What a customer lacks to be reached by a channel.
-fn missing_address(channel: Channel, facts: &Facts) -> Option<&'static str> {
+/// Why a customer can't be reached by a channel, however often it is tried.
+fn unreachable(channel: Channel, facts: &Facts) -> Option<(FailureReason, &'static str)> {
+    let missing = |what| Some((FailureReason::MissingAddress, what));
     match channel {
-        Channel::Email if !facts.has_email => Some("the customer has no email"),
-        Channel::Sms | Channel::Phone if !facts.has_phone => Some("the customer has no phone"),
-        Channel::Email | Channel::Sms | Channel::Phone | Channel::Wait | Channel::Interaction => None,
+        Channel::Email if !facts.has_email => missing("the customer has no email"),
+        Channel::Sms | Channel::Phone if !facts.has_phone => missing("the customer has no phone"),
+        Channel::Email | Channel::Sms | Channel::Phone | Channel::Wait | Channel::Interaction => {
+            match facts.destination {
+                Destination::Provider | Destination::TestOutbox => None,
+                Destination::NoTestOutbox => Some((
+                    FailureReason::Misconfigured,
+                    "it is a test customer, and the server has no test outbox: set --test-outbox-dir (CAMPAIGN_TEST_OUTBOX_DIR)",
+                )),
+            }
+        }
     }
 }
 

@@ -271,9 +271,11 @@ impl Recorder {
             if landed.is_some_and(|landed| landed.as_planned) {
                 counts.add_moves(&served.moves);
             }
-            counts.handed_back += served.handed_back;
-            for execution in &served.executions {
-                count_outcome(&mut counts, execution.channel, execution.outcome);
+            if !served.is_test {
+                counts.handed_back += served.handed_back;
+                for execution in &served.executions {
+                    count_outcome(&mut counts, execution.channel, execution.outcome);
+                }
             }
             if landed.is_some_and(|landed| landed.is_due) {
                 self.shared.due_again.fetch_add(1, Ordering::Relaxed);

@@ -32,6 +32,7 @@ mod scale;
 mod stages;
 mod starts;
 mod support;
+mod test_customers;
 mod tick;
 mod timelines;
 mod timelines_live;

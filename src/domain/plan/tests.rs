@@ -3,6 +3,7 @@
 //! `Play` carries out what the planner says as the engine does. After every step it checks what must always hold, so each
 //! test here checks that too, and every story is told twice: with the bulk advance, and with a tick that plans everything.
 
+mod about;
 mod anything;
 mod attempts;
 mod changes;
@@ -23,9 +24,9 @@ use crate::domain::explain::{Expected, Explanation, Hold, Standing, explain};
 use crate::domain::schedule::{instant, local_date, plus_days};
 use crate::domain::{
     Action, ActionDefinition, ActionId, ActionType, Attempted, CampaignId, Channel, Condition, CustomerId, DeferReason,
-    DeliveryPolicy, Facts, FailureReason, FailureState, FirstDay, InFlight, Moves, Origin, Plan, RetryPolicy, Run,
-    SkipReason, Slug, Stage, Status, Test, Then, Timeline, TimelineDefinition, TimelineId, Timestamp, Verdict,
-    WhenMissed, Zone, plan,
+    DeliveryPolicy, EngagementKind, EngagementQuery, Facts, FailureReason, FailureState, FirstDay, InFlight, Moves,
+    Origin, Plan, RetryPolicy, Run, SkipReason, Slug, Stage, Status, Test, Then, Timeline, TimelineDefinition,
+    TimelineId, Timestamp, Verdict, WhenMissed, Zone, plan,
 };
 
 // What is played: timelines, times and outcomes.

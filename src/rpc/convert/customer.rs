@@ -94,6 +94,7 @@ pub(in crate::rpc) fn parse_upsert(
         pipeline_stage,
         engagement_score: engagement_score?,
         attributes: attributes?,
+        is_test: given.is_test,
         source_time,
     };
     let mask = written(mask, &fields);
@@ -114,6 +115,7 @@ fn written(mask: &Mask, fields: &CustomerFields) -> BTreeSet<CustomerField> {
         CustomerField::PipelineStage => fields.pipeline_stage.is_some(),
         CustomerField::EngagementScore => fields.engagement_score != 0,
         CustomerField::Attributes => !fields.attributes.is_empty(),
+        CustomerField::IsTest => fields.is_test,
     };
     match mask {
         Mask::Given => CustomerField::ALL
@@ -240,6 +242,7 @@ pub(in crate::rpc) fn customer(customer: &Customer, default_zone: Tz) -> pb::Cus
         time_zone_source: source.into(),
         create_time: Some(time(customer.created_at)),
         update_time: Some(time(customer.updated_at)),
+        is_test: customer.is_test,
     }
 }
 
