@@ -31,6 +31,8 @@ create table campaign_timelines (
     status_reason text not null default '',
     activated_at timestamptz,
     replan_days jsonb,
+    archived_at timestamptz,
+    stopping_runs boolean not null default false,
     created_at timestamptz not null,
     updated_at timestamptz not null
 );
@@ -202,6 +204,8 @@ create table campaign_timelines (
     status_reason text not null default '',
     activated_at text,
     replan_days text,
+    archived_at text,
+    stopping_runs boolean not null default false,
     created_at text not null,
     updated_at text not null
 );

@@ -97,6 +97,9 @@ impl Engine {
         let (txn, now) = (&operation.txn, operation.now);
         let definition = &command.definition;
         let stored = txn.timeline_by_slug_for_update(&definition.slug).await?;
+        if let Some(stored) = &stored {
+            refuse_archived(stored)?;
+        }
         check_etag(&command.etag, stored.as_ref().map(|timeline| timeline.revision))?;
         if let Some(stored) = stored
             .as_ref()
@@ -179,6 +182,7 @@ impl Engine {
             .await?
             .ok_or(EngineError::TimelineNotFound(id))?;
         if timeline.definition.is_active != is_active {
+            refuse_archived(&timeline)?;
             txn.set_timeline_active(id, is_active, reason, now).await?;
             timeline = txn.timeline(id).await?.ok_or(EngineError::TimelineNotFound(id))?;
         }
@@ -205,6 +209,9 @@ impl Engine {
             ),
             None => None,
         };
+        if let Some(new) = &new {
+            refuse_archived(new)?;
+        }
         if let Some(new) = new.as_ref().filter(|new| new.definition.pipeline_stage != *stage) {
             return Err(EngineError::StageMismatch {
                 timeline: new.id,
@@ -351,6 +358,17 @@ async fn check_content(txn: &Txn, command: &ApplyTimeline) -> Result<(), EngineE
     }
     problems.sort_by_key(|problem| problem.position);
     Err(EngineError::ContentMissing(problems))
+}
+
+/// What is archived is never used again.
+pub(super) fn refuse_archived(timeline: &Timeline) -> Result<(), EngineError> {
+    match timeline.archived_at {
+        None => Ok(()),
+        Some(_) => Err(EngineError::TimelineArchived {
+            timeline: timeline.id,
+            slug: timeline.definition.slug.clone(),
+        }),
+    }
 }
 
 async fn refuse_second_default(txn: &Txn, stage: &Stage) -> Result<(), EngineError> {

@@ -5,6 +5,7 @@
 //! by a tick is served by the same code as by a call; and a tick holds no state, so that it may run twice, overlap or die.
 
 mod advance;
+mod archive;
 mod cache;
 mod claim;
 mod customers;
@@ -23,6 +24,7 @@ mod starts;
 mod tick;
 mod view;
 
+pub use archive::ArchivedTimeline;
 pub use customers::{CustomerField, CustomerFields, RecordOutcome, Upsert, UpsertOutcome};
 pub(crate) use definitions::etag;
 pub use definitions::{

@@ -6,6 +6,7 @@
 //! transaction is held while something is sent.
 
 mod advance;
+mod archive;
 mod batch;
 mod campaigns;
 mod claims;

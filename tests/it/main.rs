@@ -8,6 +8,7 @@
     reason = "tables of cases are long and plain, and all of a table have one form"
 )]
 
+mod archive;
 mod channels;
 mod conditions;
 mod content;

@@ -138,6 +138,7 @@ fn shifting(duration_days: i32, actions: impl IntoIterator<Item = Action>) -> Ti
         definition,
         revision: 1,
         activated_at: Some(created_at),
+        archived_at: None,
         created_at,
         updated_at: created_at,
     };
