@@ -17,6 +17,7 @@ mod customers;
 mod engagements;
 mod execute;
 mod executions;
+mod explain;
 mod failures;
 mod gates;
 mod late;
