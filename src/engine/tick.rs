@@ -189,6 +189,9 @@ impl Engine {
         events: &TickEvents,
         summary: &mut TickSummary,
     ) -> Result<(), EngineError> {
+        if !request.dry_run {
+            self.store.refresh_statistics().await?;
+        }
         let flight = Flight::new(self, false);
         let worked = match request.kind {
             TickKind::Advance => self.advance_days(request, limits, &flight, events).await,

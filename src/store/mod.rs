@@ -22,6 +22,7 @@ mod redrive;
 mod requests;
 mod session;
 mod starts;
+mod statistics;
 mod ticks;
 mod timelines;
 

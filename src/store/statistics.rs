@@ -1,0 +1,41 @@
+//! What the planner of `PostgreSQL` knows about the tables that grow.
+//!
+//! Plans are generic, and are kept as long as the statistics are. One that was made while a table was almost empty reads all
+//! of it for every row of a batch, which is quadratic once a million customers were imported. Autovacuum ends that within
+//! a minute or two; a tick must not wait for it.
+
+use sea_orm::{DbBackend, FromQueryResult};
+
+use super::session::values;
+use super::{Store, StoreError};
+
+/// Tables that are joined with batches.
+const TABLES: &str = "'customer_timeline_progress', 'customers', 'engagement_events'";
+
+#[derive(FromQueryResult)]
+struct TableRow {
+    name: String,
+}
+
+impl Store {
+    /// Has the tables counted anew that are more than twice as large as when they were counted last. Costs one read when none is.
+    pub async fn refresh_statistics(&self) -> Result<(), StoreError> {
+        let reader = self.reader();
+        if reader.backend != DbBackend::Postgres {
+            return Ok(());
+        }
+        let sql = format!(
+            "select relname::text as name from pg_class where oid in (select to_regclass(t) from unnest(array[{TABLES}]) t) \
+             and pg_relation_size(oid) / current_setting('block_size')::bigint > 2 * greatest(relpages, 50)"
+        );
+        let grown: Vec<TableRow> = reader.rows(&sql, values![]).await?;
+        for TableRow { name } in grown {
+            tracing::info!(table = name, "{name} has grown, and is analyzed");
+            // Whoever analyzes it already does it for all.
+            reader
+                .execute(&format!("analyze (skip_locked) {name}"), values![])
+                .await?;
+        }
+        Ok(())
+    }
+}
