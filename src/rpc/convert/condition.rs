@@ -405,7 +405,6 @@ fn tested_leaf(leaf: &Leaf) -> Tested {
 }
 
 /// What a condition found, as a message.
-#[cfg_attr(not(test), expect(dead_code, reason = "the call that explains actions is to come"))]
 pub(in crate::rpc) fn finding(finding: &Finding) -> pb::ConditionFinding {
     pb::ConditionFinding {
         condition: Some(condition(&finding.condition)),
