@@ -19,8 +19,8 @@ use super::{
 };
 use script::World;
 pub use script::{Answer, Entry, Event};
-use step::{Place, decided_by_conditions, leaves_of, verdict_of};
 pub use step::{ActionStep, Step, What};
+use step::{Place, decided_by_conditions, leaves_of, verdict_of};
 
 /// The most entries of a script.
 pub const MAX_ENTRIES: usize = 1000;
@@ -53,7 +53,7 @@ pub struct Simulation {
     pub end: Timestamp,
     /// How far apart the ticks are, from a second. They come at whole multiples of it since 1970.
     pub tick_interval: Duration,
-    /// What happens meanwhile, in any order. Before the start only engagements count.
+    /// What happens meanwhile, in any order. Before the start there are engagements only.
     pub script: Vec<Entry>,
 }
 
@@ -117,40 +117,8 @@ struct Simulator<'a> {
 
 /// Says what would become of a run.
 pub fn simulate(simulation: Simulation, rules: &Rules, outside: Outside<'_>) -> Simulated {
-    let Simulation {
-        mut timeline,
-        customer,
-        engagements,
-        first_day,
-        start_day,
-        start,
-        end,
-        tick_interval,
-        mut script,
-    } = simulation;
-    script.sort_by_key(|entry| entry.at);
-    timeline.definition.is_active = true;
-    timeline.activated_at = None;
-    // What was removed is nothing to a run that starts now.
-    timeline.definition.actions.retain(|action| action.removed_at.is_none());
-    let (id, zone) = (customer.id.clone(), customer.zone(rules.default_zone));
-    let mut run = Run::start(&timeline, id, Origin::Started, zone, first_day, start_day, start);
-    plan::settle(&timeline, &mut run, start);
-    let mut simulator = Simulator {
-        asked: timeline.asked(),
-        timeline,
-        run,
-        world: World::new(customer, engagements),
-        tick_interval,
-        rules,
-        outside,
-        now: start,
-        last_tick: None,
-        steps: Vec::new(),
-        leaves: 0,
-        truncated: false,
-    };
-    simulator.begin();
+    let (start, end, script) = (simulation.start, simulation.end, in_order(&simulation.script));
+    let mut simulator = Simulator::new(simulation, rules, outside);
     for entry in &script {
         simulator.tick_until(entry.at);
         if simulator.is_over() {
@@ -174,6 +142,52 @@ pub fn simulate(simulation: Simulation, rules: &Rules, outside: Outside<'_>) -> 
         timeline,
         until,
         truncated,
+    }
+}
+
+/// A script in order of time. Entries of one instant stay in their order.
+fn in_order(script: &[Entry]) -> Vec<Entry> {
+    let mut script = script.to_vec();
+    script.sort_by_key(|entry| entry.at);
+    script
+}
+
+impl<'a> Simulator<'a> {
+    /// A run that has just started.
+    fn new(simulation: Simulation, rules: &'a Rules, outside: Outside<'a>) -> Self {
+        let Simulation {
+            mut timeline,
+            customer,
+            engagements,
+            first_day,
+            start_day,
+            start,
+            tick_interval,
+            ..
+        } = simulation;
+        timeline.definition.is_active = true;
+        timeline.activated_at = None;
+        // What was removed is nothing to a run that starts now.
+        timeline.definition.actions.retain(|action| action.removed_at.is_none());
+        let (id, zone) = (customer.id.clone(), customer.zone(rules.default_zone));
+        let mut run = Run::start(&timeline, id, Origin::Started, zone, first_day, start_day, start);
+        plan::settle(&timeline, &mut run, start);
+        let mut simulator = Self {
+            asked: timeline.asked(),
+            timeline,
+            run,
+            world: World::new(customer, engagements),
+            tick_interval,
+            rules,
+            outside,
+            now: start,
+            last_tick: None,
+            steps: Vec::new(),
+            leaves: 0,
+            truncated: false,
+        };
+        simulator.begin();
+        simulator
     }
 }
 
@@ -266,8 +280,7 @@ impl Simulator<'_> {
 
     /// The next tick that may find something to do: at the run's wake-up, or when its day is over.
     fn next_tick(&self) -> Option<Timestamp> {
-        let is_served = self.world.ticks && self.timeline.definition.is_active && self.run.status == Status::Active;
-        if !is_served {
+        if !self.is_served() {
             return None;
         }
         let run = plan::thawed(&self.timeline, self.run.clone());
@@ -304,6 +317,11 @@ impl Simulator<'_> {
                 self.settle(at);
             }
         }
+    }
+
+    /// Whether a tick would look at the run.
+    fn is_served(&self) -> bool {
+        self.world.ticks && self.timeline.definition.is_active && self.run.status == Status::Active
     }
 
     fn is_due(&self, at: Timestamp) -> bool {
@@ -421,6 +439,7 @@ impl Simulator<'_> {
             at,
             day: place.day,
             date: place.date,
+            tz: place.tz,
             status: place.status,
             what,
         });

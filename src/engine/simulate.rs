@@ -171,11 +171,7 @@ impl Engine {
 
 /// A timeline as it would be stored. Actions that are stored by their key keep their ids, which decide between two of the same
 /// priority; the others get higher ones, in order of the plan.
-fn defined(
-    definition: TimelineDefinition<ActionDefinition>,
-    stored: Option<&Timeline>,
-    now: Timestamp,
-) -> Timeline {
+fn defined(definition: TimelineDefinition<ActionDefinition>, stored: Option<&Timeline>, now: Timestamp) -> Timeline {
     let stored_actions = stored.iter().flat_map(|timeline| &timeline.definition.actions);
     let ids: HashMap<&str, ActionId> = stored_actions
         .map(|action| (action.definition.key.as_str(), action.id))

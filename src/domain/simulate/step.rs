@@ -1,6 +1,7 @@
 //! What a simulation tells.
 
 use chrono::NaiveDate;
+use chrono_tz::Tz;
 
 use super::{DeferReason, SkipReason};
 use crate::domain::condition::Finding;
@@ -15,6 +16,8 @@ pub struct Step {
     pub day: i32,
     /// The date of that day.
     pub date: NaiveDate,
+    /// The zone in which that day is.
+    pub tz: Tz,
     /// Where the run stands after it.
     pub status: Status,
     /// What happens.
@@ -65,6 +68,7 @@ pub struct ActionStep {
 pub(super) struct Place {
     pub(super) day: i32,
     pub(super) date: NaiveDate,
+    pub(super) tz: Tz,
     pub(super) status: Status,
 }
 
@@ -73,6 +77,7 @@ impl Place {
         Self {
             day: run.current_day,
             date: run.day_date,
+            tz: run.zone.tz,
             status: run.status,
         }
     }

@@ -10,9 +10,7 @@ use super::progress::{action_ref, defer_reason, failure_reason, number, skip_rea
 use super::start::parse_first_day;
 use super::time::{date, parse_seconds, parse_time, time};
 use super::timeline::{CHANNELS, parse_channel, parse_definition};
-use crate::domain::simulate::{
-    ActionStep, Answer, Entry, Event, MAX_DAYS_AFTER, MAX_ENTRIES, Simulated, Step, What,
-};
+use crate::domain::simulate::{ActionStep, Answer, Entry, Event, MAX_DAYS_AFTER, MAX_ENTRIES, Simulated, Step, What};
 use crate::domain::{
     ActionId, Channel, Customer, CustomerId, FailureState, Invalid, MAX_DURATION_DAYS, SkipReason, Stage, Timeline,
     Timestamp, Verdict, parse_zone, text,
@@ -34,10 +32,7 @@ const EVENTS: &str = "must have one of engagement, engagement_score, pipeline_st
 const MADE_UP: &str = "made-up";
 
 /// The definition of a request that has one. None: there are violations, or it names a stored timeline.
-pub(in crate::rpc) fn parse_defined(
-    violations: &mut Violations,
-    given: Option<&Which>,
-) -> Option<SimulatedTimeline> {
+pub(in crate::rpc) fn parse_defined(violations: &mut Violations, given: Option<&Which>) -> Option<SimulatedTimeline> {
     match given {
         Some(Which::Timeline(definition)) => parse_definition(violations, definition)
             .map(|(definition, positions)| SimulatedTimeline::Defined { definition, positions }),
@@ -64,7 +59,10 @@ pub(in crate::rpc) fn parse_simulation(
     let customer = parse_whom(violations, request.whom.as_ref(), now);
     let start = match request.start_time.as_ref() {
         None => Some(now),
-        Some(given) => violations.check("start_time", parse_time(given).and_then(since_2000).and_then(until_2199)),
+        Some(given) => violations.check(
+            "start_time",
+            parse_time(given).and_then(since_2000).and_then(until_2199),
+        ),
     };
     let first_day = parse_first_day(violations, "first_day".to_owned(), request.first_day);
     let start_day = match request.start_day {
@@ -287,7 +285,10 @@ fn parse_event(
                 .known::<pb::Channel>(at("answer.channel"), given.channel, CHANNELS)
                 .and_then(parse_channel);
             if channel == Some(Channel::Wait) {
-                violations.add(at("answer.channel"), "must be a channel that sends, but is CHANNEL_WAIT");
+                violations.add(
+                    at("answer.channel"),
+                    "must be a channel that sends, but is CHANNEL_WAIT",
+                );
             }
             let answer = violations
                 .known::<pb::SimulatedAnswer>(at("answer.answer"), given.answer, ANSWERS)
@@ -315,7 +316,10 @@ fn parse_of_action(
         return None;
     }
     if span.keys.is_some_and(|keys| !keys.contains(given)) {
-        let text = format!("must be the key of an action of the timeline, but is {}", text::shown(given));
+        let text = format!(
+            "must be the key of an action of the timeline, but is {}",
+            text::shown(given)
+        );
         violations.add(path, text);
         return None;
     }
@@ -372,6 +376,7 @@ fn step(timeline: &Timeline, step: &Step) -> pb::SimulationStep {
         time: Some(time(step.at)),
         day_number: step.day,
         day_date: Some(date(step.date)),
+        time_zone: step.tz.name().to_owned(),
         status: status(step.status).into(),
         what: Some(what),
     }
@@ -439,7 +444,10 @@ fn run(simulated: &Simulated) -> pb::SimulatedRun {
         run, timeline, until, ..
     } = simulated;
     let days = timeline.definition.duration_days;
-    let expired = run.skipped.iter().filter(|skipped| skipped.reason == SkipReason::Expired);
+    let expired = run
+        .skipped
+        .iter()
+        .filter(|skipped| skipped.reason == SkipReason::Expired);
     let expired = expired.count();
     let failed = |state| run.failed.iter().filter(|failed| failed.state == state).count();
     let (dead, unknown) = (failed(FailureState::Failed), failed(FailureState::Unknown));
