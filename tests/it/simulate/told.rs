@@ -40,6 +40,9 @@ fn nobody(zone: &str) -> pb::Customer {
     }
 }
 
+/// What the first condition of an action saw: whether it holds, what it says, and when what it asks for was done.
+type Seen = (bool, pb::ConditionThen, String);
+
 /// The actions of steps: when, which, and what became of it.
 fn actions(response: &pb::SimulateTimelineResponse) -> Vec<(String, String, ActionOutcome)> {
     let action = |step: &pb::SimulationStep| match &step.what {
@@ -198,7 +201,7 @@ async fn decisions_come_with_what_was_seen(backend: Backend) {
         ..defined(definition("plan", 3, actions), nobody(""))
     };
     let told = simulate(&app, request).await.expect("steps");
-    let seen: Vec<(String, Option<(bool, pb::ConditionThen, String)>)> = findings(&told)
+    let seen: Vec<(String, Option<Seen>)> = findings(&told)
         .into_iter()
         .map(|(key, findings)| {
             let one = |finding: &pb::ConditionFinding| {
