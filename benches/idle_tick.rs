@@ -129,9 +129,9 @@ impl Place {
         run(
             &db,
             &format!(
-                "insert into customers (customer_id, bucket, display_name, email, time_zone, stage_visit, engagement_score, \
+                "insert into customers (customer_id, bucket, display_name, email, time_zone, stage_visit, engagement_score, is_test, \
                  attributes, created_at, updated_at) {series} select {id}, n % 1024, 'Customer', 'c' || n || '@example.com', \
-                 'Etc/UTC', 0, 0, '{{}}'{json}, '{day}T00:00:00+00:00'{stamp}, '{day}T00:00:00+00:00'{stamp} from {from} where true \
+                 'Etc/UTC', 0, 0, false, '{{}}'{json}, '{day}T00:00:00+00:00'{stamp}, '{day}T00:00:00+00:00'{stamp} from {from} where true \
                  on conflict do nothing"
             ),
         )

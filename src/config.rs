@@ -156,6 +156,10 @@ pub struct Config {
     /// How tasks leave: `outbox:DIR`. Default on `SQLite`: `outbox:outbox`.
     #[arg(long, env = "CAMPAIGN_INTERACTION_URL", value_name = "URL", hide_env_values = true)]
     pub interaction_url: Option<ChannelUrl>,
+    /// The folder for messages to test customers, which never go to a provider. Default on `SQLite`: `test-outbox`; otherwise, unless
+    /// it is set, their actions fail.
+    #[arg(long, env = "CAMPAIGN_TEST_OUTBOX_DIR", value_name = "DIR")]
+    pub test_outbox_dir: Option<PathBuf>,
     /// How many mails are under way at a time, and so how many connections to the mail server.
     #[arg(long, env = "CAMPAIGN_EMAIL_CONCURRENCY", value_name = "COUNT", default_value_t = 16, value_parser = concurrency)]
     pub email_concurrency: usize,
@@ -252,13 +256,15 @@ pub struct Routes {
     pub phone: PathBuf,
     /// Tasks.
     pub interaction: PathBuf,
+    /// Whatever goes to test customers.
+    pub test: Option<PathBuf>,
     /// Who mails are from.
     pub from: Mailbox,
 }
 
 impl Config {
     /// A server on loopback, on any free port, with an embedded database that nobody needs after a power cut, and one outbox for
-    /// all channels.
+    /// all channels, with a folder `test` in it for test customers.
     pub fn embedded(database_url: StoreUrl, outbox: &Path) -> Self {
         #[derive(Parser)]
         struct Defaults {
@@ -266,6 +272,7 @@ impl Config {
             config: Config,
         }
         let mut config = Defaults::parse_from([std::ffi::OsString::from("campaignd")]).config;
+        config.test_outbox_dir = Some(outbox.join("test"));
         let outbox = ChannelUrl::Outbox(outbox.to_path_buf());
         config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         config.database.database_url = database_url;
@@ -306,6 +313,7 @@ impl Config {
                 "--interaction-url",
                 "CAMPAIGN_INTERACTION_URL",
             )?,
+            test: self.test_outbox(),
             from,
         })
     }
@@ -337,6 +345,12 @@ impl Config {
                 allowed,
             }),
         }
+    }
+
+    fn test_outbox(&self) -> Option<PathBuf> {
+        let is_embedded = self.database.database_url.is_sqlite();
+        let default = || is_embedded.then(|| PathBuf::from("test-outbox"));
+        self.test_outbox_dir.clone().or_else(default)
     }
 
     fn outbox(
@@ -435,6 +449,25 @@ mod tests {
         check(&["--default-time-zone=US/Eastern"], Err("America/New_York"));
         check(&["--send-timeout=5"], Err("must be a number with"));
         check(&["--database-url=mysql://x"], Err("must begin with"));
+    }
+
+    #[test]
+    fn test_customers_have_an_outbox_by_default_on_the_embedded_database_only() {
+        let test = |arguments: &[&str]| {
+            let channels = [
+                "--email-url=outbox:o",
+                "--sms-url=outbox:o",
+                "--phone-url=outbox:o",
+                "--interaction-url=outbox:o",
+            ];
+            let cli = Cli::try_parse_from([&["campaignd"], &channels[..], arguments].concat()).expect("arguments");
+            cli.config.routes().expect("routes").test
+        };
+        assert_eq!(test(&[]), Some(PathBuf::from("test-outbox")));
+        assert_eq!(test(&["--test-outbox-dir=t"]), Some(PathBuf::from("t")));
+        let postgres = "--database-url=postgres://localhost/x";
+        assert_eq!(test(&[postgres]), None);
+        assert_eq!(test(&[postgres, "--test-outbox-dir=t"]), Some(PathBuf::from("t")));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::proto::campaign::v1::customer_service_server::CustomerServiceServer;
 use crate::random::Random;
 use crate::rpc::{
     ContentService, CustomersService, DeadlineLayer, DeadlineSettings, MAX_MESSAGE_BYTES, OrchestratorService,
-    TickService, TimelinesService,
+    TickService, TimelinesService, UndecodableLayer,
 };
 use crate::store::{ConnectSettings, Store};
 
@@ -109,6 +109,7 @@ impl Server {
             .layer(DeadlineLayer::new(DeadlineSettings {
                 limit: config.call_limit,
             }))
+            .layer(UndecodableLayer)
             .add_service(health_service)
             .add_service(reflection()?)
             .add_service(limited!(CampaignContentServiceServer::new(ContentService::new(
@@ -211,6 +212,7 @@ fn senders(config: &Config, routes: Routes, clock: &Arc<dyn Clock>) -> anyhow::R
         sms,
         phone,
         interaction,
+        test,
         from,
     } = routes;
     let outbox = |directory: std::path::PathBuf| -> anyhow::Result<Arc<dyn Sender>> {
@@ -235,6 +237,9 @@ fn senders(config: &Config, routes: Routes, clock: &Arc<dyn Clock>) -> anyhow::R
         sms: outbox(sms)?,
         phone: outbox(phone)?,
         interaction: outbox(interaction)?,
+        test: test.map(|directory| -> Arc<dyn Sender> {
+            Arc::new(OutboxSender::when_needed(directory, from.clone(), Arc::clone(clock)))
+        }),
     })
 }
 

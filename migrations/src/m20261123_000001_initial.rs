@@ -31,6 +31,8 @@ create table campaign_timelines (
     status_reason text not null default '',
     activated_at timestamptz,
     replan_days jsonb,
+    archived_at timestamptz,
+    stopping_runs boolean not null default false,
     created_at timestamptz not null,
     updated_at timestamptz not null
 );
@@ -76,6 +78,7 @@ create table customers (
     stage_visit bigint not null,
     engagement_score integer not null,
     attributes jsonb not null,
+    is_test boolean not null,
     source_time timestamptz,
     created_at timestamptz not null,
     updated_at timestamptz not null
@@ -110,6 +113,7 @@ create table customer_timeline_progress (
     bucket integer not null,
     current_day integer not null,
     day_date date not null,
+    day_shifted_at timestamptz,
     shifted_days integer not null default 0,
     zone_is_default boolean not null,
     origin text not null,
@@ -143,7 +147,7 @@ create table action_executions (
     outcome text not null,
     reason text,
     provider_id text,
-    error text,
+    detail text,
     content_revision bigint,
     primary key (customer_id, progress_id, action_id, attempt)
 );
@@ -200,6 +204,8 @@ create table campaign_timelines (
     status_reason text not null default '',
     activated_at text,
     replan_days text,
+    archived_at text,
+    stopping_runs boolean not null default false,
     created_at text not null,
     updated_at text not null
 );
@@ -245,6 +251,7 @@ create table customers (
     stage_visit bigint not null,
     engagement_score integer not null,
     attributes text not null,
+    is_test boolean not null,
     source_time text,
     created_at text not null,
     updated_at text not null
@@ -279,6 +286,7 @@ create table customer_timeline_progress (
     bucket integer not null,
     current_day integer not null,
     day_date text not null,
+    day_shifted_at text,
     shifted_days integer not null default 0,
     zone_is_default boolean not null,
     origin text not null,
@@ -312,7 +320,7 @@ create table action_executions (
     outcome text not null,
     reason text,
     provider_id text,
-    error text,
+    detail text,
     content_revision bigint,
     primary key (customer_id, progress_id, action_id, attempt)
 ) without rowid;

@@ -127,6 +127,8 @@ pub struct Senders {
     pub phone: Arc<dyn Sender>,
     /// Tasks for people.
     pub interaction: Arc<dyn Sender>,
+    /// Whatever goes to test customers, of all channels; none: it goes nowhere.
+    pub test: Option<Arc<dyn Sender>>,
 }
 
 impl Senders {

@@ -36,14 +36,19 @@ pub struct OutboxSender {
 impl OutboxSender {
     /// An outbox in `directory`, which is made if it is missing. Its mails are from `from`.
     pub fn new(directory: impl Into<PathBuf>, from: Mailbox, clock: Arc<dyn Clock>) -> io::Result<Self> {
-        let directory = directory.into();
-        fs::create_dir_all(&directory)?;
-        Ok(Self {
-            directory: directory.into(),
+        let outbox = Self::when_needed(directory, from, clock);
+        fs::create_dir_all(&outbox.directory)?;
+        Ok(outbox)
+    }
+
+    /// An outbox whose directory is made when there is something to write.
+    pub fn when_needed(directory: impl Into<PathBuf>, from: Mailbox, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            directory: directory.into().into(),
             from,
             clock,
             written: AtomicU64::new(0),
-        })
+        }
     }
 
     async fn deliver(&self, message: &Message) -> Outcome {
@@ -182,7 +187,13 @@ fn json(message: &Message, channel: &'static str, now: DateTime<Utc>) -> Result<
 /// Writes the bytes under the name `part`, then gives them the first name that is free. Returns that name.
 fn write(directory: &Path, part: &str, stem: &str, extension: &str, bytes: &[u8]) -> io::Result<String> {
     let hidden = directory.join(part);
-    fs::write(&hidden, bytes)?;
+    match fs::write(&hidden, bytes) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(directory)?;
+            fs::write(&hidden, bytes)?;
+        }
+        written => written?,
+    }
     let named = name(directory, &hidden, stem, extension);
     fs::remove_file(&hidden)?;
     named

@@ -190,7 +190,7 @@ fn action(done: &pb::SimulatedAction, zone: &str) -> String {
     let action = done.action.clone().unwrap_or_default();
     let (kind, carried_out) = kind(action.action_type());
     let until = || local(done.until_time, zone);
-    let failure = || format!("{}: {}", failure_reason(done.failure_reason()), done.error);
+    let failure = || format!("{}: {}", failure_reason(done.failure_reason()), done.detail);
     let result = match done.outcome() {
         pb::ActionOutcome::Executed => carried_out.to_owned(),
         pb::ActionOutcome::Skipped => format!("skipped, {}", skipped(done)),

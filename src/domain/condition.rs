@@ -3,6 +3,7 @@
 //! There is one evaluation, [`findings`]. [`verdict`] is what it comes to, and whoever explains a decision shows all of it.
 
 mod json;
+mod words;
 
 use chrono::Duration;
 use serde::{Deserialize, Serialize};
@@ -152,12 +153,16 @@ pub struct Asked {
 
 /// What a list of conditions says: each in turn, the first that says skip decides.
 pub fn verdict(conditions: &[Condition], facts: &Facts, now: Timestamp) -> Then {
-    let mut findings = findings(conditions, facts, now).into_iter();
-    if findings.any(|finding| finding.verdict == Then::Skip) {
-        Then::Skip
-    } else {
-        Then::Execute
+    match skips(conditions, facts, now) {
+        Some(_) => Then::Skip,
+        None => Then::Execute,
     }
+}
+
+/// The condition of a list that says skip, if one does: the first.
+pub fn skips(conditions: &[Condition], facts: &Facts, now: Timestamp) -> Option<Finding> {
+    let mut findings = findings(conditions, facts, now).into_iter();
+    findings.find(|finding| finding.verdict == Then::Skip)
 }
 
 /// What each condition of a list comes to at an instant, by itself, and what was seen.
@@ -217,6 +222,10 @@ impl Test {
 
     /// Whether it holds. Every leaf is looked at, because people are shown them all.
     fn evaluate(&self, facts: &Facts, now: Timestamp, found: &mut Vec<LeafFinding>) -> bool {
+        let mut each = |tests: &[Self]| -> Vec<bool> {
+            let holds = |test: &Self| test.evaluate(facts, now, found);
+            tests.iter().map(holds).collect()
+        };
         match self {
             Self::Leaf(leaf) => {
                 let finding = leaf.evaluate(facts, now);
@@ -224,12 +233,8 @@ impl Test {
                 found.push(finding);
                 holds
             }
-            Self::All(tests) => tests
-                .iter()
-                .fold(true, |all, test| test.evaluate(facts, now, found) && all),
-            Self::Any(tests) => tests
-                .iter()
-                .fold(false, |any, test| test.evaluate(facts, now, found) || any),
+            Self::All(tests) => each(tests).into_iter().all(|holds| holds),
+            Self::Any(tests) => each(tests).into_iter().any(|holds| holds),
             Self::Not(test) => !test.evaluate(facts, now, found),
         }
     }

@@ -32,6 +32,8 @@ pub struct Customer {
     pub engagement_score: i32,
     /// Further facts for templates and conditions.
     pub attributes: Map<String, Value>,
+    /// Whether its messages go to the test outbox, and never to a provider.
+    pub is_test: bool,
     /// When the CRM recorded this state.
     pub source_time: Option<Timestamp>,
     /// When it was first stored.

@@ -5,6 +5,7 @@ mod campaign;
 mod channel;
 pub mod condition;
 mod customer;
+pub mod explain;
 mod ids;
 mod outcome;
 pub mod plan;
@@ -25,7 +26,7 @@ pub use ids::{ActionId, BUCKETS, CampaignId, CustomerId, ProgressId, TickRunId, 
 pub use outcome::{
     Attempted, DeferReason, Deferred, Failed, FailureReason, FailureState, InFlight, SkipReason, Skipped,
 };
-pub use plan::{Decision, Facts, Moves, Plan, Verdict};
+pub use plan::{Decision, Destination, Facts, Moves, Plan, Verdict};
 pub use progress::{FirstDay, Lease, NotRetried, Origin, Run, Status, WrongStatus};
 pub use retry::RetryPolicy;
 pub use schedule::Timestamp;

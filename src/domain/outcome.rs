@@ -65,6 +65,8 @@ pub struct Failed {
     pub error: String,
     /// When it was due at first.
     pub due: Timestamp,
+    /// From when its lateness counts.
+    pub since: Timestamp,
     /// When the last attempt ended.
     pub at: Timestamp,
     /// Why it is tried again by somebody's word; empty where nobody gave one.
@@ -139,8 +141,10 @@ pub struct Deferred {
     pub until: Timestamp,
     /// What for.
     pub reason: DeferReason,
-    /// When it was due at first. What waits does not age.
+    /// When it was due at first.
     pub due: Timestamp,
+    /// How late it was when it was put off, in milliseconds. What waits does not age.
+    pub late_by_ms: i64,
     /// How many attempts were made before.
     #[serde(default)]
     pub attempts: u32,
@@ -167,6 +171,8 @@ pub struct InFlight {
     pub attempt: u32,
     /// When it was due at first.
     pub due: Timestamp,
+    /// From when its lateness counts: `due`, and later by the time for which the engine put it off or the run was frozen.
+    pub since: Timestamp,
 }
 
 /// What an attempt came to, as the run sees it.

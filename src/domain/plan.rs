@@ -8,18 +8,20 @@
 
 mod decision;
 mod gate;
+mod next;
 
 use chrono::Duration;
 
-use super::condition::verdict;
+use super::condition::skips;
 use super::outcome::{Attempted, Deferred, Failed};
 use super::schedule::{instant, local_date, plus_days};
 use super::{
     Action, ActionId, Channel, DeferReason, DeliveryPolicy, FailureReason, InFlight, Position, RetryPolicy, Run,
-    SkipReason, Status, Then, Timeline, Timestamp, WhenMissed,
+    SkipReason, Status, Timeline, Timestamp, WhenMissed,
 };
-pub use decision::{Decision, Facts, Moves, Plan, Verdict};
+pub use decision::{Decision, Destination, Facts, Moves, Plan, Verdict};
 use gate::Gate;
+pub use next::{expected, next_action};
 
 /// Messages that are later than this are kept [`SPACING`] apart.
 const LATE: Duration = Duration::hours(1);
@@ -78,46 +80,32 @@ pub fn advance_served(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<
 pub fn thawed(timeline: &Timeline, mut run: Run) -> Run {
     if let Some(activated_at) = timeline.activated_at.filter(|at| *at > run.not_before) {
         run.not_before = activated_at;
+        run.day_shifted_at = None;
         run.day_date = run.day_date.max(local_date(activated_at, run.zone.tz));
     }
     run
 }
 
-/// What comes next in an active run, and when: of the current day and what waits, or else of a day to come, provided that
-/// the run advances every day until then.
-pub fn next_action(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<(ActionId, Timestamp)> {
-    let planner = Planner::new(timeline, run.clone(), now);
-    let soonest = planner
-        .pending()
-        .into_iter()
-        .min_by_key(|pending| (pending.at, pending.position));
-    if let Some(pending) = soonest {
-        return Some((pending.id, pending.at));
-    }
-    let next = timeline.next_after_day(planner.run.current_day)?;
-    let definition = &next.definition;
-    let date = plus_days(
-        planner.run.day_date,
-        i64::from(definition.day_number - planner.run.current_day),
-    );
-    Some((next.id, instant(date, definition.delay_hours, planner.run.zone.tz)))
-}
-
 /// What is pending in a run: what of its current day is not decided, and what waits or is to be repeated, in order.
-pub fn pending_actions(timeline: &Timeline, run: &Run, now: Timestamp) -> Vec<(ActionId, Timestamp)> {
+pub fn pending_actions(timeline: &Timeline, run: &Run, now: Timestamp) -> Vec<Pending> {
     let mut pending = Planner::new(timeline, run.clone(), now).pending();
     pending.sort_by_key(|pending| pending.position);
-    pending.into_iter().map(|pending| (pending.id, pending.at)).collect()
+    pending
 }
 
 /// An action that has no final outcome yet and whose day has come.
-struct Pending {
-    id: ActionId,
-    position: Position,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// Which.
+    pub id: ActionId,
+    /// Where it stands in the timeline.
+    pub position: Position,
     /// When it was due at first.
-    due: Timestamp,
+    pub due: Timestamp,
+    /// From when its lateness counts.
+    pub since: Timestamp,
     /// When it is to be looked at.
-    at: Timestamp,
+    pub at: Timestamp,
 }
 
 struct Planner<'a> {
@@ -174,8 +162,13 @@ impl<'a> Planner<'a> {
             || run.in_flight.iter().any(|in_flight| in_flight.id == id)
     }
 
+    /// Whether an undone action of the day is later than it may be. Once a day was shifted, what has its hour again is not
+    /// missed before that date is over: else ticks that are further apart than its lateness would shift the run for ever.
     fn is_missed(&self, action: &Action) -> bool {
-        self.now - self.due(action) > self.timeline.max_lateness(action)
+        let due = self.due(action);
+        let had_its_hour_again = self.run.day_shifted_at.is_some_and(|at| at <= due);
+        let is_over = local_date(self.now, self.run.zone.tz) > self.run.day_date;
+        self.now - due > self.timeline.max_lateness(action) && (is_over || !had_its_hour_again)
     }
 
     /// When an undone action of the current day is looked at: when it is due, or tomorrow if it was missed today.
@@ -191,17 +184,28 @@ impl<'a> Planner<'a> {
     /// that the run is looked at before anybody takes its day for finished.
     fn pending(&self) -> Vec<Pending> {
         let run = &self.run;
-        let pending = |id, due, at| {
+        let pending = |id, due, since, at| {
             let position = self.timeline.action(id)?.position();
-            Some(Pending { id, position, due, at })
+            Some(Pending {
+                id,
+                position,
+                due,
+                since,
+                at,
+            })
         };
-        let undone = self
-            .undone()
-            .filter_map(|action| pending(action.id, self.due(action), self.looked_at(action)));
+        let undone = self.undone().filter_map(|action| {
+            let due = self.due(action);
+            pending(action.id, due, due, self.looked_at(action))
+        });
         let deferred = run.deferred.iter();
-        let deferred = deferred.filter_map(|deferred| pending(deferred.id, deferred.due, deferred.until));
+        let deferred = deferred.filter_map(|deferred| {
+            let since = self.now - Duration::milliseconds(deferred.late_by_ms);
+            pending(deferred.id, deferred.due, since, deferred.until)
+        });
         let retrying = run.failed.iter();
-        let retrying = retrying.filter_map(|failed| pending(failed.id, failed.due, failed.retry_at()?));
+        let retrying =
+            retrying.filter_map(|failed| pending(failed.id, failed.due, self.since(failed), failed.retry_at()?));
         undone.chain(deferred).chain(retrying).collect()
     }
 
@@ -218,7 +222,10 @@ impl<'a> Planner<'a> {
     fn drop_removed(&mut self) {
         let removed: Vec<&Action> = self.removed().collect();
         for action in removed {
-            self.skip(action.id, self.due(action), SkipReason::Removed);
+            let removed_at = action
+                .removed_at
+                .map(|at| format!("removed at {}", at.format("%FT%TZ")));
+            self.skip(action.id, self.due(action), SkipReason::Removed, removed_at);
         }
     }
 
@@ -236,6 +243,11 @@ impl<'a> Planner<'a> {
         })
     }
 
+    /// From when the lateness of a failed action counts.
+    fn since(&self, failed: &Failed) -> Timestamp {
+        failed.since.max(self.run.not_before)
+    }
+
     /// Deals with actions of the day that nobody took up in time, and with repetitions for which it is too late.
     fn miss(&mut self) {
         if self.timeline.definition.when_missed == WhenMissed::CatchUp {
@@ -250,17 +262,12 @@ impl<'a> Planner<'a> {
             WhenMissed::Shift if today > self.run.day_date => {
                 self.shift((today - self.run.day_date).num_days());
                 self.run.day_date = today;
+                self.run.day_shifted_at.get_or_insert(self.now);
             }
             WhenMissed::Shift => {}
             WhenMissed::CatchUp => {
-                let day = self.timeline.day(self.run.current_day).iter();
-                let whole_day = missed.len() == day.filter(|action| action.removed_at.is_none()).count();
-                if whole_day && self.moves.advanced && today > self.run.day_date {
-                    self.jump();
-                } else {
-                    for action in missed {
-                        self.skip(action.id, self.due(action), SkipReason::Expired);
-                    }
+                for action in missed {
+                    self.expire(action.id, self.due(action));
                 }
             }
         }
@@ -269,13 +276,12 @@ impl<'a> Planner<'a> {
     /// Gives up what was to be repeated while nobody ticked.
     fn expire_retries(&mut self) {
         let is_over = |failed: &&Failed| {
-            let due = failed.due.max(self.run.not_before);
-            failed.retry_at().is_some() && !self.timeline.may_retry_at(failed.id, due, self.now)
+            failed.retry_at().is_some() && !self.timeline.may_retry_at(failed.id, self.since(failed), self.now)
         };
         let over = self.run.failed.iter().filter(is_over);
         let over: Vec<_> = over.map(|failed| (failed.id, failed.due)).collect();
         for (id, due) in over {
-            self.skip(id, due, SkipReason::Expired);
+            self.expire(id, due);
         }
     }
 
@@ -285,9 +291,18 @@ impl<'a> Planner<'a> {
         self.moves.shifted_days = self.moves.shifted_days.saturating_add(days);
     }
 
-    /// Notes that the current day was jumped over.
+    /// Notes that the day to which the run has just come is jumped over, if it is over already and nothing of it may go still.
     fn jump(&mut self) {
         let day = self.run.current_day;
+        let today = local_date(self.now, self.run.zone.tz);
+        let may_go = self
+            .timeline
+            .day(day)
+            .iter()
+            .any(|action| action.removed_at.is_none() && (self.is_known(action.id) || !self.is_missed(action)));
+        if today <= self.run.day_date || may_go {
+            return;
+        }
         match self.run.jumped_days.last_mut() {
             Some((_, last)) if *last + 1 == day => *last = day,
             _ => self.run.jumped_days.push((day, day)),
@@ -314,43 +329,49 @@ impl<'a> Planner<'a> {
         let (id, due) = (pending.id, pending.due);
         match self.gate(action, due) {
             Gate::Open => {}
-            Gate::Closed => {
-                self.skip(id, due, SkipReason::Gated);
+            Gate::Closed(gate) => {
+                let gate = self.timeline.action(gate).map(|gate| gate.definition.key.as_str());
+                self.skip(
+                    id,
+                    due,
+                    SkipReason::Gated,
+                    gate.map(|key| format!("gate {key} said skip")),
+                );
                 return true;
             }
             Gate::InFlight => return false,
             Gate::Waiting(until) => {
-                self.defer(id, due, until, DeferReason::WaitingForAction);
+                self.defer(pending, until, DeferReason::WaitingForAction);
                 return true;
             }
         }
-        if verdict(&action.definition.conditions, facts, self.now) == Then::Skip {
-            self.skip(id, due, SkipReason::Condition);
+        if let Some(finding) = skips(&action.definition.conditions, facts, self.now) {
+            self.skip(id, due, SkipReason::Condition, Some(finding.in_words(self.now)));
             return true;
         }
         if !action.definition.action_type.sends() {
-            self.decided(id, due, Verdict::Completed);
+            self.decided(id, due, Verdict::Completed, None);
             self.run.forget(id);
             self.run.completed.push(id);
             return true;
         }
-        self.send(action, due, facts, retry)
+        self.send(action, pending, facts, retry)
     }
 
     /// Puts an action in flight, or says why not. False as in `decide_one`.
-    fn send(&mut self, action: &Action, due: Timestamp, facts: &Facts, retry: &RetryPolicy) -> bool {
-        let (id, channel) = (action.id, action.definition.channel);
+    fn send(&mut self, action: &Action, pending: &Pending, facts: &Facts, retry: &RetryPolicy) -> bool {
+        let (id, channel, due) = (action.id, action.definition.channel, pending.due);
         if let Some(until) = facts.stopped_channels.get(&channel).filter(|until| **until > self.now) {
-            self.defer(id, due, *until, DeferReason::ChannelUnavailable);
+            self.defer(pending, *until, DeferReason::ChannelUnavailable);
             return true;
         }
         let attempt = InFlight {
             id,
             attempt: self.run.attempts(id) + 1,
             due,
+            since: pending.since,
         };
-        if let Some(error) = missing_address(channel, facts) {
-            let reason = FailureReason::MissingAddress;
+        if let Some((reason, error)) = unreachable(channel, facts) {
             let error = error.to_owned();
             self.fail(&attempt, Attempted::Failed { reason, error }, retry);
             return true;
@@ -369,7 +390,7 @@ impl<'a> Planner<'a> {
         if channel.is_message() && is_late(due, self.now) {
             let until = self.run.last_late.get(&channel).map(|last| *last + SPACING);
             if let Some(until) = until.filter(|until| *until > self.now) {
-                self.defer(id, due, until, DeferReason::Spacing);
+                self.defer(pending, until, DeferReason::Spacing);
                 return true;
             }
             self.run.last_late.insert(channel, self.now);
@@ -389,6 +410,7 @@ impl<'a> Planner<'a> {
             if self.pending().is_empty() {
                 self.moves.completed = true;
                 self.run.status = Status::Completed;
+                self.run.day_shifted_at = None;
                 self.run.ended_at = Some(self.now);
             }
             return false;
@@ -396,12 +418,16 @@ impl<'a> Planner<'a> {
         self.moves.advanced = true;
         self.run.current_day += 1;
         self.run.day_started_at = self.now;
+        self.run.day_shifted_at = None;
         match self.timeline.definition.when_missed {
             WhenMissed::Shift => {
                 self.shift((today - self.run.day_date).num_days() - 1);
                 self.run.day_date = today;
             }
-            WhenMissed::CatchUp => self.run.day_date = plus_days(self.run.day_date, 1),
+            WhenMissed::CatchUp => {
+                self.run.day_date = plus_days(self.run.day_date, 1);
+                self.jump();
+            }
         }
         true
     }
@@ -421,23 +447,41 @@ impl<'a> Planner<'a> {
         self.run.updated_at = self.now;
     }
 
-    fn decided(&mut self, action: ActionId, due: Timestamp, verdict: Verdict) {
+    fn decided(&mut self, action: ActionId, due: Timestamp, verdict: Verdict, detail: Option<String>) {
         let attempt = self.run.attempts(action) + 1;
         self.decisions.push(Decision {
             action,
             attempt,
             due,
             verdict,
+            detail,
         });
     }
 
-    fn skip(&mut self, id: ActionId, due: Timestamp, reason: SkipReason) {
-        self.decided(id, due, Verdict::Skipped(reason));
+    fn skip(&mut self, id: ActionId, due: Timestamp, reason: SkipReason, detail: Option<String>) {
+        self.decided(id, due, Verdict::Skipped(reason), detail);
         self.run.skip(id, reason);
     }
 
-    fn defer(&mut self, id: ActionId, due: Timestamp, until: Timestamp, reason: DeferReason) {
-        self.decided(id, due, Verdict::Deferred { until, reason });
+    /// Skips what came too late.
+    fn expire(&mut self, id: ActionId, due: Timestamp) {
+        let most = self
+            .timeline
+            .action(id)
+            .map(|action| self.timeline.max_lateness(action));
+        let detail = most.map(|most| {
+            format!(
+                "due at {}, and may be late by {} h",
+                due.format("%FT%TZ"),
+                most.num_hours()
+            )
+        });
+        self.skip(id, due, SkipReason::Expired, detail);
+    }
+
+    fn defer(&mut self, pending: &Pending, until: Timestamp, reason: DeferReason) {
+        let (id, due) = (pending.id, pending.due);
+        self.decided(id, due, Verdict::Deferred { until, reason }, None);
         let attempts = self.run.attempts(id);
         self.run.forget(id);
         self.run.deferred.push(Deferred {
@@ -445,6 +489,7 @@ impl<'a> Planner<'a> {
             until,
             reason,
             due,
+            late_by_ms: (self.now - pending.since).num_milliseconds(),
             attempts,
         });
     }
@@ -463,6 +508,7 @@ impl<'a> Planner<'a> {
                 attempt: attempt.attempt,
                 due: attempt.due,
                 verdict,
+                detail: None,
             });
         }
     }
@@ -473,12 +519,21 @@ pub(super) fn is_late(due: Timestamp, now: Timestamp) -> bool {
     now - due > LATE
 }
 
-/// What a customer lacks to be reached by a channel.
-fn missing_address(channel: Channel, facts: &Facts) -> Option<&'static str> {
+/// Why a customer can't be reached by a channel, however often it is tried.
+fn unreachable(channel: Channel, facts: &Facts) -> Option<(FailureReason, &'static str)> {
+    let missing = |what| Some((FailureReason::MissingAddress, what));
     match channel {
-        Channel::Email if !facts.has_email => Some("the customer has no email"),
-        Channel::Sms | Channel::Phone if !facts.has_phone => Some("the customer has no phone"),
-        Channel::Email | Channel::Sms | Channel::Phone | Channel::Wait | Channel::Interaction => None,
+        Channel::Email if !facts.has_email => missing("the customer has no email"),
+        Channel::Sms | Channel::Phone if !facts.has_phone => missing("the customer has no phone"),
+        Channel::Email | Channel::Sms | Channel::Phone | Channel::Wait | Channel::Interaction => {
+            match facts.destination {
+                Destination::Provider | Destination::TestOutbox => None,
+                Destination::NoTestOutbox => Some((
+                    FailureReason::Misconfigured,
+                    "it is a test customer, and the server has no test outbox: set --test-outbox-dir (CAMPAIGN_TEST_OUTBOX_DIR)",
+                )),
+            }
+        }
     }
 }
 

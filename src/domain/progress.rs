@@ -44,6 +44,8 @@ pub struct Run {
     /// Nothing of the run is due before this instant: its start, or the last resume, reactivation or zone change. So
     /// hours that had passed by then are due then, and not late.
     pub not_before: Timestamp,
+    /// When the current day was first shifted; none: it was not. What has its hour again after that is not missed on its date.
+    pub day_shifted_at: Option<Timestamp>,
     /// Days by which the run was shifted because nobody ticked.
     pub shifted_days: i32,
     /// Ranges of days that were jumped over (`WhenMissed::CatchUp`), first and last.
@@ -191,6 +193,7 @@ impl Run {
             day_started_at: now,
             zone,
             not_before: now,
+            day_shifted_at: None,
             shifted_days: 0,
             jumped_days: Vec::new(),
             completed: Vec::new(),
@@ -235,6 +238,7 @@ impl Run {
                 Ok(Self {
                     day_date,
                     not_before: now,
+                    day_shifted_at: None,
                     next_action_at: Some(now),
                     ..run
                 })
@@ -269,6 +273,7 @@ impl Run {
             zone,
             day_date,
             not_before: now,
+            day_shifted_at: None,
             next_action_at: Some(now),
             updated_at: now,
             ..self
@@ -332,12 +337,13 @@ impl Run {
             reason,
             error: super::text::shortened(error, 500),
             due: attempt.due,
+            since: attempt.since,
             at: now,
             retry_reason: String::new(),
         };
         let again = |reason, error: &str, after| {
             let at = retry.wait(attempt.attempt, after, jitter).map(|wait| now + wait);
-            let at = at.filter(|at| timeline.may_retry_at(id, attempt.due, *at));
+            let at = at.filter(|at| timeline.may_retry_at(id, attempt.since, *at));
             let last = if reason == FailureReason::OutcomeUnknown {
                 FailureState::Unknown
             } else {
@@ -363,6 +369,7 @@ impl Run {
                     until,
                     reason,
                     due: attempt.due,
+                    late_by_ms: (now - attempt.since).num_milliseconds(),
                     attempts,
                 });
                 return;
@@ -397,10 +404,10 @@ impl Run {
 }
 
 impl Timeline {
-    /// Whether an action that was due at `due` may be tried again at `at`: under `CatchUp` not when it would be too late.
-    pub(super) fn may_retry_at(&self, id: ActionId, due: Timestamp, at: Timestamp) -> bool {
+    /// Whether an action whose lateness counts from `since` may be tried again at `at`: under `CatchUp` not when it would be too late.
+    pub(super) fn may_retry_at(&self, id: ActionId, since: Timestamp, at: Timestamp) -> bool {
         match (self.definition.when_missed, self.action(id)) {
-            (WhenMissed::CatchUp, Some(action)) => at <= due + self.max_lateness(action),
+            (WhenMissed::CatchUp, Some(action)) => at <= since + self.max_lateness(action),
             (WhenMissed::CatchUp, None) | (WhenMissed::Shift, _) => true,
         }
     }

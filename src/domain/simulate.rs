@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use super::condition::{self, Finding};
 use super::schedule::{instant, local_date, plus_days};
 use super::{
-    Action, ActionId, Asked, Attempted, Customer, Decision, DeferReason, EngagementQuery, Facts, FailureReason,
-    FirstDay, Origin, RetryPolicy, Run, SkipReason, Status, Timeline, Timestamp, Verdict, plan,
+    Action, ActionId, Asked, Attempted, Customer, Decision, DeferReason, Destination, EngagementQuery, Facts,
+    FailureReason, FirstDay, Origin, RetryPolicy, Run, SkipReason, Status, Timeline, Timestamp, Verdict, plan,
 };
 use script::World;
 pub use script::{Answer, Entry, Event};
@@ -66,6 +66,8 @@ pub struct Rules {
     pub retry: RetryPolicy,
     /// How long a channel that is misconfigured stays stopped.
     pub channel_probe: Duration,
+    /// Where messages to test customers go.
+    pub of_tests: Destination,
     /// How often a tick takes up a run that has something due again.
     pub most_passes: usize,
 }
@@ -208,6 +210,7 @@ impl Simulator<'_> {
                 attempt: 1,
                 due: instant(self.run.day_date, action.definition.delay_hours, self.run.zone.tz),
                 verdict: Verdict::Skipped(skipped.reason),
+                detail: None,
                 findings: Vec::new(),
             };
             self.push(at, place, What::Action(step));
@@ -304,7 +307,7 @@ impl Simulator<'_> {
             if self.is_over() || !self.is_due(at) {
                 return;
             }
-            let facts = self.world.facts(&self.asked, at);
+            let facts = self.world.facts(&self.asked, self.rules.of_tests, at);
             let planned = plan::plan(&self.timeline, &self.run, &facts, &self.rules.retry, at);
             let before = std::mem::replace(&mut self.run, planned.run);
             let found_nothing = planned.decisions.is_empty() && self.run.in_flight.is_empty();
@@ -353,6 +356,7 @@ impl Simulator<'_> {
                 attempt: in_flight.attempt,
                 due: in_flight.due,
                 verdict,
+                detail: None,
                 findings: condition::findings(&action.definition.conditions, facts, at),
             };
             self.push(at, Place::of(&self.run), What::Action(step));
@@ -416,6 +420,7 @@ impl Simulator<'_> {
             attempt: decision.attempt,
             due: decision.due,
             verdict: decision.verdict,
+            detail: decision.detail,
             findings,
         };
         self.push(at, place, What::Action(step));

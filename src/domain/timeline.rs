@@ -22,6 +22,8 @@ pub struct Timeline {
     pub revision: i64,
     /// When it last became active. Runs that were frozen until then are due from then on.
     pub activated_at: Option<Timestamp>,
+    /// When it was archived. It is inactive then, and no default, for good.
+    pub archived_at: Option<Timestamp>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it last changed.

@@ -14,14 +14,14 @@ use crate::domain::{CustomerId, FirstDay, Origin, Run, Timeline, TimelineId, Tim
 use crate::store::{Buckets, Cohort, CohortMove, CustomerRange, ZoneDate};
 
 /// How many runs are looked at in one go. The locks of one statement are held for well under a second.
-const CHUNK: usize = 10_000;
+pub(super) const CHUNK: usize = 10_000;
 
 /// How long after a zone's midnight a sweep must begin to be believed when it finds nothing left: whoever computed
 /// yesterday's date before midnight has committed by then, as no statement runs longer than a minute.
 const SETTLED: Duration = Duration::minutes(15);
 
 impl Engine {
-    /// Plans runs anew whose timelines were changed, and advances those whose day is over. True: it stopped at a limit.
+    /// Stops runs whose timelines were archived, plans those anew whose timelines were changed, and advances those whose day is over. True: it stopped at a limit.
     pub(super) async fn advance_days(
         &self,
         request: &TickRequest,
@@ -29,7 +29,9 @@ impl Engine {
         flight: &Flight,
         events: &TickEvents,
     ) -> Result<bool, EngineError> {
-        if !request.dry_run && self.wake_changed(request, limits).await? {
+        if !request.dry_run
+            && (self.stop_archived(request, limits).await? || self.wake_changed(request, limits).await?)
+        {
             return Ok(true);
         }
         let (reader, now) = (self.store.reader(), self.clock.now());

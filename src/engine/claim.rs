@@ -68,6 +68,8 @@ pub(super) struct Prepared {
     pub(super) decisions: Vec<Decision>,
     moves: Moves,
     rooms: Vec<Room>,
+    /// Whether it is of a test customer, which is not counted.
+    is_test: bool,
 }
 
 impl Engine {
@@ -108,7 +110,7 @@ impl Engine {
             };
             let of_run = (one.decisions.len() + one.rooms.len()) as u64;
             if !limits.allow(actions, of_run) {
-                self.release(&timeline, &one.claim.run, one.rooms);
+                self.release(&timeline, &one.claim.run, one.is_test, one.rooms);
                 spent = true;
                 break;
             }
@@ -146,7 +148,8 @@ impl Engine {
         let known = self.facts_read(&reader, &timeline, &runs, now).await?;
         let (mut actions, mut spent) = (0, false);
         for run in &runs {
-            let planned = plan::plan(&timeline, run, &known.of(run), &self.settings.retry, now);
+            let facts = known.of(run);
+            let planned = plan::plan(&timeline, run, &facts, &self.settings.retry, now);
             let of_run = (planned.decisions.len() + planned.run.in_flight.len()) as u64;
             if !limits.allow(actions, of_run) {
                 spent = true;
@@ -156,6 +159,9 @@ impl Engine {
             *cursor = (run.next_action_at.unwrap_or(now), run.id);
             flight.count(|counts| {
                 counts.add_moves(&planned.moves);
+                if facts.destination.is_test() {
+                    return;
+                }
                 for decision in &planned.decisions {
                     count_decision(counts, &timeline, decision);
                 }
@@ -178,10 +184,10 @@ impl Engine {
     pub(super) fn prepare(&self, timeline: &Timeline, run: &Run, facts: &Facts, now: Timestamp) -> Option<Prepared> {
         let planned = plan::plan(timeline, run, facts, &self.settings.retry, now);
         let mut claimed = planned.run;
-        let wanted = claimed.in_flight.clone();
+        let (wanted, is_test) = (claimed.in_flight.clone(), facts.destination.is_test());
         let room_for = |in_flight: &InFlight| {
             let action = timeline.action(in_flight.id)?;
-            self.lanes.of(action.definition.channel)?.reserve()
+            self.lanes.to(is_test, action.definition.channel)?.reserve()
         };
         let rooms: Vec<Room> = wanted.iter().map_while(room_for).collect();
         if rooms.is_empty() && !wanted.is_empty() {
@@ -199,7 +205,7 @@ impl Engine {
             });
         }
         let claim = Claim {
-            before: Before::from(run),
+            before: Before::of(run, timeline.revision),
             run: claimed,
         };
         Some(Prepared {
@@ -207,14 +213,15 @@ impl Engine {
             decisions: planned.decisions,
             moves: planned.moves,
             rooms,
+            is_test,
         })
     }
 
-    fn release(&self, timeline: &Timeline, run: &Run, rooms: Vec<Room>) {
+    fn release(&self, timeline: &Timeline, run: &Run, is_test: bool, rooms: Vec<Room>) {
         for (in_flight, room) in run.in_flight.iter().zip(rooms) {
             if let Some(lane) = timeline
                 .action(in_flight.id)
-                .and_then(|action| self.lanes.of(action.definition.channel))
+                .and_then(|action| self.lanes.to(is_test, action.definition.channel))
             {
                 lane.release(room);
             }
@@ -241,7 +248,7 @@ impl Engine {
             Ok(committed) => committed,
             Err(error) => {
                 for one in prepared {
-                    self.release(timeline, &one.claim.run, one.rooms);
+                    self.release(timeline, &one.claim.run, one.is_test, one.rooms);
                 }
                 return Err(error);
             }
@@ -251,21 +258,22 @@ impl Engine {
             decisions,
             moves,
             rooms,
+            is_test,
         } in prepared
         {
             if !claimed.contains(&claim.run.id) {
-                self.release(timeline, &claim.run, rooms);
+                self.release(timeline, &claim.run, is_test, rooms);
                 continue;
             }
             flight.count(|counts| {
                 counts.add_moves(&moves);
-                for decision in &decisions {
+                for decision in decisions.iter().filter(|_| !is_test) {
                     count_decision(counts, timeline, decision);
                 }
             });
             if let Some(lease) = claim.run.lease {
                 flight.launch(Claimed {
-                    before: Before::from(&claim.run),
+                    before: Before::of(&claim.run, timeline.revision),
                     token: lease.token,
                     customer: known.customer(&claim.run).cloned(),
                     run: claim.run,
@@ -366,6 +374,7 @@ fn outcome_of(verdict: &Verdict) -> Option<(ExecutionOutcome, Option<ExecutionRe
 
 fn entry(run: &Run, timeline: &Timeline, decision: &Decision, now: Timestamp) -> Option<Execution> {
     let (outcome, reason, error) = outcome_of(&decision.verdict)?;
+    let detail = error.or_else(|| decision.detail.clone());
     Some(Execution {
         customer_id: run.customer_id.clone(),
         progress_id: run.id,
@@ -379,7 +388,7 @@ fn entry(run: &Run, timeline: &Timeline, decision: &Decision, now: Timestamp) ->
         outcome,
         reason,
         provider_id: None,
-        error,
+        detail,
         content_revision: None,
     })
 }

@@ -43,6 +43,8 @@ pub struct CustomerFields {
     pub engagement_score: i32,
     /// Further facts. A null removes the key.
     pub attributes: Map<String, Value>,
+    /// Whether it is a test customer.
+    pub is_test: bool,
     /// When the CRM recorded this.
     pub source_time: Option<Timestamp>,
 }
@@ -64,11 +66,13 @@ pub enum CustomerField {
     EngagementScore,
     /// `attributes`.
     Attributes,
+    /// `is_test`.
+    IsTest,
 }
 
 impl CustomerField {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::DisplayName,
         Self::Email,
         Self::Phone,
@@ -76,6 +80,7 @@ impl CustomerField {
         Self::PipelineStage,
         Self::EngagementScore,
         Self::Attributes,
+        Self::IsTest,
     ];
 
     /// The name in the contract.
@@ -88,6 +93,7 @@ impl CustomerField {
             Self::PipelineStage => "pipeline_stage",
             Self::EngagementScore => "engagement_score",
             Self::Attributes => "attributes",
+            Self::IsTest => "is_test",
         }
     }
 }
@@ -296,6 +302,7 @@ fn merge(before: Option<Customer>, upsert: Upsert, now: Timestamp) -> Result<Ups
             pipeline_stage,
             engagement_score,
             attributes,
+            is_test,
             source_time,
         } = fields;
         let stage_visit = i64::from(pipeline_stage.is_some());
@@ -310,6 +317,7 @@ fn merge(before: Option<Customer>, upsert: Upsert, now: Timestamp) -> Result<Ups
             stage_visit,
             engagement_score,
             attributes,
+            is_test,
             source_time,
             created_at: now,
             updated_at: now,
@@ -350,6 +358,7 @@ fn merge(before: Option<Customer>, upsert: Upsert, now: Timestamp) -> Result<Ups
             CustomerField::TimeZone => customer.time_zone = fields.time_zone,
             CustomerField::PipelineStage => {}
             CustomerField::EngagementScore => customer.engagement_score = fields.engagement_score,
+            CustomerField::IsTest => customer.is_test = fields.is_test,
             CustomerField::Attributes => {
                 for (key, value) in &fields.attributes {
                     if value.is_null() {

@@ -31,7 +31,7 @@ pub struct AppliedTimeline {
     pub created: bool,
     /// What is different.
     pub changes: Changes,
-    /// How many live runs are planned anew.
+    /// How many runs the next tick plans anew: the active ones on changed days, or none while the timeline is switched off.
     pub runs_to_replan: i64,
 }
 
@@ -97,6 +97,9 @@ impl Engine {
         let (txn, now) = (&operation.txn, operation.now);
         let definition = &command.definition;
         let stored = txn.timeline_by_slug_for_update(&definition.slug).await?;
+        if let Some(stored) = &stored {
+            refuse_archived(stored)?;
+        }
         check_etag(&command.etag, stored.as_ref().map(|timeline| timeline.revision))?;
         if let Some(stored) = stored
             .as_ref()
@@ -116,7 +119,11 @@ impl Engine {
             }
             Some(stored) if changes.is_empty() => (stored.id, 0),
             Some(stored) => {
-                let runs = txn.live_runs_on_days(stored.id, &changes.days).await?;
+                let runs = if stored.definition.is_active {
+                    txn.active_runs_on_days(stored.id, &changes.days).await?
+                } else {
+                    0
+                };
                 txn.update_timeline(stored, definition, &changes.days, now).await?;
                 (stored.id, runs)
             }
@@ -175,6 +182,7 @@ impl Engine {
             .await?
             .ok_or(EngineError::TimelineNotFound(id))?;
         if timeline.definition.is_active != is_active {
+            refuse_archived(&timeline)?;
             txn.set_timeline_active(id, is_active, reason, now).await?;
             timeline = txn.timeline(id).await?.ok_or(EngineError::TimelineNotFound(id))?;
         }
@@ -201,6 +209,9 @@ impl Engine {
             ),
             None => None,
         };
+        if let Some(new) = &new {
+            refuse_archived(new)?;
+        }
         if let Some(new) = new.as_ref().filter(|new| new.definition.pipeline_stage != *stage) {
             return Err(EngineError::StageMismatch {
                 timeline: new.id,
@@ -362,6 +373,17 @@ pub(super) fn content_is_there(
     }
     problems.sort_by_key(|problem| problem.position);
     Err(EngineError::ContentMissing(problems))
+}
+
+/// What is archived is never used again.
+pub(super) fn refuse_archived(timeline: &Timeline) -> Result<(), EngineError> {
+    match timeline.archived_at {
+        None => Ok(()),
+        Some(_) => Err(EngineError::TimelineArchived {
+            timeline: timeline.id,
+            slug: timeline.definition.slug.clone(),
+        }),
+    }
 }
 
 async fn refuse_second_default(txn: &Txn, stage: &Stage) -> Result<(), EngineError> {

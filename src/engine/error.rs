@@ -79,6 +79,22 @@ pub enum EngineError {
     /// The timeline is switched off.
     #[error("timeline {0} is inactive")]
     TimelineInactive(TimelineId),
+    /// The timeline was archived.
+    #[error("timeline {timeline} is archived")]
+    TimelineArchived {
+        /// Which.
+        timeline: TimelineId,
+        /// Its slug.
+        slug: Slug,
+    },
+    /// The timeline can't be archived, because it has live runs.
+    #[error("timeline {timeline} has {runs} live runs")]
+    TimelineHasRuns {
+        /// Which.
+        timeline: TimelineId,
+        /// How many.
+        runs: i64,
+    },
     /// The timeline has fewer days than the run is to start on.
     #[error("start_day {given} is past the last day {duration}")]
     StartDayPastEnd {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::claim::Term;
 use super::flight::Flight;
 use super::{Answer, Engine, EngineError, Once};
+use crate::domain::plan::Pending;
 use crate::domain::{
     ActionId, CustomerId, DeferReason, FailureReason, FailureState, ProgressId, Run, SkipReason, Status, Timeline,
     Timestamp, Verdict, plan,
@@ -221,7 +222,7 @@ impl Engine {
                 .map(|((_, action), kind)| (*action, kind.clone()))
                 .collect();
             if hold.is_none() {
-                for (id, at) in plan::pending_actions(&timeline, &run, now) {
+                for Pending { id, at, .. } in plan::pending_actions(&timeline, &run, now) {
                     kinds.entry(id).or_insert_with(|| pending_kind(&run, id, at, now));
                 }
                 for in_flight in &run.in_flight {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Engine, EngineError};
-use crate::domain::{Asked, Channel, Customer, EngagementQuery, Facts, ProgressId, Run, Timeline, Timestamp};
+use crate::domain::{
+    Asked, Channel, Customer, Destination, EngagementQuery, Facts, ProgressId, Run, Timeline, Timestamp,
+};
 use crate::store::{LastEngagement, Reader, Txn};
 
 /// What is known about the customers of some runs of one timeline.
@@ -13,6 +15,8 @@ pub(super) struct BatchFacts {
     customers: HashMap<String, Customer>,
     engagements: HashMap<ProgressId, BTreeMap<EngagementQuery, Timestamp>>,
     stopped_channels: BTreeMap<Channel, Timestamp>,
+    /// Where messages to test customers go.
+    of_tests: Destination,
 }
 
 impl Engine {
@@ -83,6 +87,7 @@ impl Engine {
             customers: customers.collect(),
             engagements: of_runs,
             stopped_channels: self.lanes.stopped(now).collect(),
+            of_tests: self.lanes.destination(true),
         }
     }
 }
@@ -95,12 +100,17 @@ impl BatchFacts {
 
     /// What is known for a run.
     pub(super) fn of(&self, run: &Run) -> Facts {
-        let stopped_channels = self.stopped_channels.clone();
         let Some(customer) = self.customer(run) else {
             return Facts {
-                stopped_channels,
+                stopped_channels: self.stopped_channels.clone(),
                 ..Facts::default()
             };
+        };
+        // No provider's trouble holds up the test outbox.
+        let (destination, stopped_channels) = if customer.is_test {
+            (self.of_tests, BTreeMap::new())
+        } else {
+            (Destination::Provider, self.stopped_channels.clone())
         };
         let attribute = |name: &String| Some((name.clone(), customer.attributes.get(name)?.clone()));
         Facts {
@@ -110,6 +120,7 @@ impl BatchFacts {
             has_phone: customer.phone.is_some(),
             engagements: self.engagements.get(&run.id).cloned().unwrap_or_default(),
             attributes: self.asked.attributes.iter().filter_map(attribute).collect(),
+            destination,
             stopped_channels,
         }
     }

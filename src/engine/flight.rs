@@ -4,6 +4,7 @@
 //! there, when nothing else is under way, or after two seconds, whichever is first; after a tenth of a second where they hold
 //! permits to send.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,8 +15,8 @@ use tracing::Instrument as _;
 use super::lanes::START_WITHIN;
 use super::sending::{Claimed, Served};
 use super::{Engine, EngineError};
-use crate::domain::{Channel, TickCounts, Timestamp};
-use crate::store::{Completion, Execution, ExecutionOutcome, Unrecorded};
+use crate::domain::{Channel, ProgressId, TickCounts};
+use crate::store::{Completion, Execution, ExecutionOutcome, Landed, Unrecorded};
 
 /// The most runs that are recorded in one transaction.
 const GROUP: usize = 500;
@@ -203,8 +204,8 @@ impl Recorder {
         });
         for attempt in 1..=RECORD_TRIES {
             match self.try_record(&group).await {
-                Ok(now) => {
-                    self.account(group, now);
+                Ok(landed) => {
+                    self.account(group, &landed);
                     break;
                 }
                 Err(error) if attempt < RECORD_TRIES => {
@@ -222,20 +223,20 @@ impl Recorder {
     }
 
     /// Records all in one transaction: the runs that are held still, and their attempts.
-    async fn try_record(&self, group: &[Served]) -> Result<Timestamp, EngineError> {
+    async fn try_record(&self, group: &[Served]) -> Result<HashMap<ProgressId, Landed>, EngineError> {
         let now = self.engine.clock.now();
         let txn = self.engine.store.begin().await?;
         let completions: Vec<Completion> = group.iter().map(|served| served.completion.clone()).collect();
         let recorded = txn.complete(&completions, now).await?;
         let executions: Vec<Execution> = group
             .iter()
-            .filter(|served| recorded.contains(&served.completion.run.id))
+            .filter(|served| recorded.contains_key(&served.completion.run.id))
             .flat_map(|served| served.executions.iter().cloned())
             .collect();
         txn.insert_executions(&executions).await?;
         for Served { completion, .. } in group
             .iter()
-            .filter(|served| !recorded.contains(&served.completion.run.id))
+            .filter(|served| !recorded.contains_key(&served.completion.run.id))
         {
             let run = &completion.run;
             match txn.why_unrecorded(&run.customer_id, run.id).await? {
@@ -260,19 +261,23 @@ impl Recorder {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .stale_completions += stale as u64;
-        Ok(now)
+        Ok(recorded)
     }
 
-    fn account(&self, group: Vec<Served>, now: Timestamp) {
+    fn account(&self, group: Vec<Served>, landed: &HashMap<ProgressId, Landed>) {
         let mut counts = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for served in group {
-            counts.add_moves(&served.moves);
-            counts.handed_back += served.handed_back;
-            for execution in &served.executions {
-                count_outcome(&mut counts, execution.channel, execution.outcome);
+            let landed = landed.get(&served.completion.run.id);
+            if landed.is_some_and(|landed| landed.as_planned) {
+                counts.add_moves(&served.moves);
             }
-            let due_again = served.completion.run.next_action_at.is_some_and(|at| at <= now);
-            if due_again {
+            if !served.is_test {
+                counts.handed_back += served.handed_back;
+                for execution in &served.executions {
+                    count_outcome(&mut counts, execution.channel, execution.outcome);
+                }
+            }
+            if landed.is_some_and(|landed| landed.is_due) {
                 self.shared.due_again.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(reports) = &self.shared.reports {

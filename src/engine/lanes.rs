@@ -8,7 +8,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::claim::BATCH;
 use crate::channels::{Sender, Senders};
-use crate::domain::{Channel, DeliveryPolicy, Timeline, Timestamp};
+use crate::domain::{Channel, DeliveryPolicy, Destination, Timeline, Timestamp};
 
 /// A claimed message starts within this time, or is given back.
 pub(super) const START_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
@@ -40,6 +40,8 @@ pub(super) struct Lanes {
     sms: Lane,
     phone: Lane,
     interaction: Lane,
+    /// For messages of all channels to test customers, so that these are in no way of others; none: they go nowhere.
+    test: Option<Lane>,
     /// Told whenever there is room again.
     pub(super) freed: Arc<Notify>,
 }
@@ -74,18 +76,35 @@ impl Lanes {
             sms,
             phone,
             interaction,
+            test,
         } = senders;
         Self {
             email: Lane::new(email, settings.email, Channel::Email),
             sms: Lane::new(sms, settings.sms, Channel::Sms),
             phone: Lane::new(phone, settings.phone, Channel::Phone),
             interaction: Lane::new(interaction, settings.interaction, Channel::Interaction),
+            test: test.map(|sender| Lane::new(sender, settings.interaction, Channel::Interaction)),
             freed: Arc::new(Notify::new()),
         }
     }
 
-    /// The lane of a channel; none for what is never sent.
-    pub(super) fn of(&self, channel: Channel) -> Option<&Lane> {
+    /// The lane of what goes to a customer by a channel; none for what is never sent.
+    pub(super) fn to(&self, is_test: bool, channel: Channel) -> Option<&Lane> {
+        let of_channel = self.of(channel)?;
+        if is_test { self.test.as_ref() } else { Some(of_channel) }
+    }
+
+    /// Where messages to a customer go.
+    pub(super) fn destination(&self, is_test: bool) -> Destination {
+        match (is_test, &self.test) {
+            (false, _) => Destination::Provider,
+            (true, Some(_)) => Destination::TestOutbox,
+            (true, None) => Destination::NoTestOutbox,
+        }
+    }
+
+    /// The lane of a channel to its provider; none for what is never sent.
+    fn of(&self, channel: Channel) -> Option<&Lane> {
         match channel {
             Channel::Email => Some(&self.email),
             Channel::Sms => Some(&self.sms),

@@ -5,12 +5,14 @@
 //! by a tick is served by the same code as by a call; and a tick holds no state, so that it may run twice, overlap or die.
 
 mod advance;
+mod archive;
 mod cache;
 mod claim;
 mod customers;
 mod definitions;
 mod error;
 mod execute;
+mod explain;
 mod facts;
 mod flight;
 mod lanes;
@@ -23,6 +25,7 @@ mod starts;
 mod tick;
 mod view;
 
+pub use archive::ArchivedTimeline;
 pub use customers::{CustomerField, CustomerFields, RecordOutcome, Upsert, UpsertOutcome};
 pub(crate) use definitions::etag;
 pub use definitions::{
@@ -30,6 +33,7 @@ pub use definitions::{
 };
 pub use error::EngineError;
 pub use execute::{ActionReport, ActionReportKind, RunHold, RunReport};
+pub use explain::RunExplanation;
 pub use lanes::LaneSettings;
 pub use once::{Answer, Once};
 pub use orchestrator::{Assigned, Assignment, StageChange};

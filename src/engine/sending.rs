@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Engine;
 use super::cache::Campaigns;
 use super::claim::Term;
-use super::lanes::{Room, START_WITHIN};
+use super::lanes::{Lane, Room, START_WITHIN};
 use crate::channels::{Content, Message, Outcome, Rendered};
 use crate::domain::{
     Action, ActionId, Attempted, Channel, Customer, FailureReason, FailureState, InFlight, Run, Timeline, Timestamp,
@@ -47,6 +47,8 @@ pub(super) struct Served {
     pub(super) moves: crate::domain::Moves,
     /// How many messages were not begun in time.
     pub(super) handed_back: u64,
+    /// Whether it is of a test customer, which is not counted.
+    pub(super) is_test: bool,
     /// Permits that are held until it is recorded.
     pub(super) permits: Vec<OwnedSemaphorePermit>,
 }
@@ -114,6 +116,7 @@ impl Engine {
             executions,
             moves,
             handed_back,
+            is_test: customer.is_some_and(|customer| customer.is_test),
             permits,
         }
     }
@@ -136,7 +139,8 @@ impl Engine {
         permits: &mut Vec<OwnedSemaphorePermit>,
     ) -> Attempt {
         let channel = action.definition.channel;
-        let Some(lane) = self.lanes.of(channel) else {
+        let is_test = customer.is_some_and(|customer| customer.is_test);
+        let Some(lane) = self.lanes.to(is_test, channel) else {
             return Attempt::without(Attempted::HandedBack, self.clock.now());
         };
         let Some(permit) = lane.enter(room, term.start_by).await else {
@@ -176,7 +180,7 @@ impl Engine {
         if lane.holds_until_recorded() {
             permits.push(permit);
         }
-        let (result, provider_id) = self.judge(channel, outcome);
+        let (result, provider_id) = self.judge(lane, channel, outcome);
         Attempt {
             result,
             started_at,
@@ -186,7 +190,7 @@ impl Engine {
     }
 
     /// What an outcome means for the run, and the provider's id if it was delivered.
-    fn judge(&self, channel: Channel, outcome: Outcome) -> (Attempted, Option<String>) {
+    fn judge(&self, lane: &Lane, channel: Channel, outcome: Outcome) -> (Attempted, Option<String>) {
         let result = match outcome {
             Outcome::Delivered { provider_id } => return (Attempted::Completed, Some(provider_id)),
             Outcome::Retry { error, after } => {
@@ -208,11 +212,7 @@ impl Engine {
             Outcome::Unknown { error } => Attempted::Unknown { error },
             Outcome::Misconfigured { error } => {
                 let now = self.clock.now();
-                let stopped = self
-                    .lanes
-                    .of(channel)
-                    .map(|lane| lane.stop(now, self.settings.channel_probe));
-                let (until, was_running) = stopped.unwrap_or((now, false));
+                let (until, was_running) = lane.stop(now, self.settings.channel_probe);
                 if was_running {
                     tracing::error!(channel = channel.as_str(), %error, %until, "channel {} is misconfigured and stopped until {until}", channel.as_str());
                 }
@@ -326,7 +326,7 @@ fn context(run: &Run, timeline: &Timeline, action: &Action, customer: &Customer)
 /// The ledger's entry for an attempt; none when it did not count as one.
 fn entry(run: &Run, channel: Channel, in_flight: &InFlight, attempt: Attempt, now: Timestamp) -> Option<Execution> {
     let failed = run.failed.iter().find(|failed| failed.id == in_flight.id);
-    let (outcome, reason, error) = match (&attempt.result, failed) {
+    let (outcome, reason, detail) = match (&attempt.result, failed) {
         (Attempted::Completed, _) => (ExecutionOutcome::Completed, None, None),
         (Attempted::Retry { .. } | Attempted::Failed { .. } | Attempted::Unknown { .. }, Some(failed)) => {
             let outcome = match failed.state {
@@ -356,7 +356,7 @@ fn entry(run: &Run, channel: Channel, in_flight: &InFlight, attempt: Attempt, no
         outcome,
         reason,
         provider_id: attempt.provider_id,
-        error,
+        detail,
         content_revision: attempt.content_revision,
     })
 }

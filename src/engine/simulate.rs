@@ -145,6 +145,7 @@ impl Engine {
             default_zone: self.settings.default_zone,
             retry: self.settings.retry,
             channel_probe: self.settings.channel_probe,
+            of_tests: self.lanes.destination(true),
             most_passes: MOST_PASSES,
         };
         let task = self.tracker.spawn_blocking(move || {
@@ -218,6 +219,7 @@ fn defined(definition: TimelineDefinition<ActionDefinition>, stored: Option<&Tim
         },
         revision: 0,
         activated_at: None,
+        archived_at: None,
         created_at: now,
         updated_at: now,
     }

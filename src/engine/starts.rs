@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::definitions::refuse_archived;
 use super::once::Begin;
 use super::{Answer, Engine, EngineError, Once, RunView};
 use crate::domain::schedule::instant;
@@ -108,6 +109,7 @@ impl Engine {
         let customer = customer.ok_or_else(|| EngineError::CustomerNotFound(command.customer.clone()))?;
         let timeline = known.timelines.get(&command.timeline);
         let timeline = timeline.ok_or(EngineError::TimelineNotFound(command.timeline))?;
+        refuse_archived(timeline)?;
         if command.start_day > timeline.definition.duration_days {
             return Err(EngineError::StartDayPastEnd {
                 position: command.position,
@@ -146,14 +148,19 @@ impl Engine {
         mut runs: Vec<(Arc<Timeline>, Run)>,
         now: Timestamp,
     ) -> Result<Vec<Option<RunView>>, EngineError> {
+        let timelines: BTreeSet<TimelineId> = runs.iter().map(|(timeline, _)| timeline.id).collect();
+        // Who archives a timeline at this moment is first, or waits and then stops the run.
+        let held = txn.hold_unarchived(&timelines).await?;
         for (timeline, run) in &mut runs {
             plan::settle(timeline, run, now);
             debug_assert_eq!(run.status, Status::Active, "a run starts active");
         }
-        let new: Vec<&Run> = runs.iter().map(|(_, run)| run).collect();
-        let ids = txn.insert_runs(&new).await?;
-        let views = runs.into_iter().zip(ids).map(|((timeline, run), id)| {
-            let run = Run { id: id?, ..run };
+        let new = runs.iter().filter(|(timeline, _)| held.contains(&timeline.id));
+        let new: Vec<&Run> = new.map(|(_, run)| run).collect();
+        let mut ids = txn.insert_runs(&new).await?.into_iter();
+        let views = runs.into_iter().map(|(timeline, run)| {
+            let id = held.contains(&timeline.id).then(|| ids.next()).flatten().flatten()?;
+            let run = Run { id, ..run };
             let skipped = run.skipped.iter();
             let executions = skipped.filter_map(|skipped| skipped_at_start(&timeline, &run, skipped.id, now));
             let executions = executions.collect();
@@ -206,7 +213,7 @@ fn skipped_at_start(timeline: &Timeline, run: &Run, id: ActionId, now: Timestamp
         outcome: ExecutionOutcome::Skipped,
         reason: Some(ExecutionReason::Skip(SkipReason::HourPassedAtStart)),
         provider_id: None,
-        error: None,
+        detail: None,
         content_revision: None,
     })
 }

@@ -101,7 +101,7 @@ impl Engine {
         Ok(views.collect())
     }
 
-    async fn views(&self, runs: Vec<Run>) -> Result<Vec<RunView>, EngineError> {
+    pub(super) async fn views(&self, runs: Vec<Run>) -> Result<Vec<RunView>, EngineError> {
         let reader = self.store.reader();
         let keys: Vec<_> = runs.iter().map(|run| (run.customer_id.clone(), run.id)).collect();
         let executions = reader.last_executions(&keys).await?;

@@ -132,6 +132,25 @@ pub(super) fn status_of(error: &EngineError) -> Status {
             let text = format!("timeline {id} is inactive: SetTimelineActive switches it on");
             precondition("TIMELINE_INACTIVE", &text, &[("timeline_id", id.to_string())])
         }
+        EngineError::TimelineArchived { timeline, slug } => {
+            let text = format!(
+                "timeline {timeline} ({}) is archived for good: apply its definition under another slug",
+                shown(slug.as_str())
+            );
+            precondition(
+                "TIMELINE_ARCHIVED",
+                &text,
+                &[("timeline_id", timeline.to_string()), ("slug", slug.to_string())],
+            )
+        }
+        EngineError::TimelineHasRuns { timeline, runs } => {
+            let text = format!("timeline {timeline} has {runs} live runs: set stop_runs to stop them");
+            precondition(
+                "TIMELINE_HAS_RUNS",
+                &text,
+                &[("timeline_id", timeline.to_string()), ("runs", runs.to_string())],
+            )
+        }
         EngineError::StartDayPastEnd {
             position,
             given,

@@ -14,6 +14,7 @@ mod page;
 mod request;
 mod ticks;
 mod timelines;
+mod undecodable;
 mod violations;
 
 pub use content::ContentService;
@@ -22,6 +23,7 @@ pub use deadline::{DeadlineLayer, DeadlineSettings};
 pub use orchestrator::OrchestratorService;
 pub use ticks::TickService;
 pub use timelines::TimelinesService;
+pub use undecodable::UndecodableLayer;
 
 /// The largest message that is taken or given, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::execute::executed;
 use super::convert::execution::{execution, execution_key, parse_filter, parse_retry, retried};
+use super::convert::explain::explanation;
 use super::convert::progress::{ids, parse_status, progress};
 use super::convert::start::{alone, parse_start, parse_starts, results};
 use super::customers::check_count;
@@ -121,6 +122,24 @@ impl CampaignOrchestratorService for OrchestratorService {
             tracing::error!(%error, "executing actions broke off: {error}");
             internal()
         })?
+    }
+
+    async fn explain_actions(
+        &self,
+        request: Request<pb::ExplainActionsRequest>,
+    ) -> Result<Response<pb::ExplainActionsResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let customer = violations.check("customer_id", CustomerId::parse(&request.customer_id));
+        let run = match request.progress_id {
+            0 => Some(None),
+            given => violations.id("progress_id", given).map(|id| Some(ProgressId(id))),
+        };
+        let (customer, run) = violations.finish(customer.zip(run))?;
+        let explained = self.engine.explain(&customer, run).await.map_err(status)?;
+        Ok(Response::new(pb::ExplainActionsResponse {
+            runs: explained.iter().map(explanation).collect(),
+        }))
     }
 
     async fn get_progress(

@@ -44,6 +44,7 @@ macro_rules! identified {
 identified! {
     ApplyCampaignRequest "ApplyCampaign";
     ApplyTimelineRequest "ApplyTimeline";
+    ArchiveTimelineRequest "ArchiveTimeline";
     AssignTimelineForStageRequest "AssignTimelineForStage" customer_id;
     ChangePipelineStageRequest "ChangePipelineStage" customer_id;
     ExecuteActionsRequest "ExecuteActions" customer_id;

@@ -11,7 +11,7 @@ use super::page::Scope;
 use super::request::{key, respond};
 use super::violations::Violations;
 use crate::domain::{Slug, Stage, Timeline, TimelineId, text};
-use crate::engine::{AppliedTimeline, DefaultChange, Engine, Once, SimulatedTimeline};
+use crate::engine::{AppliedTimeline, ArchivedTimeline, DefaultChange, Engine, Once, SimulatedTimeline};
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_timeline_service_server::CampaignTimelineService;
 use crate::proto::campaign::v1::simulate_timeline_request::Which;
@@ -85,12 +85,16 @@ impl CampaignTimelineService for TimelinesService {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let pipeline_stage = violations.optional("pipeline_stage", &request.pipeline_stage, Stage::parse);
-        let scope = Scope::new("ListTimelines", &[&request.pipeline_stage, &request.active_only]);
+        let scope = Scope::new(
+            "ListTimelines",
+            &[&request.pipeline_stage, &request.active_only, &request.show_archived],
+        );
         let page = scope.parse(&mut violations, request.page_size, &request.page_token);
         let page = violations.finish(page)?;
         let filter = TimelineFilter {
             pipeline_stage,
             active_only: request.active_only,
+            show_archived: request.show_archived,
         };
         let timelines = self.engine.timelines(&filter, &page).await.map_err(status)?;
         let (timelines, next_page_token) = scope.page(page.size, &timelines, timeline, |timeline| {
@@ -146,6 +150,30 @@ impl CampaignTimelineService for TimelinesService {
         respond(
             self.engine
                 .set_default_timeline(&stage, id, Once { key, encode: &encode })
+                .await,
+            convert,
+        )
+    }
+
+    async fn archive_timeline(
+        &self,
+        request: Request<pb::ArchiveTimelineRequest>,
+    ) -> Result<Response<pb::ArchiveTimelineResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let key = key(&mut violations, &request);
+        let id = violations.id("timeline_id", request.timeline_id);
+        let reason = violations.check("reason", text::line(&request.reason, 500));
+        let (id, reason) = violations.finish(id.zip(reason))?;
+        let convert = |archived: &ArchivedTimeline| pb::ArchiveTimelineResponse {
+            timeline: Some(timeline(&archived.timeline)),
+            runs_to_stop: archived.runs_to_stop,
+        };
+        let encode = |archived: &ArchivedTimeline| convert(archived).encode_to_vec();
+        let once = Once { key, encode: &encode };
+        respond(
+            self.engine
+                .archive_timeline(TimelineId(id), request.stop_runs, &reason, once)
                 .await,
             convert,
         )

@@ -7,6 +7,7 @@
 use chrono::NaiveDate;
 use chrono_tz::Tz;
 use sea_orm::{ConnectionTrait, FromQueryResult};
+use serde_json::json;
 use std::collections::BTreeSet;
 
 use super::batch::{Batch, Cell, Col};
@@ -58,7 +59,7 @@ pub struct CohortMove {
     pub cohort: Cohort,
     /// The timeline's revision by which it was planned; at another one the cohort stays.
     pub revision: i64,
-    /// A run of it as it is to be. Its wake-up is taken where it is earlier than what the run has.
+    /// A run of it as it is to be. Its wake-up is taken where it is earlier than what the run has, and its jumped days are added.
     pub run: Run,
     /// Days by which they are shifted.
     pub shifted_days: i32,
@@ -188,6 +189,7 @@ impl Txn {
             ("ended", Col::OptTime),
             ("wake", Col::OptTime),
             ("idle", Col::Int),
+            ("jumped", Col::Json),
         ]);
         for CohortMove {
             cohort,
@@ -209,6 +211,7 @@ impl Txn {
                 run.ended_at.into(),
                 run.next_action_at.into(),
                 i32::from(cohort.is_idle).into(),
+                json!(run.jumped_days).into(),
             ]);
         }
         if batch.is_empty() {
@@ -216,9 +219,15 @@ impl Txn {
         }
         let (table, mut values) = batch.bind(self.backend, 4);
         values.splice(0..0, values![range.after.as_str(), range.until.as_str(), now]);
+        // An example jumps over at most one range of days. Without one the column is left as it is.
+        let jumped = self.pick(
+            "p.jumped_days || u.jumped",
+            "case when u.jumped = '[]' then p.jumped_days else json_insert(p.jumped_days, '$[#]', json_extract(u.jumped, '$[0]')) end",
+        );
         let sql = format!(
-            "update {TABLE} as p set current_day = u.new_day, day_date = u.new_date, \
-             day_started_at = case when u.new_day = p.current_day then p.day_started_at else $3 end, shifted_days = p.shifted_days + u.shifted, \
+            "update {TABLE} as p set current_day = u.new_day, day_date = u.new_date, day_shifted_at = null, \
+             day_started_at = case when u.new_day = p.current_day then p.day_started_at else $3 end, \
+             shifted_days = p.shifted_days + u.shifted, jumped_days = {jumped}, \
              status = u.new_status, ended_at = u.ended, \
              next_action_at = case when p.next_action_at is null or u.wake < p.next_action_at then u.wake else p.next_action_at end, \
              updated_at = $3 from {table} \

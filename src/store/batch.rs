@@ -15,6 +15,7 @@ pub(super) enum Col {
     Text,
     /// Text that is never empty, or NULL.
     OptText,
+    Bool,
     Int,
     BigInt,
     /// A positive number, or NULL.
@@ -29,6 +30,7 @@ pub(super) enum Col {
 #[derive(Debug, Clone)]
 pub(super) enum Cell {
     Text(String),
+    Bool(bool),
     Int(i32),
     BigInt(i64),
     Time(DateTime<Utc>),
@@ -78,6 +80,7 @@ impl Batch {
             let (sql_type, selected) = match col {
                 Col::Text => ("text", format!("r.{name}")),
                 Col::OptText => ("text", format!("nullif(r.{name}, '') as {name}")),
+                Col::Bool => ("boolean", format!("r.{name}")),
                 Col::Int => ("integer", format!("r.{name}")),
                 Col::BigInt => ("bigint", format!("r.{name}")),
                 Col::OptBigInt => ("bigint", format!("nullif(r.{name}, -1) as {name}")),
@@ -142,6 +145,7 @@ fn no_time() -> DateTime<Utc> {
 fn array_type(col: Col) -> ArrayType {
     match col {
         Col::Text | Col::OptText => ArrayType::String,
+        Col::Bool => ArrayType::Bool,
         Col::Int => ArrayType::Int,
         Col::BigInt | Col::OptBigInt => ArrayType::BigInt,
         Col::Time | Col::OptTime => ArrayType::ChronoDateTimeUtc,
@@ -153,6 +157,7 @@ fn array_type(col: Col) -> ArrayType {
 fn array_value(cell: Cell, col: Col) -> Value {
     match cell {
         Cell::Text(text) => text.into(),
+        Cell::Bool(truth) => truth.into(),
         Cell::Int(number) => number.into(),
         Cell::BigInt(number) => number.into(),
         Cell::Time(time) => time.into(),
@@ -162,6 +167,7 @@ fn array_value(cell: Cell, col: Col) -> Value {
             Col::OptBigInt | Col::BigInt | Col::Int => (-1_i64).into(),
             Col::OptTime | Col::Time | Col::Date => no_time().into(),
             Col::OptText | Col::Text => "".into(),
+            Col::Bool => false.into(),
             Col::Json => serde_json::Value::Null.into(),
         },
     }
@@ -170,6 +176,7 @@ fn array_value(cell: Cell, col: Col) -> Value {
 fn json_value(cell: Cell) -> serde_json::Value {
     match cell {
         Cell::Text(text) => text.into(),
+        Cell::Bool(truth) => truth.into(),
         Cell::Int(number) => number.into(),
         Cell::BigInt(number) => number.into(),
         Cell::Time(time) => sqlite_time(time).into(),
@@ -193,6 +200,12 @@ impl From<&str> for Cell {
 impl From<String> for Cell {
     fn from(text: String) -> Self {
         Self::Text(text)
+    }
+}
+
+impl From<bool> for Cell {
+    fn from(truth: bool) -> Self {
+        Self::Bool(truth)
     }
 }
 

@@ -74,11 +74,11 @@ impl<C: ConnectionTrait> Session<C> {
             .collect()
     }
 
-    /// Where a campaign is used: the timeline's slug, the action's key, and what the action does.
+    /// Where a campaign is used by timelines that are not archived: the timeline's slug, the action's key, and what the action does.
     pub async fn uses_of_campaign(&self, id: &CampaignId) -> Result<Vec<(String, String, ActionType)>, StoreError> {
         let sql = "select t.slug, a.key, a.action_type from campaign_timeline_actions a \
                    join campaign_timelines t on t.id = a.campaign_timeline_id \
-                   where a.campaign_id = $1 and a.removed_at is null order by t.slug, a.key";
+                   where a.campaign_id = $1 and a.removed_at is null and t.archived_at is null order by t.slug, a.key";
         let rows: Vec<UseRow> = self.rows(sql, values![id.as_str()]).await?;
         rows.into_iter()
             .map(|row| {

@@ -8,14 +8,14 @@ use chrono::NaiveDate;
 use chrono_tz::Tz;
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde_json::json;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::batch::{Batch, Cell, Col};
 use super::progress::TABLE;
 use super::session::{Session, values};
 use super::timelines::list;
 use super::{Buckets, StoreError, Txn};
-use crate::domain::{CustomerId, ProgressId, Run, TimelineId, Timestamp};
+use crate::domain::{CustomerId, ProgressId, Run, Status, TimelineId, Timestamp};
 
 /// Where a tick is in the due index of a timeline.
 pub type Cursor = (Timestamp, ProgressId);
@@ -34,6 +34,8 @@ pub struct TimelineWake {
 /// What a run was like when it was read. A write that finds it otherwise does nothing, or wakes it to be planned anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Before {
+    /// The revision of its timeline by which it was planned.
+    pub revision: i64,
     /// Its day.
     pub current_day: i32,
     /// The date of that day.
@@ -42,9 +44,11 @@ pub struct Before {
     pub tz: Tz,
 }
 
-impl From<&Run> for Before {
-    fn from(run: &Run) -> Self {
+impl Before {
+    /// What a run is like that is planned by this revision of its timeline.
+    pub fn of(run: &Run, revision: i64) -> Self {
         Self {
+            revision,
             current_day: run.current_day,
             day_date: run.day_date,
             tz: run.zone.tz,
@@ -70,6 +74,15 @@ pub struct Completion {
     pub token: i64,
     /// What it is to be.
     pub run: Run,
+}
+
+/// A run whose outcomes were recorded, as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Landed {
+    /// Whether it went where it was planned to go. Otherwise it was moved or frozen meanwhile, or its timeline was changed.
+    pub as_planned: bool,
+    /// Whether it is to be looked at again at once.
+    pub is_due: bool,
 }
 
 /// Why an outcome could not be recorded.
@@ -98,6 +111,15 @@ struct ActiveRow {
 #[derive(FromQueryResult)]
 struct IdRow {
     id: i64,
+}
+
+#[derive(FromQueryResult)]
+struct LandedRow {
+    id: i64,
+    current_day: i32,
+    day_date: NaiveDate,
+    status: String,
+    next_action_at: Option<Timestamp>,
 }
 
 impl<C: ConnectionTrait> Session<C> {
@@ -222,7 +244,8 @@ impl Txn {
             "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, in_flight_actions = u.in_flight, \
              completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
              deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
-             day_date = u.new_date, day_started_at = u.day_begin, not_before = u.begin_at, shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
+             day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
+             shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
              next_action_at = u.wake, updated_at = $1 \
              from {table} where p.customer_id = u.customer and p.id = u.run_id and p.status = 'active' \
              and (p.lease_expires_at is null or p.lease_expires_at <= $1) \
@@ -233,26 +256,30 @@ impl Txn {
     }
 
     /// Records what came of sends and gives the runs free, and says which were held under the given tokens still. Where a
-    /// run was paused, stopped or moved meanwhile only its outcomes count, and its place in time stays as it is now.
+    /// run was paused, stopped or moved meanwhile, or its timeline was switched off or changed, only its outcomes count: its place
+    /// in time stays as it is now, and if it is active it is planned anew.
     pub async fn complete(
         &self,
         completions: &[Completion],
         now: Timestamp,
-    ) -> Result<HashSet<ProgressId>, StoreError> {
+    ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
         let mut batch = Batch::new(PLANNED);
         for done in completions {
             push_planned(&mut batch, &done.before, &done.run, Some(done.token));
         }
         if batch.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(HashMap::new());
         }
         let (table, mut values) = batch.bind(self.backend, 2);
         values.insert(0, now.into());
-        let unmoved = "p.status = 'active' and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone";
+        let unmoved = "p.status = 'active' and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone \
+             and t.is_active and t.revision = u.was_revision";
         let sql = format!(
             "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
              completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
-             deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, \
+             deferred_actions = u.deferred, last_late = u.late, \
+             jumped_days = case when {unmoved} then u.jumped else p.jumped_days end, \
+             day_shifted_at = case when {unmoved} then u.day_shifted else p.day_shifted_at end, \
              current_day = case when {unmoved} then u.new_day else p.current_day end, \
              day_date = case when {unmoved} then u.new_date else p.day_date end, \
              day_started_at = case when {unmoved} then u.day_begin else p.day_started_at end, \
@@ -260,10 +287,22 @@ impl Txn {
              ended_at = case when {unmoved} then u.ended else p.ended_at end, \
              next_action_at = case when {unmoved} then u.wake when p.status = 'active' then $1 else p.next_action_at end, \
              status = case when {unmoved} then u.new_status else p.status end, updated_at = $1 \
-             from {table} where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token returning id"
+             from {table} join (select id as timeline_id, is_active, revision from campaign_timelines) t on t.timeline_id = u.timeline \
+             where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token \
+             returning id, current_day, day_date, status, next_action_at"
         );
-        let rows: Vec<IdRow> = self.rows(&sql, values).await?;
-        Ok(rows.into_iter().map(|row| ProgressId(row.id)).collect())
+        let rows: Vec<LandedRow> = self.rows(&sql, values).await?;
+        let planned: HashMap<ProgressId, &Run> = completions.iter().map(|done| (done.run.id, &done.run)).collect();
+        let landed = rows.into_iter().map(|row| {
+            let id = ProgressId(row.id);
+            let as_planned = planned.get(&id).is_some_and(|run| {
+                (run.current_day, run.day_date, run.status.as_str())
+                    == (row.current_day, row.day_date, row.status.as_str())
+            });
+            let is_due = row.status == Status::Active.as_str() && row.next_action_at.is_some_and(|at| at <= now);
+            (id, Landed { as_planned, is_due })
+        });
+        Ok(landed.collect())
     }
 
     /// Why an outcome could not be recorded.
@@ -277,6 +316,8 @@ impl Txn {
 const PLANNED: &[(&str, Col)] = &[
     ("customer", Col::Text),
     ("run_id", Col::BigInt),
+    ("timeline", Col::BigInt),
+    ("was_revision", Col::BigInt),
     ("was_day", Col::Int),
     ("was_date", Col::Date),
     ("was_zone", Col::Text),
@@ -293,6 +334,7 @@ const PLANNED: &[(&str, Col)] = &[
     ("new_date", Col::Date),
     ("day_begin", Col::Time),
     ("begin_at", Col::Time),
+    ("day_shifted", Col::OptTime),
     ("shifted", Col::Int),
     ("new_status", Col::Text),
     ("ended", Col::OptTime),
@@ -303,6 +345,8 @@ fn push_planned(batch: &mut Batch, before: &Before, run: &Run, token: Option<i64
     batch.push([
         run.customer_id.as_str().into(),
         run.id.0.into(),
+        run.timeline_id.0.into(),
+        before.revision.into(),
         before.current_day.into(),
         before.day_date.into(),
         before.tz.name().into(),
@@ -319,6 +363,7 @@ fn push_planned(batch: &mut Batch, before: &Before, run: &Run, token: Option<i64
         run.day_date.into(),
         run.day_started_at.into(),
         run.not_before.into(),
+        run.day_shifted_at.into(),
         run.shifted_days.into(),
         run.status.as_str().into(),
         run.ended_at.into(),

@@ -17,7 +17,8 @@ use super::session::{Reader, Session, Txn};
 /// Any number, the same for all migrators, so that they wait for each other.
 const MIGRATION_LOCK: i64 = 7_270_010_451;
 
-/// How long a statement may take. Far below the quarter of an hour after which a zone's midnight may be taken for finished.
+/// How long a statement may take, and how long a transaction may wait for its next one. Far below the quarter of an hour after
+/// which a zone's midnight may be taken for finished.
 const STATEMENT_TIMEOUT: &str = "60s";
 
 /// Where the database is: `sqlite://file.db` or `postgres://user@host/name`.
@@ -173,6 +174,7 @@ fn sqlite_options(options: SqliteConnectOptions, forced_to_disk: bool) -> Sqlite
 fn postgres_options(options: PgConnectOptions) -> PgConnectOptions {
     options.application_name("campaignd").options([
         ("statement_timeout", STATEMENT_TIMEOUT),
+        ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
         ("plan_cache_mode", "force_generic_plan"),
     ])
 }

@@ -11,7 +11,7 @@ use crate::domain::{Customer, CustomerId, EmailAddress, Invalid, PhoneNumber, St
 const TABLE: &str = "customers";
 
 const COLUMNS: &str = "c.customer_id, c.display_name, c.email, c.phone, c.time_zone, c.pipeline_stage, c.stage_visit, \
-     c.engagement_score, c.attributes, c.source_time, c.created_at, c.updated_at";
+     c.engagement_score, c.attributes, c.is_test, c.source_time, c.created_at, c.updated_at";
 
 /// Which customers to list.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +31,7 @@ struct Row {
     stage_visit: i64,
     engagement_score: i32,
     attributes: serde_json::Value,
+    is_test: bool,
     source_time: Option<Timestamp>,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -122,7 +123,7 @@ impl Txn {
         }
         let (table, values) = batch(customers).bind(self.backend, 1);
         let columns = "customer_id, bucket, display_name, email, phone, time_zone, pipeline_stage, stage_visit, \
-             engagement_score, attributes, source_time, created_at, updated_at";
+             engagement_score, attributes, is_test, source_time, created_at, updated_at";
         let sql = format!(
             "insert into {TABLE} ({columns}) select {columns} from {table} where true on conflict (customer_id) do nothing"
         );
@@ -143,7 +144,7 @@ impl Txn {
         let sql = format!(
             "update {TABLE} as c set display_name = u.display_name, email = u.email, phone = u.phone, time_zone = u.time_zone, \
              pipeline_stage = u.pipeline_stage, stage_visit = u.stage_visit, engagement_score = u.engagement_score, \
-             attributes = u.attributes, source_time = u.source_time, updated_at = u.updated_at \
+             attributes = u.attributes, is_test = u.is_test, source_time = u.source_time, updated_at = u.updated_at \
              from {table} where c.customer_id = u.customer_id"
         );
         self.execute(&sql, values).await?;
@@ -164,6 +165,7 @@ fn batch(customers: &[&Customer]) -> Batch {
         ("stage_visit", Col::BigInt),
         ("engagement_score", Col::Int),
         ("attributes", Col::Json),
+        ("is_test", Col::Bool),
         ("source_time", Col::OptTime),
         ("created_at", Col::Time),
         ("updated_at", Col::Time),
@@ -180,6 +182,7 @@ fn batch(customers: &[&Customer]) -> Batch {
             customer.stage_visit.into(),
             customer.engagement_score.into(),
             Cell::Json(serde_json::Value::Object(customer.attributes.clone())),
+            customer.is_test.into(),
             customer.source_time.into(),
             customer.created_at.into(),
             customer.updated_at.into(),
@@ -224,6 +227,7 @@ impl Row {
             stage_visit: self.stage_visit,
             engagement_score: self.engagement_score,
             attributes,
+            is_test: self.is_test,
             source_time: self.source_time,
             created_at: self.created_at,
             updated_at: self.updated_at,

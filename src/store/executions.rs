@@ -36,7 +36,7 @@ pub struct Execution {
     /// The provider's id of the message.
     pub provider_id: Option<String>,
     /// Why, for people.
-    pub error: Option<String>,
+    pub detail: Option<String>,
     /// Which revision of the content was sent.
     pub content_revision: Option<i64>,
 }
@@ -140,7 +140,7 @@ pub struct ExecutionFilter {
 pub type ExecutionKey = (String, i64, i64, i32);
 
 const COLUMNS: &str = "e.customer_id, e.progress_id, e.action_id, e.campaign_timeline_id, e.attempt, e.due_at, e.started_at, \
-     e.finished_at, e.channel, e.outcome, e.reason, e.provider_id, e.error, e.content_revision";
+     e.finished_at, e.channel, e.outcome, e.reason, e.provider_id, e.detail, e.content_revision";
 
 #[derive(FromQueryResult)]
 struct Row {
@@ -156,7 +156,7 @@ struct Row {
     outcome: String,
     reason: Option<String>,
     provider_id: Option<String>,
-    error: Option<String>,
+    detail: Option<String>,
     content_revision: Option<i64>,
 }
 
@@ -267,7 +267,7 @@ impl Txn {
             ("outcome", Col::Text),
             ("reason", Col::OptText),
             ("provider_id", Col::OptText),
-            ("error", Col::OptText),
+            ("detail", Col::OptText),
             ("content_revision", Col::OptBigInt),
         ]);
         for execution in executions {
@@ -284,7 +284,7 @@ impl Txn {
                 execution.outcome.as_str().into(),
                 Cell::from(execution.reason.map(ExecutionReason::as_str)),
                 Cell::from(execution.provider_id.clone()),
-                Cell::from(execution.error.clone()),
+                Cell::from(execution.detail.clone()),
                 execution.content_revision.into(),
             ]);
         }
@@ -293,7 +293,7 @@ impl Txn {
         }
         let (table, values) = batch.bind(self.backend, 1);
         let columns = "customer_id, progress_id, action_id, campaign_timeline_id, attempt, due_at, started_at, finished_at, channel, \
-                       outcome, reason, provider_id, error, content_revision";
+                       outcome, reason, provider_id, detail, content_revision";
         self.execute(
             &format!("insert into action_executions ({columns}) select {columns} from {table}"),
             values,
@@ -331,7 +331,7 @@ impl Row {
             outcome,
             reason,
             provider_id: self.provider_id,
-            error: self.error,
+            detail: self.detail,
             content_revision: self.content_revision,
         })
     }

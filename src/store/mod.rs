@@ -6,6 +6,7 @@
 //! transaction is held while something is sent.
 
 mod advance;
+mod archive;
 mod batch;
 mod campaigns;
 mod claims;
@@ -25,7 +26,7 @@ mod ticks;
 mod timelines;
 
 pub use advance::{Cohort, CohortMove, CustomerRange, ZoneDate};
-pub use claims::{Before, Claim, Completion, Cursor, TimelineWake, Unrecorded};
+pub use claims::{Before, Claim, Completion, Cursor, Landed, TimelineWake, Unrecorded};
 pub use connect::{ConnectSettings, Store, StoreUrl};
 pub use customers::CustomerFilter;
 pub use engagements::LastEngagement;

@@ -16,7 +16,8 @@ use crate::domain::{CustomerId, Lease, Origin, ProgressId, Run, Status, Timeline
 pub(super) const TABLE: &str = "customer_timeline_progress";
 
 pub(super) const COLUMNS: &str = "p.id, p.customer_id, p.campaign_timeline_id, p.stage_visit, p.lease_token, p.lease_expires_at, \
-     p.next_action_at, p.not_before, p.day_started_at, p.started_at, p.ended_at, p.updated_at, p.current_day, p.day_date, p.shifted_days, \
+     p.next_action_at, p.not_before, p.day_started_at, p.started_at, p.ended_at, p.updated_at, p.current_day, p.day_date, \
+     p.day_shifted_at, p.shifted_days, \
      p.zone_is_default, p.origin, p.status, p.status_reason, p.time_zone, p.completed_actions, p.skipped_actions, \
      p.failed_actions, p.deferred_actions, p.in_flight_actions, p.jumped_days, p.last_late";
 
@@ -47,6 +48,7 @@ pub(super) struct Row {
     updated_at: Timestamp,
     current_day: i32,
     day_date: NaiveDate,
+    day_shifted_at: Option<Timestamp>,
     shifted_days: i32,
     zone_is_default: bool,
     origin: String,
@@ -188,7 +190,8 @@ impl Txn {
     pub async fn update_run(&self, run: &Run) -> Result<(), StoreError> {
         let sql = format!(
             "update {TABLE} set status = $3, status_reason = $4, day_date = $5, time_zone = $6, zone_is_default = $7, \
-             not_before = $8, next_action_at = $9, ended_at = $10, updated_at = $11 where customer_id = $1 and id = $2"
+             not_before = $8, next_action_at = $9, ended_at = $10, updated_at = $11, day_shifted_at = $12 \
+             where customer_id = $1 and id = $2"
         );
         let values = values![
             run.customer_id.as_str(),
@@ -202,6 +205,7 @@ impl Txn {
             run.next_action_at,
             run.ended_at,
             run.updated_at,
+            run.day_shifted_at,
         ];
         let changed = self.execute(&sql, values).await?;
         if changed != 1 {
@@ -244,6 +248,7 @@ impl Row {
             },
             not_before: self.not_before,
             day_started_at: self.day_started_at,
+            day_shifted_at: self.day_shifted_at,
             shifted_days: self.shifted_days,
             jumped_days: parsed(id, "jumped_days", self.jumped_days)?,
             completed: parsed(id, "completed_actions", self.completed_actions)?,

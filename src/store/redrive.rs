@@ -25,7 +25,7 @@ pub struct DeadAction {
     pub attempt: i32,
     /// What the run says of it now; none: it is among its failed actions no more.
     pub state: Option<FailureState>,
-    /// Whether the run is live.
+    /// Whether the run is live, and its timeline not archived.
     pub is_live: bool,
     /// Whether somebody holds the run.
     pub is_held: bool,
@@ -43,6 +43,7 @@ struct Row {
     lease_token: Option<i64>,
     failed_actions: serde_json::Value,
     removed_at: Option<Timestamp>,
+    archived_at: Option<Timestamp>,
 }
 
 impl<C: ConnectionTrait> Session<C> {
@@ -66,9 +67,11 @@ impl<C: ConnectionTrait> Session<C> {
             values.extend(keys);
         }
         let sql = format!(
-            "select e.customer_id, e.progress_id, e.action_id, e.attempt, p.status, p.lease_token, p.failed_actions, a.removed_at \
+            "select e.customer_id, e.progress_id, e.action_id, e.attempt, p.status, p.lease_token, p.failed_actions, a.removed_at, \
+             t.archived_at \
              from action_executions e join {TABLE} p on p.customer_id = e.customer_id and p.id = e.progress_id \
              join campaign_timeline_actions a on a.id = e.action_id \
+             join campaign_timelines t on t.id = e.campaign_timeline_id \
              where {condition} {of_keys} and not exists (select 1 from action_executions later \
              where later.customer_id = e.customer_id and later.progress_id = e.progress_id and later.action_id = e.action_id \
              and later.attempt > e.attempt) order by e.customer_id, e.progress_id, e.action_id, e.attempt limit {}",
@@ -153,7 +156,7 @@ impl Row {
             action_id: ActionId(self.action_id),
             attempt: self.attempt,
             state: state.map(|failed| failed.state),
-            is_live: status.is_live(),
+            is_live: status.is_live() && self.archived_at.is_none(),
             is_held: self.lease_token.is_some(),
             is_removed: self.removed_at.is_some(),
         })

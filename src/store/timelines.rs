@@ -16,7 +16,7 @@ use crate::domain::{
 const TABLE: &str = "campaign_timelines";
 
 const COLUMNS: &str = "id, slug, name, pipeline_stage, duration_days, is_active, is_default, when_missed, \
-     max_lateness_seconds, revision, activated_at, created_at, updated_at";
+     max_lateness_seconds, revision, activated_at, archived_at, created_at, updated_at";
 
 /// Which timelines to list.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +25,8 @@ pub struct TimelineFilter {
     pub pipeline_stage: Option<Stage>,
     /// Only active ones.
     pub active_only: bool,
+    /// Archived ones, too.
+    pub show_archived: bool,
 }
 
 #[derive(FromQueryResult)]
@@ -40,6 +42,7 @@ struct TimelineRow {
     max_lateness_seconds: i64,
     revision: i64,
     activated_at: Option<Timestamp>,
+    archived_at: Option<Timestamp>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -101,24 +104,33 @@ impl<C: ConnectionTrait> Session<C> {
         let stage = filter.pipeline_stage.as_ref().map(|stage| stage.as_str().to_owned());
         let sql = format!(
             "select {COLUMNS} from {TABLE} where slug > $1 and ($2 = '' or pipeline_stage = $2) and (not $3 or is_active) \
+             and ($4 or archived_at is null) \
              order by slug limit {}",
             page.size
         );
         let after = page.after.clone().unwrap_or_default();
         let rows = self
-            .rows(&sql, values![after, stage.unwrap_or_default(), filter.active_only])
+            .rows(
+                &sql,
+                values![
+                    after,
+                    stage.unwrap_or_default(),
+                    filter.active_only,
+                    filter.show_archived
+                ],
+            )
             .await?;
         self.with_actions(rows).await
     }
 
-    /// How many live runs are on one of these days of a timeline.
-    pub async fn live_runs_on_days(&self, id: TimelineId, days: &BTreeSet<i32>) -> Result<i64, StoreError> {
+    /// How many active runs are on one of these days of a timeline.
+    pub async fn active_runs_on_days(&self, id: TimelineId, days: &BTreeSet<i32>) -> Result<i64, StoreError> {
         if days.is_empty() {
             return Ok(0);
         }
         let sql = format!(
             "select count(*) as n from customer_timeline_progress \
-             where campaign_timeline_id = $1 and status in ('active', 'paused') and current_day in ({})",
+             where campaign_timeline_id = $1 and status = 'active' and current_day in ({})",
             list(days.iter().copied())
         );
         let count: Option<Number> = self.row(&sql, values![id.0]).await?;
@@ -373,6 +385,7 @@ impl TimelineRow {
             },
             revision: self.revision,
             activated_at: self.activated_at,
+            archived_at: self.archived_at,
             created_at: self.created_at,
             updated_at: self.updated_at,
         })

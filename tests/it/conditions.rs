@@ -1,33 +1,110 @@
 //! Conditions and gates: from the contract to what is sent, at their boundaries, and to the stored JSON and back.
 
+mod about;
+mod refused;
+mod tests_in_tests;
+
+use campaign_automation::client::files;
 use campaign_automation::proto::campaign::v1 as pb;
 use pb::condition::Test;
 use pb::{ConditionThen as Then, SkipReason};
 use sea_orm::{ConnectionTrait as _, Database, DbBackend, Statement};
 use serde_json::json;
-use tonic::Code;
 
-use crate::support::app::{action, condition, customer, definition, email, refused, stamp};
+use crate::support::app::{action, condition, customer, definition, email, sms, stamp};
 use crate::support::calls::{completed, skipped};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
-    opened_within_hours_has_both_ends,
+    what_was_done_within_hours_has_both_ends,
     a_score_is_above_when_strictly_above,
     a_stage_is_compared_whole,
     in_a_list_the_first_that_says_skip_decides,
     the_facts_of_the_moment_decide_and_nothing_is_undone,
     conditions_come_back_as_they_were_applied,
     conditions_are_stored_in_the_original_shape,
-    bad_conditions_are_named_by_their_path,
+    the_examples_of_the_readme_are_stored_as_it_says,
     a_gate_that_says_skip_ends_its_day,
 );
 
 fn opened(within_hours: i32) -> Test {
-    Test::EmailOpened(pb::EmailOpened {
+    Test::EmailOpened(opened_of(within_hours, ""))
+}
+
+fn opened_of(within_hours: i32, of_action: &str) -> pb::EmailOpened {
+    let of_action = of_action.to_owned();
+    pb::EmailOpened {
         within_hours,
-        ..Default::default()
+        of_action,
+    }
+}
+
+fn clicked_of(within_hours: i32, of_action: &str) -> pb::EmailClicked {
+    let of_action = of_action.to_owned();
+    pb::EmailClicked {
+        within_hours,
+        of_action,
+    }
+}
+
+fn replied_of(within_hours: i32, of_action: &str) -> pb::Replied {
+    let of_action = of_action.to_owned();
+    pb::Replied {
+        within_hours,
+        of_action,
+    }
+}
+
+fn event_named(name: &str, within_hours: i32) -> Test {
+    let name = name.to_owned();
+    Test::Event(pb::EventOccurred { name, within_hours })
+}
+
+fn attribute(name: &str, comparison: pb::attribute_is::Comparison) -> Test {
+    Test::Attribute(pb::AttributeIs {
+        name: name.to_owned(),
+        comparison: Some(comparison),
     })
+}
+
+fn number(number: f64) -> prost_types::Value {
+    value(prost_types::value::Kind::NumberValue(number))
+}
+
+fn text(text: &str) -> prost_types::Value {
+    value(prost_types::value::Kind::StringValue(text.to_owned()))
+}
+
+fn truth(truth: bool) -> prost_types::Value {
+    value(prost_types::value::Kind::BoolValue(truth))
+}
+
+fn value(kind: prost_types::value::Kind) -> prost_types::Value {
+    prost_types::Value { kind: Some(kind) }
+}
+
+fn inner(test: Test) -> pb::ConditionTest {
+    pb::ConditionTest {
+        test: Some(test.into()),
+    }
+}
+
+fn several(tests: impl IntoIterator<Item = Test>) -> pb::ConditionTests {
+    pb::ConditionTests {
+        of: tests.into_iter().map(inner).collect(),
+    }
+}
+
+fn all(tests: impl IntoIterator<Item = Test>) -> Test {
+    Test::All(several(tests))
+}
+
+fn any(tests: impl IntoIterator<Item = Test>) -> Test {
+    Test::Any(several(tests))
+}
+
+fn not(test: Test) -> Test {
+    Test::Not(inner(test))
 }
 
 fn above(threshold: i32) -> Test {
@@ -39,15 +116,17 @@ fn in_stage(stage: &str) -> Test {
     Test::PipelineStage(pb::PipelineStageIs { stage })
 }
 
-fn opened_at(customer: &str, time: &str) -> pb::Engagement {
-    event(customer, pb::EngagementKind::EmailOpened, time)
-}
-
 fn event(customer: &str, kind: pb::EngagementKind, time: &str) -> pb::Engagement {
+    let name = if kind == pb::EngagementKind::Custom {
+        "demo.booked"
+    } else {
+        ""
+    };
     pb::Engagement {
         customer_id: customer.to_owned(),
         event_id: format!("{kind:?}-{time}"),
         kind: kind.into(),
+        name: name.to_owned(),
         occur_time: Some(stamp(time)),
         ..Default::default()
     }
@@ -64,9 +143,9 @@ async fn conditional(app: &App, slug: &str, conditions: Vec<pb::Condition>) -> p
 }
 
 /// Starts each customer on a timeline for each form of a condition.
-async fn start_both(app: &App, test: &Test, customers: &[&str]) {
-    for (slug, then) in [("skips", Then::Skip), ("executes", Then::Execute)] {
-        let timeline = conditional(app, slug, vec![condition(test.clone(), then)]).await;
+async fn start_both(app: &App, name: &str, test: &Test, customers: &[&str]) {
+    for (form, then) in [("skips", Then::Skip), ("executes", Then::Execute)] {
+        let timeline = conditional(app, &format!("{name}-{form}"), vec![condition(test.clone(), then)]).await;
         for customer in customers {
             app.start_run(customer, &timeline).await;
         }
@@ -74,13 +153,17 @@ async fn start_both(app: &App, test: &Test, customers: &[&str]) {
 }
 
 /// Checks that the mail was sent or skipped in both forms, as the condition held or not.
-async fn check_both(app: &App, customer: &str, holds: bool) {
+async fn check_both(app: &App, name: &str, customer: &str, holds: bool) {
     let request = pb::ListProgressRequest {
         customer_id: customer.to_owned(),
         ..Default::default()
     };
-    for run in app.list_progress(request).await.expect("a page").progress {
-        let sends = (run.timeline_slug == "executes") == holds;
+    let mut runs = app.list_progress(request).await.expect("a page").progress;
+    let (skips, executes) = (format!("{name}-skips"), format!("{name}-executes"));
+    runs.retain(|run| [&skips, &executes].contains(&&run.timeline_slug));
+    assert_eq!(runs.len(), 2, "both forms");
+    for run in runs {
+        let sends = (run.timeline_slug == executes) == holds;
         check_sent(&run, sends);
     }
 }
@@ -103,8 +186,15 @@ fn check_sent(run: &pb::Progress, sends: bool) {
 }
 
 /// Decided at 13:00:00 on the 5th, so the window of 48 hours begins at 13:00:00 on the 3rd.
-async fn opened_within_hours_has_both_ends(backend: Backend) {
+async fn what_was_done_within_hours_has_both_ends(backend: Backend) {
+    use pb::EngagementKind as Kind;
     let app = App::start(backend).await;
+    let kinds = [
+        ("opened", opened(48), Kind::EmailOpened),
+        ("clicked", Test::EmailClicked(clicked_of(48, "")), Kind::EmailClicked),
+        ("replied", Test::Replied(replied_of(48, "")), Kind::Replied),
+        ("event", event_named("demo.booked", 48), Kind::Custom),
+    ];
     let cases = [
         ("never", &[][..], false),
         ("exactly", &["2026-01-03T13:00:00Z"], true),
@@ -125,29 +215,43 @@ async fn opened_within_hours_has_both_ends(backend: Backend) {
         ),
         ("good-and-old", &["2026-01-04T13:00:00Z", "2025-12-01T13:00:00Z"], true),
     ];
-    let mut names: Vec<&str> = cases.iter().map(|(name, ..)| *name).collect();
-    names.push("clicked");
-    for name in &names {
-        app.customer(name, "Europe/London").await;
+    let mut events = Vec::new();
+    for (name, test, kind) in &kinds {
+        let id = |case: &str| format!("{name}-{case}");
+        let mut ids: Vec<String> = cases.iter().map(|(case, ..)| id(case)).collect();
+        for (case, times, _) in cases {
+            events.extend(times.iter().map(|time| event(&id(case), *kind, time)));
+        }
+        // Whoever did something else.
+        for (_, _, other) in kinds.iter().filter(|(_, _, other)| other != kind) {
+            ids.push(id(&format!("{other:?}")));
+            events.push(event(&id(&format!("{other:?}")), *other, "2026-01-05T12:00:00Z"));
+        }
+        ids.push(id("other"));
+        events.push(pb::Engagement {
+            name: "demo.booked.not".to_owned(),
+            ..event(&id("other"), Kind::Custom, "2026-01-05T12:00:00Z")
+        });
+        for id in &ids {
+            app.customer(id, "Europe/London").await;
+        }
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        start_both(&app, name, test, &ids).await;
     }
-    start_both(&app, &opened(48), &names).await;
     app.set("2026-01-05T13:00:00Z");
-    let mut events = vec![event(
-        "clicked",
-        pb::EngagementKind::EmailClicked,
-        "2026-01-05T12:00:00Z",
-    )];
-    for (name, times, _) in cases {
-        events.extend(times.iter().map(|time| opened_at(name, time)));
-    }
     for result in app.record(events).await {
         assert_eq!(result.error, None);
     }
     app.hourly().await;
-    for (name, _, holds) in cases {
-        check_both(&app, name, holds).await;
+    for (name, _, kind) in &kinds {
+        for (case, _, holds) in cases {
+            check_both(&app, name, &format!("{name}-{case}"), holds).await;
+        }
+        for (_, _, other) in kinds.iter().filter(|(_, _, other)| other != kind) {
+            check_both(&app, name, &format!("{name}-{other:?}"), false).await;
+        }
+        check_both(&app, name, &format!("{name}-other"), false).await;
     }
-    check_both(&app, "clicked", false).await;
     app.server.shutdown().await.expect("stopped");
 }
 
@@ -166,10 +270,10 @@ async fn a_score_is_above_when_strictly_above(backend: Backend) {
         })
         .await;
     }
-    start_both(&app, &above(50), &cases.map(|(name, ..)| name)).await;
+    start_both(&app, "above", &above(50), &cases.map(|(name, ..)| name)).await;
     app.tick_at(&["2026-01-05T13:00:00Z"]).await;
     for (name, _, holds) in cases {
-        check_both(&app, name, holds).await;
+        check_both(&app, "above", name, holds).await;
     }
     app.server.shutdown().await.expect("stopped");
 }
@@ -184,10 +288,10 @@ async fn a_stage_is_compared_whole(backend: Backend) {
         })
         .await;
     }
-    start_both(&app, &in_stage("hook"), &cases.map(|(name, ..)| name)).await;
+    start_both(&app, "stage", &in_stage("hook"), &cases.map(|(name, ..)| name)).await;
     app.tick_at(&["2026-01-05T13:00:00Z"]).await;
     for (name, _, holds) in cases {
-        check_both(&app, name, holds).await;
+        check_both(&app, "stage", name, holds).await;
     }
     app.server.shutdown().await.expect("stopped");
 }
@@ -254,8 +358,9 @@ async fn the_facts_of_the_moment_decide_and_nothing_is_undone(backend: Backend) 
     app.server.shutdown().await.expect("stopped");
 }
 
-/// All three in both forms, alone and together.
+/// Every test in both forms, alone and together.
 fn all_conditions() -> Vec<Vec<pb::Condition>> {
+    use pb::attribute_is::Comparison;
     let tests = [
         opened(1),
         opened(8760),
@@ -263,6 +368,20 @@ fn all_conditions() -> Vec<Vec<pb::Condition>> {
         above(0),
         above(1_000_000),
         in_stage("hook"),
+        Test::EmailClicked(clicked_of(48, "")),
+        Test::Replied(replied_of(8760, "")),
+        event_named("demo.booked", 72),
+        attribute("plan", Comparison::Equals(text("gold"))),
+        attribute("plan", Comparison::Equals(number(3.0))),
+        attribute("plan", Comparison::Equals(truth(false))),
+        attribute("plan", Comparison::NotEquals(number(1e16))),
+        attribute("plan", Comparison::Exists(false)),
+        attribute("a name", Comparison::Greater(-2.5)),
+        attribute("a name", Comparison::Less(1e300)),
+        attribute("a name", Comparison::Less(1e-300)),
+        all([above(1), not(above(2))]),
+        any([all([any([not(all([above(1)])), above(2)])])]),
+        not(in_stage("hook")),
     ];
     let one = |test: &Test, then| condition(test.clone(), then);
     let mut lists: Vec<Vec<pb::Condition>> = Vec::new();
@@ -271,6 +390,7 @@ fn all_conditions() -> Vec<Vec<pb::Condition>> {
         lists.push(vec![one(test, Then::Execute)]);
     }
     lists.push(tests.iter().map(|test| one(test, Then::Execute)).collect());
+    assert_eq!(tests.len(), 20, "as many as there may be");
     lists.push(Vec::new());
     lists
 }
@@ -315,83 +435,106 @@ async fn conditions_come_back_as_they_were_applied(backend: Backend) {
     app.server.shutdown().await.expect("stopped");
 }
 
-async fn conditions_are_stored_in_the_original_shape(backend: Backend) {
-    let app = App::start(backend).await;
-    let conditions = vec![
-        condition(opened(48), Then::Skip),
-        condition(above(50), Then::Skip),
-        condition(in_stage("hook"), Then::Execute),
-    ];
-    conditional(&app, "hook", conditions).await;
+/// What the database holds of the conditions of the action on day 2.
+async fn stored_conditions(app: &App, backend: Backend) -> serde_json::Value {
     let database = Database::connect(&app.database.url).await.expect("a connection");
-    let (kind, name) = match backend {
-        Backend::Sqlite => (DbBackend::Sqlite, "campaign_timeline_actions"),
-        Backend::Postgres => (DbBackend::Postgres, "campaign_timeline_actions"),
+    let kind = match backend {
+        Backend::Sqlite => DbBackend::Sqlite,
+        Backend::Postgres => DbBackend::Postgres,
     };
-    let sql = format!("select cast(conditions as text) as conditions from {name}");
+    let sql = "select cast(conditions as text) as conditions from campaign_timeline_actions where day_number = 2";
     let row = database.query_one_raw(Statement::from_string(kind, sql)).await;
     let text: String = row
         .expect("an answer")
         .expect("a row")
         .try_get("", "conditions")
         .expect("text");
-    let stored: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    database.close().await.expect("closed");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Each row of the README's table has a condition as a file writes it, and as it is stored.
+async fn the_examples_of_the_readme_are_stored_as_it_says(backend: Backend) {
+    let app = App::start(backend).await;
+    let readme = include_str!("../../README.md");
+    let rows = readme
+        .lines()
+        .filter(|line| line.contains("`{\"if\":") && line.starts_with("| "));
+    let (mut conditions, mut expected) = (Vec::new(), Vec::new());
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let (in_file, as_stored) = (
+            cells[2].replace('…', "CONDITION_THEN_SKIP"),
+            cells[3].replace('…', "\"skip\""),
+        );
+        let text = format!("timeline: {{actions: [{{conditions: [{in_file}]}}]}}");
+        let request: pb::ApplyTimelineRequest = files::parse("README.md", &text).expect("a request");
+        let timeline = request.timeline.expect("a timeline");
+        conditions.extend(timeline.actions.into_iter().flat_map(|action| action.conditions));
+        expected.push(serde_json::from_str::<serde_json::Value>(&as_stored).expect("JSON"));
+    }
+    assert_eq!((conditions.len(), expected.len()), (15, 15));
+    let last = pb::ActionDefinition {
+        conditions,
+        ..email(2, 0, "A")
+    };
+    let first = pb::ActionDefinition {
+        key: "HOOK-001".to_owned(),
+        ..email(1, 0, "A")
+    };
+    app.timeline(definition("hook", 5, vec![first, last])).await;
+    assert_eq!(stored_conditions(&app, backend).await, json!(expected));
+    app.server.shutdown().await.expect("stopped");
+}
+
+async fn conditions_are_stored_in_the_original_shape(backend: Backend) {
+    use pb::attribute_is::Comparison;
+    let app = App::start(backend).await;
+    let conditions = vec![
+        condition(opened(48), Then::Skip),
+        condition(above(50), Then::Skip),
+        condition(in_stage("hook"), Then::Execute),
+        condition(Test::EmailClicked(clicked_of(24, "")), Then::Skip),
+        condition(Test::Replied(replied_of(24, "first")), Then::Skip),
+        condition(event_named("demo.booked", 72), Then::Skip),
+        condition(attribute("plan", Comparison::Equals(text("gold"))), Then::Skip),
+        condition(attribute("plan", Comparison::NotEquals(truth(true))), Then::Skip),
+        condition(attribute("plan", Comparison::Exists(true)), Then::Skip),
+        condition(attribute("plan", Comparison::Greater(2.5)), Then::Skip),
+        condition(attribute("plan", Comparison::Less(3.0)), Then::Skip),
+        condition(all([above(1), not(any([above(2), opened(1)]))]), Then::Execute),
+    ];
+    let last = pb::ActionDefinition {
+        conditions,
+        ..email(2, 0, "A")
+    };
+    let first = pb::ActionDefinition {
+        key: "first".to_owned(),
+        ..sms(1, 0, "A")
+    };
+    app.timeline(definition("hook", 5, vec![first, last])).await;
+    let stored = stored_conditions(&app, backend).await;
     let expected = json!([
         {"if": "email_opened", "within_hours": 48, "then": "skip"},
         {"if": "engagement_score_above", "threshold": 50, "then": "skip"},
         {"if": "pipeline_stage", "stage": "hook", "then": "execute"},
+        {"if": "email_clicked", "within_hours": 24, "then": "skip"},
+        {"if": "replied", "within_hours": 24, "of_action": "first", "then": "skip"},
+        {"if": "event", "name": "demo.booked", "within_hours": 72, "then": "skip"},
+        {"if": "attribute", "name": "plan", "equals": "gold", "then": "skip"},
+        {"if": "attribute", "name": "plan", "not_equals": true, "then": "skip"},
+        {"if": "attribute", "name": "plan", "exists": true, "then": "skip"},
+        {"if": "attribute", "name": "plan", "greater": 2.5, "then": "skip"},
+        {"if": "attribute", "name": "plan", "less": 3, "then": "skip"},
+        {"if": "all", "of": [
+            {"if": "engagement_score_above", "threshold": 1},
+            {"if": "not", "of": {"if": "any", "of": [
+                {"if": "engagement_score_above", "threshold": 2},
+                {"if": "email_opened", "within_hours": 1},
+            ]}},
+        ], "then": "execute"},
     ]);
     assert_eq!(stored, expected);
-    database.close().await.expect("closed");
-    app.server.shutdown().await.expect("stopped");
-}
-
-async fn bad_conditions_are_named_by_their_path(backend: Backend) {
-    let app = App::start(backend).await;
-    app.campaign("A").await;
-    let nothing = pb::Condition::default();
-    let bad = vec![
-        condition(opened(0), Then::Skip),
-        condition(opened(8761), Then::Skip),
-        condition(above(1_000_001), Then::Skip),
-        condition(in_stage("Not Ok"), Then::Execute),
-        condition(above(1), Then::Unspecified),
-        nothing,
-    ];
-    let many = vec![condition(above(1), Then::Skip); 21];
-    for (conditions, fields) in [
-        (
-            bad,
-            &[
-                "[0].email_opened.within_hours",
-                "[1].email_opened.within_hours",
-                "[2].engagement_score_above.threshold",
-                "[3].pipeline_stage.stage",
-                "[4].then",
-                "[5]",
-                "[5].then",
-            ][..],
-        ),
-        (many, &[""]),
-    ] {
-        let action = pb::ActionDefinition {
-            conditions,
-            ..email(1, 0, "A")
-        };
-        let paths: Vec<String> = fields
-            .iter()
-            .map(|field| format!("timeline.actions[0].conditions{field}"))
-            .collect();
-        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-        let answer = app.apply(definition("hook", 5, vec![action]), "").await;
-        refused(answer, Code::InvalidArgument, "INVALID_FIELDS", &paths);
-    }
-    refused(
-        app.get_timeline("hook").await,
-        Code::NotFound,
-        "TIMELINE_NOT_FOUND",
-        &[],
-    );
     app.server.shutdown().await.expect("stopped");
 }
 

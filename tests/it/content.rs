@@ -406,6 +406,7 @@ async fn a_token_is_good_for_its_own_list_only(backend: Backend) {
         active_only,
         page_size: 1,
         page_token: page_token.to_owned(),
+        ..Default::default()
     };
     let campaigns = |page_token: &str| pb::ListCampaignsRequest {
         page_size: 1,

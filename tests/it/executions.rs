@@ -180,12 +180,12 @@ async fn an_execution_says_everything(backend: Backend) {
     let times = [mail.due_time, mail.start_time, mail.finish_time].map(shown);
     assert_eq!(times, ["2026-01-05T12:00:00Z"; 3]);
     assert_eq!(
-        (mail.skip_reason(), mail.failure_reason(), mail.error.as_str()),
+        (mail.skip_reason(), mail.failure_reason(), mail.detail.as_str()),
         (pb::SkipReason::Unspecified, pb::FailureReason::Unspecified, "")
     );
     assert!(anna[1].action.as_ref().expect("an action").is_removed);
 
-    let why = |it: &pb::Execution| (it.skip_reason(), it.failure_reason(), it.error.clone());
+    let why = |it: &pb::Execution| (it.skip_reason(), it.failure_reason(), it.detail.clone());
     let none = (pb::SkipReason::Unspecified, pb::FailureReason::Unspecified);
     let bob = list(&app, of("bob")).await;
     assert_eq!(

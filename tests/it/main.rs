@@ -8,6 +8,7 @@
     reason = "tables of cases are long and plain, and all of a table have one form"
 )]
 
+mod archive;
 mod channels;
 mod conditions;
 mod content;
@@ -16,9 +17,13 @@ mod customers;
 mod engagements;
 mod execute;
 mod executions;
+mod explain;
 mod failures;
+mod gates;
+mod late;
 mod layers;
 mod main_job;
+mod moves;
 mod programs;
 mod progress;
 mod requests;
@@ -30,6 +35,7 @@ mod simulate;
 mod stages;
 mod starts;
 mod support;
+mod test_customers;
 mod tick;
 mod timelines;
 mod timelines_live;

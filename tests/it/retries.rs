@@ -171,6 +171,23 @@ async fn attempts_go_on_counting(backend: Backend) {
         [(key(), FailureState::Failed, Temporary, 3)]
     );
 
+    // What counts is the last attempt, at 13:00, and the action counts once.
+    let counted = |until: &str| {
+        let mut request = pb::RetryActionsRequest {
+            validate_only: true,
+            ..all()
+        };
+        request.filter.as_mut().expect("a filter").finish_time_until = Some(stamp(until));
+        request
+    };
+    for (until, count) in [("2026-01-05T13:00:00Z", 0), ("2026-01-05T13:00:01Z", 1)] {
+        assert_eq!(
+            retry(&app, counted(until)).await.expect("counts"),
+            retried(count),
+            "{until}"
+        );
+    }
+
     // It has none left, and each call makes one more.
     for attempts in [4, 5] {
         assert_eq!(retry(&app, all()).await.expect("counts"), retried(1));

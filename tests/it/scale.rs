@@ -150,7 +150,27 @@ async fn a_tick_with_conditions_takes_few_statements(backend: Backend) {
     });
     let scored = Test::EngagementScoreAbove(pb::EngagementScoreAbove { threshold: 50 });
     let mut first = task(0, "A");
-    first.conditions = vec![condition(opened, pb::ConditionThen::Skip)];
+    // However much is asked, it is loaded in one statement.
+    let clicked = Test::EmailClicked(pb::EmailClicked {
+        within_hours: 48,
+        ..Default::default()
+    });
+    let happened = |name: &str| {
+        Test::Event(pb::EventOccurred {
+            name: name.to_owned(),
+            within_hours: 48,
+        })
+    };
+    let has = Test::Attribute(pb::AttributeIs {
+        name: "plan".to_owned(),
+        comparison: Some(pb::attribute_is::Comparison::Exists(true)),
+    });
+    let any = [opened, clicked, happened("demo"), happened("visit"), has];
+    let of = any.map(|test| pb::ConditionTest {
+        test: Some(test.into()),
+    });
+    let any = Test::Any(pb::ConditionTests { of: of.into() });
+    first.conditions = vec![condition(any, pb::ConditionThen::Skip)];
     let wait = action(1, 0, pb::Channel::Wait, pb::ActionType::Wait, "");
     let mut never = task(1, "B");
     never.conditions = vec![condition(scored, pb::ConditionThen::Execute)];

@@ -33,8 +33,8 @@ struct Scenario {
 /// What a run did. Each list is in order of time.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Story {
-    /// Entries of the ledger: when, which action, which attempt, what came of it and why.
-    decided: Vec<(String, String, i32, String)>,
+    /// Entries of the ledger: when, which action, which attempt, what came of it and why, and what decided that it is skipped.
+    decided: Vec<(String, String, i32, String, String)>,
     /// What was put off: when, which action, and why.
     deferred: Vec<(String, String, String)>,
     /// Where the run was whenever that changed: when, its day and date, its status.
@@ -60,32 +60,10 @@ fn opened() -> What {
     engaged(pb::EngagementKind::EmailOpened, "")
 }
 
-fn custom(name: &str) -> What {
-    What::Engagement(pb::ScriptEngagement {
-        kind: pb::EngagementKind::Custom.into(),
-        name: name.to_owned(),
-        ..Default::default()
-    })
-}
-
-fn resume(start_next_day: bool) -> What {
-    What::Resume(pb::ScriptResume { start_next_day })
-}
-
 fn answers(answer: pb::SimulatedAnswer) -> What {
     What::Answer(pb::ScriptAnswer {
         channel: Channel::Email.into(),
         answer: answer.into(),
-    })
-}
-
-fn attributes(name: &str, value: Option<&str>) -> What {
-    let kind = value.map_or(prost_types::value::Kind::NullValue(0), |value| {
-        prost_types::value::Kind::StringValue(value.to_owned())
-    });
-    let value = prost_types::Value { kind: Some(kind) };
-    What::Attributes(prost_types::Struct {
-        fields: [(name.to_owned(), value)].into(),
     })
 }
 
@@ -144,6 +122,15 @@ fn reason_word(skip: pb::SkipReason, failure: pb::FailureReason) -> String {
         .to_owned()
 }
 
+/// The detail of what is skipped. That of a failure is the provider's word, which nobody foretells.
+fn detail_of_skip(reason: pb::SkipReason, detail: &str) -> String {
+    if reason == pb::SkipReason::Unspecified {
+        String::new()
+    } else {
+        detail.to_owned()
+    }
+}
+
 /// What a simulation foretells.
 fn foretold(steps: &[pb::SimulationStep]) -> Story {
     let mut story = Story::default();
@@ -165,7 +152,8 @@ fn foretold(steps: &[pb::SimulationStep]) -> Story {
             let outcome = word.replace("EXECUTED", "COMPLETED");
             let reason = reason_word(done.skip_reason(), done.failure_reason());
             let what = format!("{outcome} {reason}").trim().to_owned();
-            story.decided.push((time, key, done.attempt, what));
+            let detail = detail_of_skip(done.skip_reason(), &done.detail);
+            story.decided.push((time, key, done.attempt, what, detail));
         }
     }
     story.sorted()
@@ -435,9 +423,10 @@ async fn compare(app: &App, mut one: Played, expected: pb::SimulateTimelineRespo
         let outcome = done.outcome().as_str_name().trim_start_matches("EXECUTION_OUTCOME_");
         let reason = reason_word(done.skip_reason(), done.failure_reason());
         let what = format!("{outcome} {reason}").trim().to_owned();
+        let detail = detail_of_skip(done.skip_reason(), &done.detail);
         one.story
             .decided
-            .push((shown(done.finish_time), key, done.attempt, what));
+            .push((shown(done.finish_time), key, done.attempt, what, detail));
     }
     let run = one.look(app, end).await;
     let story = one.story.sorted();
@@ -467,7 +456,7 @@ async fn compare(app: &App, mut one: Played, expected: pb::SimulateTimelineRespo
         (run.time_zone.clone(), run.end_time),
         "{name}"
     );
-    let mut seen: Vec<String> = story.decided.into_iter().map(|(.., what)| what).collect();
+    let mut seen: Vec<String> = story.decided.into_iter().map(|(.., what, _)| what).collect();
     seen.extend(story.deferred.into_iter().map(|(.., reason)| reason));
     seen.extend((run.shifted_days > 0).then(|| "shifted".to_owned()));
     let jumped = |step: &pb::SimulationStep| matches!(step.what, Some(Happened::Jumped(_)));
@@ -477,12 +466,6 @@ async fn compare(app: &App, mut one: Played, expected: pb::SimulateTimelineRespo
     seen.extend(expected_steps.iter().any(refused).then(|| "refused".to_owned()));
     seen.push(status_word(run.status()));
     seen
-}
-
-#[track_caller]
-fn assert_seen(seen: &BTreeSet<String>, expected: &[&str]) {
-    let expected: BTreeSet<String> = expected.iter().map(|word| (*word).to_owned()).collect();
-    assert_eq!(*seen, expected);
 }
 
 fn behaviour(answer: pb::SimulatedAnswer) -> Behaviour {

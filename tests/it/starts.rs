@@ -273,6 +273,18 @@ async fn what_is_there_twice_is_live_the_second_time(backend: Backend) {
         .await
         .expect("a page");
     assert_eq!(runs.progress.len(), 2);
+
+    // Of several runs the last one counts.
+    app.stop("anna", first, "").await.expect("stopped");
+    let results = start(&app, vec![again(item("anna", hook))], "").await.expect("results");
+    let second = run(&results[0]).progress_id;
+    let results = start(&app, vec![again(item("anna", hook))], "").await.expect("results");
+    let status = error(&results[0], Code::AlreadyExists, "RUN_IS_LIVE", &[]);
+    assert_eq!(about(&status, "progress_id"), second.to_string());
+    app.stop("anna", second, "").await.expect("stopped");
+    let results = start(&app, vec![item("anna", hook)], "").await.expect("results");
+    let status = error(&results[0], Code::FailedPrecondition, "RUN_ENDED", &[]);
+    assert_eq!(about(&status, "progress_id"), second.to_string());
     app.server.shutdown().await.expect("stopped");
 }
 

@@ -1,5 +1,8 @@
 //! Changing a timeline while customers are on it: what is pending is planned anew, what is finished stays finished.
 
+mod edits;
+mod pending;
+
 use campaign_automation::proto::campaign::v1 as pb;
 use pb::{ProgressStatus, SkipReason};
 

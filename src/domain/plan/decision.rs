@@ -22,8 +22,32 @@ pub struct Facts {
     pub engagements: BTreeMap<EngagementQuery, Timestamp>,
     /// The attributes that conditions of the timeline ask for, if the customer has them.
     pub attributes: Map<String, Value>,
-    /// Channels that are stopped, and until when.
+    /// Where the customer's messages go.
+    pub destination: Destination,
+    /// Channels that are stopped, and until when. None for a test customer.
     pub stopped_channels: BTreeMap<Channel, Timestamp>,
+}
+
+/// Where a customer's messages go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Destination {
+    /// To the provider of their channel.
+    #[default]
+    Provider,
+    /// To the test outbox: it is a test customer.
+    TestOutbox,
+    /// Nowhere: it is a test customer, and the server has no test outbox.
+    NoTestOutbox,
+}
+
+impl Destination {
+    /// Whether it is that of a test customer.
+    pub fn is_test(self) -> bool {
+        match self {
+            Self::Provider => false,
+            Self::TestOutbox | Self::NoTestOutbox => true,
+        }
+    }
 }
 
 /// What is to be done with a run at an instant.
@@ -48,6 +72,8 @@ pub struct Decision {
     pub due: Timestamp,
     /// What was decided.
     pub verdict: Verdict,
+    /// Of what is skipped, for people: which condition or gate said so, and what was seen.
+    pub detail: Option<String>,
 }
 
 /// What was decided.

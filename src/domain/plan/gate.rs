@@ -1,5 +1,10 @@
 //! What holds an action up: the gates before it on its day, the actions that its conditions are about, and if it is a gate
 //! itself, the messages before it.
+//!
+//! A gate that was never asked holds nothing: one that expired, whose hour had passed at a start with `SkipPassed`, that was
+//! removed, or that came to a day that is over. To hold for good what it did not speak about would lose messages; who must
+//! not miss the test has the condition on the message itself, which is asked at every attempt. Under `Shift` no gate expires:
+//! one that was missed is asked tomorrow, and what comes after it waits.
 
 use super::Planner;
 use crate::domain::{Action, ActionId, ActionType, Condition, Failed, SkipReason, Skipped, Timestamp};
@@ -8,8 +13,8 @@ use crate::domain::{Action, ActionId, ActionType, Condition, Failed, SkipReason,
 pub(super) enum Gate {
     /// It may.
     Open,
-    /// It may not: a gate before it said skip.
-    Closed,
+    /// It may not: this gate before it said skip.
+    Closed(ActionId),
     /// It can't be before what is in flight is recorded.
     InFlight,
     /// It waits, until then at most.
@@ -21,7 +26,7 @@ impl Planner<'_> {
     pub(super) fn gate(&self, action: &Action, due: Timestamp) -> Gate {
         match self.gates_before(action) {
             Gate::Open if self.now - due <= self.timeline.max_lateness(action) => self.awaited(action),
-            gate @ (Gate::Open | Gate::Closed | Gate::InFlight | Gate::Waiting(_)) => gate,
+            gate @ (Gate::Open | Gate::Closed(_) | Gate::InFlight | Gate::Waiting(_)) => gate,
         }
     }
 
@@ -36,7 +41,7 @@ impl Planner<'_> {
             let skipped = |skipped: &&Skipped| skipped.id == gate.id;
             if let Some(skipped) = self.run.skipped.iter().find(skipped) {
                 if matches!(skipped.reason, SkipReason::Condition | SkipReason::Gated) {
-                    return Gate::Closed;
+                    return Gate::Closed(gate.id);
                 }
             } else if !self.run.is_final(gate.id) {
                 let waiting = self.run.deferred.iter().find(|deferred| deferred.id == gate.id);

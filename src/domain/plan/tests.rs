@@ -3,6 +3,7 @@
 //! `Play` carries out what the planner says as the engine does. After every step it checks what must always hold, so each
 //! test here checks that too, and every story is told twice: with the bulk advance, and with a tick that plans everything.
 
+mod about;
 mod anything;
 mod attempts;
 mod changes;
@@ -19,12 +20,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::domain::condition::Leaf;
+use crate::domain::explain::{Expected, Explanation, Hold, Standing, explain};
 use crate::domain::schedule::{instant, local_date, plus_days};
 use crate::domain::{
     Action, ActionDefinition, ActionId, ActionType, Attempted, CampaignId, Channel, Condition, CustomerId, DeferReason,
-    DeliveryPolicy, Facts, FailureReason, FailureState, FirstDay, InFlight, Moves, Origin, RetryPolicy, Run,
-    SkipReason, Slug, Stage, Status, Test, Then, Timeline, TimelineDefinition, TimelineId, Timestamp, Verdict,
-    WhenMissed, Zone, plan,
+    DeliveryPolicy, EngagementKind, EngagementQuery, Facts, FailureReason, FailureState, FirstDay, InFlight, Moves,
+    Origin, Plan, RetryPolicy, Run, SkipReason, Slug, Stage, Status, Test, Then, Timeline, TimelineDefinition,
+    TimelineId, Timestamp, Verdict, WhenMissed, Zone, plan,
 };
 
 // What is played: timelines, times and outcomes.
@@ -136,6 +138,7 @@ fn shifting(duration_days: i32, actions: impl IntoIterator<Item = Action>) -> Ti
         definition,
         revision: 1,
         activated_at: Some(created_at),
+        archived_at: None,
         created_at,
         updated_at: created_at,
     };
@@ -272,6 +275,24 @@ impl Play {
 
     /// One tick, as the engine does it: what is served moves on, then what is due is planned until nothing is.
     fn tick(&mut self, now: Timestamp) {
+        let told = explain(&self.timeline, &self.run, &self.facts, &self.retry, now);
+        let before = self.run.clone();
+        self.look(now);
+        // A tick that plans everything looks at runs that nobody would wake.
+        if self.engine == Engine::Bulk && told.next_look.is_none_or(|at| at > now) {
+            let Run {
+                day_date, updated_at, ..
+            } = self.run;
+            let thawed = Run {
+                day_date,
+                updated_at,
+                ..before
+            };
+            assert_eq!(self.run, thawed, "looked before it was told at {now}");
+        }
+    }
+
+    fn look(&mut self, now: Timestamp) {
         for _ in 0..1000 {
             if self.run.status != Status::Active || !self.timeline.definition.is_active {
                 return;
@@ -291,7 +312,9 @@ impl Play {
 
     /// Plans once, and sends. False: there was nothing to send, so the tick is over.
     fn plan(&mut self, now: Timestamp) -> bool {
+        let told = explain(&self.timeline, &self.run, &self.facts, &self.retry, now);
         let planned = plan::plan(&self.timeline, &self.run, &self.facts, &self.retry, now);
+        check_told(&told, &planned, now);
         self.run.updated_at = now;
         if planned.decisions.is_empty() && planned.run == self.run {
             return false;
@@ -429,7 +452,9 @@ impl Play {
         }
         self.run.current_day = to.current_day;
         self.run.day_date = to.day_date;
+        self.run.day_shifted_at = None;
         self.run.shifted_days += moves.shifted_days;
+        self.run.jumped_days.extend(to.jumped_days);
         self.run.status = to.status;
         self.run.ended_at = to.ended_at;
         self.run.next_action_at = wake.into_iter().chain(to.next_action_at).min();
@@ -672,5 +697,53 @@ fn wake(play: &mut Play, id: ActionId) {
     if day <= play.run.current_day && play.engine == Engine::Bulk {
         // Long ago, which is as good as now.
         play.run.next_action_at = Some(at("01-01 00:00"));
+    }
+}
+
+/// What is explained is what is then done.
+fn check_told(told: &Explanation, planned: &Plan, now: Timestamp) {
+    let last = |id| planned.decisions.iter().rfind(|decision| decision.action == id);
+    for action in &told.actions {
+        let id = action.id;
+        let done = if planned.run.in_flight.iter().any(|sent| sent.id == id) {
+            Some(Standing::Due(Expected::Send))
+        } else {
+            last(id).map(|decision| match decision.verdict.clone() {
+                Verdict::Completed => Standing::Due(Expected::Complete),
+                Verdict::Skipped(reason) => Standing::Due(Expected::Skip {
+                    reason,
+                    detail: decision.detail.clone(),
+                }),
+                Verdict::Deferred { until, reason } => Standing::Held {
+                    by: Hold::Deferred(reason),
+                    until: Some(until),
+                },
+                Verdict::Failed { state, reason, error } => Standing::Due(Expected::Fail { state, reason, error }),
+            })
+        };
+        match (&action.standing, done) {
+            (told, Some(done)) => assert_eq!(*told, done, "told otherwise at {now}"),
+            (Standing::Due(Expected::InTurn), None) => {
+                assert!(!planned.run.in_flight.is_empty(), "in turn after nothing at {now}");
+            }
+            (Standing::Due(told), None) => panic!("{told:?} was told, and nothing done at {now}"),
+            (Standing::Held { until, .. }, None) => assert!(until.is_some_and(|until| until > now), "held at {now}"),
+            (
+                Standing::Completed
+                | Standing::Skipped(_)
+                | Standing::Failed(_)
+                | Standing::InFlight { .. }
+                | Standing::Never(_),
+                None,
+            ) => {}
+        }
+    }
+    let decided = planned.decisions.iter().map(|decision| decision.action);
+    let sent = planned.run.in_flight.iter().map(|sent| sent.id);
+    for id in decided.chain(sent) {
+        assert!(
+            told.actions.iter().any(|action| action.id == id),
+            "{id} was not told at {now}"
+        );
     }
 }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Asked, Attempted, Channel, Customer, EngagementKind, EngagementQuery, Facts, FailureReason, Stage, Timestamp,
-    check_attributes,
+    Asked, Attempted, Channel, Customer, Destination, EngagementKind, EngagementQuery, Facts, FailureReason, Stage,
+    Timestamp, check_attributes,
 };
 
 /// Something that happens.
@@ -127,9 +127,14 @@ impl World {
         None
     }
 
-    /// What is known at an instant.
-    pub(super) fn facts(&self, asked: &Asked, at: Timestamp) -> Facts {
+    /// What is known at an instant. `of_tests`: where messages to test customers go.
+    pub(super) fn facts(&self, asked: &Asked, of_tests: Destination, at: Timestamp) -> Facts {
         let customer = &self.customer;
+        let destination = if customer.is_test {
+            of_tests
+        } else {
+            Destination::Provider
+        };
         let attribute = |name: &String| Some((name.clone(), customer.attributes.get(name)?.clone()));
         let stopped = self.stopped.iter().filter(|(_, until)| **until > at);
         Facts {
@@ -139,6 +144,7 @@ impl World {
             has_phone: customer.phone.is_some(),
             engagements: self.engagements.clone(),
             attributes: asked.attributes.iter().filter_map(attribute).collect(),
+            destination,
             stopped_channels: stopped.map(|(channel, until)| (*channel, *until)).collect(),
         }
     }
@@ -148,9 +154,10 @@ impl World {
         self.stopped.get(&channel).copied().filter(|until| *until > at)
     }
 
-    /// What comes of a message.
+    /// What comes of a message. The test outbox takes all.
     pub(super) fn answer(&mut self, channel: Channel, at: Timestamp, probe: Duration) -> Attempted {
-        let answer = self.answers.get(&channel).copied().unwrap_or(Answer::Accepted);
+        let answer = self.answers.get(&channel).filter(|_| !self.customer.is_test);
+        let answer = answer.copied().unwrap_or(Answer::Accepted);
         let error = |what: &str| format!("{what} by the script");
         let failed = |reason, what| Attempted::Failed {
             reason,

@@ -59,6 +59,8 @@ pub struct ActionStep {
     pub due: Timestamp,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// Of what is skipped, for people: which condition or gate said so, and what was seen.
+    pub detail: Option<String>,
     /// What its conditions came to, where they were asked.
     pub findings: Vec<Finding>,
 }

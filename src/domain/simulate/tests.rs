@@ -27,6 +27,7 @@ fn rules() -> Rules {
         default_zone: Tz::UTC,
         retry: RetryPolicy::default(),
         channel_probe: Duration::minutes(100),
+        of_tests: Destination::TestOutbox,
         most_passes: 1000,
     }
 }
@@ -89,6 +90,7 @@ fn timeline(plans: Vec<Plan>, when_missed: WhenMissed) -> Timeline {
         },
         revision: 1,
         activated_at: None,
+        archived_at: None,
         created_at: start(),
         updated_at: start(),
     }
@@ -105,6 +107,7 @@ fn customer(zone: &str) -> Customer {
         stage_visit: 0,
         engagement_score: 0,
         attributes: serde_json::Map::new(),
+        is_test: false,
         source_time: None,
         created_at: start(),
         updated_at: start(),

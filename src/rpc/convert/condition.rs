@@ -436,6 +436,7 @@ mod tests {
     use super::*;
     use crate::domain::condition::{findings, from_json};
     use crate::domain::{Facts, Timestamp};
+    use pb::leaf_finding::Fact as Seen;
     use serde_json::json;
 
     #[test]
@@ -464,7 +465,6 @@ mod tests {
         let message = finding(&found[0]);
         assert_eq!(message.condition, Some(condition(&conditions[0])));
         assert_eq!((message.holds, message.verdict()), (true, pb::ConditionThen::Execute));
-        use pb::leaf_finding::Fact as Seen;
         let seen: Vec<_> = message
             .leaves
             .iter()

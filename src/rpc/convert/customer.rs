@@ -112,6 +112,7 @@ pub(super) fn parse_fields(
         pipeline_stage,
         engagement_score: engagement_score?,
         attributes: attributes?,
+        is_test: given.is_test,
         source_time,
     })
 }
@@ -130,6 +131,7 @@ fn written(mask: &Mask, fields: &CustomerFields) -> BTreeSet<CustomerField> {
         CustomerField::PipelineStage => fields.pipeline_stage.is_some(),
         CustomerField::EngagementScore => fields.engagement_score != 0,
         CustomerField::Attributes => !fields.attributes.is_empty(),
+        CustomerField::IsTest => fields.is_test,
     };
     match mask {
         Mask::Given => CustomerField::ALL
@@ -257,6 +259,7 @@ pub(in crate::rpc) fn customer(customer: &Customer, default_zone: Tz) -> pb::Cus
         time_zone_source: source.into(),
         create_time: Some(time(customer.created_at)),
         update_time: Some(time(customer.updated_at)),
+        is_test: customer.is_test,
     }
 }
 

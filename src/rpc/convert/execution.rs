@@ -38,7 +38,7 @@ pub(in crate::rpc) fn execution(view: &ExecutionView) -> pb::Execution {
         outcome: outcome(execution.outcome).into(),
         skip_reason: skipped.map(skip_reason).unwrap_or_default().into(),
         failure_reason: failed.map(failure_reason).unwrap_or_default().into(),
-        error: execution.error.clone().unwrap_or_default(),
+        detail: execution.detail.clone().unwrap_or_default(),
         provider_id: execution.provider_id.clone().unwrap_or_default(),
         content_revision: execution.content_revision.unwrap_or_default(),
     }

@@ -6,6 +6,7 @@ pub(super) mod condition;
 pub(super) mod customer;
 pub(super) mod execute;
 pub(super) mod execution;
+pub(super) mod explain;
 pub(super) mod progress;
 pub(super) mod simulation;
 pub(super) mod start;

@@ -62,6 +62,7 @@ pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
                 action: Some(action_ref(timeline, skipped.id)),
                 skip_time: ledger.get(&skipped.id).map(|execution| time(execution.finished_at)),
                 reason: skip_reason(skipped.reason).into(),
+                detail: detail(ledger.get(&skipped.id).copied()),
             })
             .collect(),
         failed_actions: failed(timeline, run),
@@ -86,7 +87,21 @@ pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
             action: Some(action_ref(timeline, id)),
             due_time: Some(time(due)),
         }),
+        jumped_days: run
+            .jumped_days
+            .iter()
+            .map(|(first_day, last_day)| pb::DayRange {
+                first_day: *first_day,
+                last_day: *last_day,
+            })
+            .collect(),
     }
+}
+
+fn detail(execution: Option<&Execution>) -> String {
+    execution
+        .and_then(|execution| execution.detail.clone())
+        .unwrap_or_default()
 }
 
 fn completed(timeline: &Timeline, id: ActionId, execution: Option<&Execution>) -> pb::CompletedAction {

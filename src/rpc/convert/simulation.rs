@@ -146,6 +146,7 @@ fn made_up(id: CustomerId, fields: CustomerFields, now: Timestamp) -> Customer {
         pipeline_stage,
         engagement_score,
         mut attributes,
+        is_test,
         source_time,
     } = fields;
     attributes.retain(|_, value| !value.is_null());
@@ -159,6 +160,7 @@ fn made_up(id: CustomerId, fields: CustomerFields, now: Timestamp) -> Customer {
         pipeline_stage,
         engagement_score,
         attributes,
+        is_test,
         source_time,
         created_at: now,
         updated_at: now,
@@ -387,6 +389,7 @@ fn action_step(timeline: &Timeline, step: &ActionStep) -> pb::SimulatedAction {
         action: Some(stored_ref(timeline, step.id)),
         attempt: number(step.attempt),
         due_time: Some(time(step.due)),
+        detail: step.detail.clone().unwrap_or_default(),
         conditions: step.findings.iter().map(finding).collect(),
         ..pb::SimulatedAction::default()
     };
@@ -422,7 +425,7 @@ fn action_step(timeline: &Timeline, step: &ActionStep) -> pb::SimulatedAction {
             pb::SimulatedAction {
                 outcome: outcome.into(),
                 failure_reason: failure_reason(*reason).into(),
-                error: error.clone(),
+                detail: error.clone(),
                 until_time: until.map(time),
                 ..base
             }

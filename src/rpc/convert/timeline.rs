@@ -335,6 +335,7 @@ pub(in crate::rpc) fn timeline(timeline: &Timeline) -> pb::Timeline {
         etag: etag(timeline.revision),
         create_time: Some(time(timeline.created_at)),
         update_time: Some(time(timeline.updated_at)),
+        archive_time: timeline.archived_at.map(time),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::is_reason;
 
 /// All reasons. One that is here is never renamed, because callers branch on it.
-const REASONS: [&str; 29] = [
+const REASONS: [&str; 31] = [
     "ACTION_NOT_FOUND",
     "AMBIGUOUS_RUN",
     "CALL_TOO_LONG",
@@ -34,6 +34,8 @@ const REASONS: [&str; 29] = [
     "STAGE_MISMATCH",
     "STAGE_MISSING",
     "TICK_RUNNING",
+    "TIMELINE_ARCHIVED",
+    "TIMELINE_HAS_RUNS",
     "TIMELINE_INACTIVE",
     "TIMELINE_NOT_FOUND",
 ];

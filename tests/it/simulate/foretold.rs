@@ -4,11 +4,9 @@ use campaign_automation::proto::campaign::v1 as pb;
 use pb::ConditionThen as Then;
 use pb::condition::Test;
 use pb::script_entry::What;
+use std::collections::BTreeSet;
 
-use super::{
-    Scenario, assert_seen, attributes, busy, check, custom, engaged, entry, gate, keyed, only, opened, opened_within,
-    plain, resume,
-};
+use super::{Scenario, busy, check, engaged, entry, gate, keyed, only, opened, opened_within, plain};
 use crate::support::app::{condition, email, sms};
 use crate::support::mailing::mailing_app_with;
 use crate::support::smtp::SmtpServer;
@@ -19,6 +17,34 @@ on_each_database!(
     an_outage_is_foretold,
     what_mail_servers_answer_is_foretold,
 );
+
+fn custom(name: &str) -> What {
+    What::Engagement(pb::ScriptEngagement {
+        kind: pb::EngagementKind::Custom.into(),
+        name: name.to_owned(),
+        ..Default::default()
+    })
+}
+
+fn attributes(name: &str, value: Option<&str>) -> What {
+    let kind = value.map_or(prost_types::value::Kind::NullValue(0), |value| {
+        prost_types::value::Kind::StringValue(value.to_owned())
+    });
+    let value = prost_types::Value { kind: Some(kind) };
+    What::Attributes(prost_types::Struct {
+        fields: [(name.to_owned(), value)].into(),
+    })
+}
+
+fn resume(start_next_day: bool) -> What {
+    What::Resume(pb::ScriptResume { start_next_day })
+}
+
+#[track_caller]
+fn assert_seen(seen: &BTreeSet<String>, expected: &[&str]) {
+    let expected: BTreeSet<String> = expected.iter().map(|word| (*word).to_owned()).collect();
+    assert_eq!(*seen, expected);
+}
 
 async fn app(backend: Backend, smtp: &SmtpServer) -> App {
     mailing_app_with(backend, &smtp.url(), |config| {
@@ -234,7 +260,10 @@ async fn what_mail_servers_answer_is_foretold(backend: Backend) {
     ]
     .map(|(time, answer)| entry(time, super::answers(answer)));
     let gated = only(gate(1, 20), opened_within(48, ""), Then::Skip);
+    let mut tested = plain("tested", "Etc/UTC", 3, busy(3));
+    tested.customer.is_test = true;
     let scenarios = vec![
+        tested,
         plain(
             "answered",
             "Etc/UTC",

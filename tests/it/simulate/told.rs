@@ -253,7 +253,7 @@ async fn templates_are_filled_in(backend: Backend) {
         (mail.outcome(), mail.failure_reason()),
         (ActionOutcome::Failed, FailureReason::Template)
     );
-    assert!(mail.error.contains("customer.attributes.studio"), "{}", mail.error);
+    assert!(mail.detail.contains("customer.attributes.studio"), "{}", mail.detail);
     let run = told.run.expect("a run");
     assert_eq!((run.failed_actions, run.completed_actions), (1, 1));
     app.server.shutdown().await.expect("stopped");

@@ -5,6 +5,7 @@ pub(crate) mod calls;
 mod database;
 pub(crate) mod mailing;
 pub(crate) mod smtp;
+pub(crate) mod story;
 
 pub(crate) use app::App;
 pub(crate) use database::{Backend, TestDatabase, on_each_database, postgres_url};

@@ -33,6 +33,15 @@ fn action(id: i64, day: i32, hour: i32, action_type: ActionType, name: &str) -> 
     })
 }
 
+fn skipped(action: Option<ActionRef>, at: Option<prost_types::Timestamp>, reason: SkipReason) -> SkippedAction {
+    SkippedAction {
+        action,
+        skip_time: at,
+        reason: reason.into(),
+        ..SkippedAction::default()
+    }
+}
+
 fn outcome() -> Outcome {
     let conditions = vec![
         Condition {
@@ -76,16 +85,16 @@ fn outcome() -> Outcome {
             },
         ],
         skipped_actions: vec![
-            SkippedAction {
-                action: action(2, 2, 9, ActionType::CheckCondition, "gate"),
-                skip_time: at(2, 4),
-                reason: SkipReason::Condition.into(),
-            },
-            SkippedAction {
-                action: action(3, 2, 9, ActionType::SendSms, "HOOK-002"),
-                skip_time: at(2, 4),
-                reason: SkipReason::Gated.into(),
-            },
+            skipped(
+                action(2, 2, 9, ActionType::CheckCondition, "gate"),
+                at(2, 4),
+                SkipReason::Condition,
+            ),
+            skipped(
+                action(3, 2, 9, ActionType::SendSms, "HOOK-002"),
+                at(2, 4),
+                SkipReason::Gated,
+            ),
         ],
         failed_actions: vec![
             failed(4, 3, "HOOK-003", FailureState::Failed, 1),

@@ -43,11 +43,38 @@ fn any_action() -> impl Strategy<Value = Action> {
     )
 }
 
+/// Gives some actions a condition about a message that stands earlier, which never says skip but may have to wait.
+fn about_others(actions: &mut [Action]) {
+    let slot = |action: &Action| {
+        let definition = &action.definition;
+        (definition.day_number, definition.delay_hours, definition.priority)
+    };
+    let all = actions.to_vec();
+    for action in actions.iter_mut().step_by(3) {
+        let earlier = all
+            .iter()
+            .filter(|other| other.definition.action_type.sends() && slot(other) < slot(action));
+        if let Some(last) = earlier.max_by_key(|other| slot(other)) {
+            action.definition.conditions.push(Condition {
+                test: Test::Leaf(Leaf::Engaged {
+                    query: EngagementQuery {
+                        kind: EngagementKind::EmailOpened,
+                        of_action: Some(last.definition.key.clone()),
+                    },
+                    within_hours: 48,
+                }),
+                then: Then::Skip,
+            });
+        }
+    }
+}
+
 fn any_timeline() -> impl Strategy<Value = Timeline> {
     (prop::collection::vec(any_action(), 0..12), any::<bool>(), 5i32..7).prop_map(|(mut actions, shifts, days)| {
         for (action, n) in actions.iter_mut().zip(1..) {
             action.definition.key = format!("a{n}");
         }
+        about_others(&mut actions);
         if shifts {
             shifting(days, actions)
         } else {

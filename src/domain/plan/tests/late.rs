@@ -75,7 +75,7 @@ fn what_is_missed_while_others_of_its_day_go_has_its_hour_tomorrow() {
 }
 
 #[test]
-fn a_shifted_day_that_is_missed_again_is_shifted_again() {
+fn a_shifted_day_that_is_missed_again_goes_when_its_hour_comes_round() {
     let timeline = shifting(1, [within(0, email("mail", 1, 9))]);
     let plot = |play: &mut Play| {
         for day in ["03-01", "03-02", "03-04"] {
@@ -86,8 +86,8 @@ fn a_shifted_day_that_is_missed_again_is_shifted_again() {
     check(
         &timeline,
         plot,
-        "03-05 09:00 mail sent
-        day 1 on 03-05, completed, shifted 4",
+        "03-04 09:30 mail sent
+        day 1 on 03-04, completed, shifted 3",
     );
 }
 
@@ -170,7 +170,7 @@ fn catching_up_retries_nothing_that_is_too_late() {
         down,
         "03-01 09:00 mail temporary, again at 03-01 09:05
         03-05 09:00 mail skipped, expired
-        day 5 on 03-05, active",
+        day 5 on 03-05, active, jumped 2 to 4",
     );
 }
 
@@ -218,5 +218,85 @@ fn only_what_reached_the_customer_keeps_late_messages_waiting() {
         03-01 12:05 a handed back
         03-01 12:05 a sent
         day 1 on 03-01, active",
+    );
+}
+
+#[test]
+fn catching_up_jumps_over_days_that_nobody_saw_alone_and_in_bulk() {
+    // Days 2, 3 and 6 have no actions; day 1 is served before the ticks end.
+    let timeline = catching_up(
+        6,
+        [email("a", 1, 9), email("b", 4, 9), email("c", 5, 9), email("d", 5, 20)],
+    );
+    let plot = |until: &'static str| {
+        move |play: &mut Play| {
+            play.ticks("03-01 08:00", "03-01 09:00", 60);
+            play.ticks(until, "03-08 00:00", 60);
+        }
+    };
+    check(
+        &timeline,
+        plot("03-05 10:00"),
+        "03-01 09:00 a sent
+        03-05 10:00 c sent
+        03-05 20:00 d sent
+        day 6 on 03-06, completed, jumped 2 to 4",
+    );
+    check(
+        &timeline,
+        plot("03-06 00:00"),
+        "03-01 09:00 a sent
+        03-06 00:00 c skipped, expired
+        03-06 00:00 d sent
+        day 6 on 03-06, completed, jumped 2 to 4",
+    );
+    check(
+        &timeline,
+        plot("03-07 00:00"),
+        "03-01 09:00 a sent
+        day 6 on 03-06, completed, jumped 2 to 6",
+    );
+}
+
+#[test]
+fn catching_up_what_was_put_off_or_frozen_does_not_age() {
+    let timeline = catching_up(1, [within(1, email("a", 1, 9))]);
+    let put_off = |play: &mut Play| {
+        play.facts.stopped_channels.insert(Channel::Email, at("03-01 10:00"));
+        play.tick(at("03-01 09:50"));
+        play.outcome("a", refused_for_now());
+        play.outcome("a", refused_for_now());
+        play.ticks("03-01 12:00", "03-01 12:05", 5);
+    };
+    // Ten minutes of its hour are left at twelve: time for a retry after five, and not for another after ten.
+    check(
+        &timeline,
+        put_off,
+        "03-01 09:50 a waits until 03-01 10:00, channel
+        03-01 12:00 a temporary, again at 03-01 12:05
+        03-01 12:05 a failed, temporary
+        day 1 on 03-01, active",
+    );
+    let frozen = |play: &mut Play| {
+        play.outcome("a", refused_for_now());
+        play.outcome("a", refused_for_now());
+        play.tick(at("03-01 09:00"));
+        play.run = play
+            .run
+            .clone()
+            .pause(String::new(), at("03-01 09:01"))
+            .expect("active");
+        let resumed = play.run.clone().resume(String::new(), false, at("03-05 12:00"));
+        play.run = resumed.expect("paused");
+        play.settle(at("03-05 12:00"));
+        play.ticks("03-05 12:00", "03-05 12:10", 5);
+    };
+    check(
+        &timeline,
+        frozen,
+        "03-01 09:00 a temporary, again at 03-01 09:05
+        03-05 12:00 a temporary, again at 03-05 12:10
+        03-05 12:10 a sent
+        day 1 on 03-05, active",
     );
 }

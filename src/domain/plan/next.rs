@@ -1,0 +1,44 @@
+//! What comes next in a run, for those who show it.
+
+use super::Planner;
+use crate::domain::schedule::{instant, plus_days};
+use crate::domain::{Action, ActionId, Run, Timeline, Timestamp};
+
+/// What comes next in an active run, and when: of the current day and what waits, or else of a day to come, provided that
+/// the run advances now if its day is over, and every day until then.
+pub fn next_action(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<(ActionId, Timestamp)> {
+    let mut planner = Planner::new(timeline, run.clone(), now);
+    loop {
+        planner.drop_removed();
+        planner.miss();
+        if !planner.pending().is_empty() || !planner.advance() {
+            break;
+        }
+    }
+    let soonest = planner
+        .pending()
+        .into_iter()
+        .map(|pending| (planner.tomorrow_if_missed(pending.id).unwrap_or(pending.at), pending))
+        .min_by_key(|(at, pending)| (*at, pending.position));
+    if let Some((at, pending)) = soonest {
+        return Some((pending.id, at));
+    }
+    let next = timeline.next_after_day(planner.run.current_day)?;
+    Some((next.id, expected(&planner.run, next)))
+}
+
+/// When an action of a day to come is due, provided that the run advances every day until then.
+pub fn expected(run: &Run, action: &Action) -> Timestamp {
+    let definition = &action.definition;
+    let days = i64::from(definition.day_number - run.current_day);
+    instant(plus_days(run.day_date, days), definition.delay_hours, run.zone.tz)
+}
+
+impl Planner<'_> {
+    /// When an undone action that was missed today has its hour tomorrow.
+    fn tomorrow_if_missed(&self, id: ActionId) -> Option<Timestamp> {
+        let action = self.undone().find(|action| action.id == id && self.is_missed(action))?;
+        let tomorrow = plus_days(self.run.day_date, 1);
+        Some(instant(tomorrow, action.definition.delay_hours, self.run.zone.tz))
+    }
+}
