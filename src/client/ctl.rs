@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::files::parse;
+use super::simulate::{SimulateArgs, simulate};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_content_service_client::CampaignContentServiceClient;
@@ -55,6 +56,8 @@ pub enum CtlCommand {
         #[arg(default_value_t = 0, hide_default_value = true)]
         progress_id: i64,
     },
+    /// Says what would become of a run, step by step, without starting it.
+    Simulate(SimulateArgs),
 }
 
 /// What to apply.
@@ -80,7 +83,7 @@ struct Documents {
 pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
     let documents = match &cli.command {
         CtlCommand::Apply(args) => read(&args.paths)?,
-        CtlCommand::Start { .. } | CtlCommand::Progress { .. } => Documents::default(),
+        CtlCommand::Start { .. } | CtlCommand::Progress { .. } | CtlCommand::Simulate(_) => Documents::default(),
     };
     let endpoint = Endpoint::from_shared(cli.server.clone())
         .with_context(|| format!("--server (CAMPAIGN_SERVER) {:?}", cli.server))?;
@@ -92,6 +95,7 @@ pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
         CtlCommand::Apply(args) => apply(channel, documents, args.dry_run).await,
         CtlCommand::Start { customer, timeline } => start(channel, customer, timeline).await,
         CtlCommand::Progress { customer, progress_id } => progress(channel, customer, progress_id).await,
+        CtlCommand::Simulate(args) => simulate(channel, args).await,
     }
 }
 
@@ -115,6 +119,8 @@ fn read(paths: &[PathBuf]) -> anyhow::Result<Documents> {
             documents.timelines.push((name.clone(), parse(&name, &text)?));
         } else if has("customers") {
             documents.customers.push((name.clone(), parse(&name, &text)?));
+        } else if has("script") {
+            // It is for `simulate`.
         } else {
             anyhow::bail!("{name} has none of the keys campaign, timeline and customers");
         }
@@ -331,7 +337,7 @@ fn found<T>(result: Result<tonic::Response<T>, Status>) -> Result<Option<T>, Sta
 }
 
 /// A refusal with all its violations, a line each.
-fn failed(what: &str, status: &Status) -> anyhow::Error {
+pub(super) fn failed(what: &str, status: &Status) -> anyhow::Error {
     let violations = status
         .get_error_details()
         .bad_request()
@@ -347,7 +353,8 @@ fn failed(what: &str, status: &Status) -> anyhow::Error {
     anyhow::anyhow!("{what} is refused:{}", lines.concat())
 }
 
-fn say(text: &str) {
+/// Prints a line.
+pub(super) fn say(text: &str) {
     // Whoever closes our output does not want to read it.
     let _ = writeln!(std::io::stdout(), "{text}");
 }

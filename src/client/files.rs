@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use crate::proto::FILE_DESCRIPTOR_SET;
-use crate::proto::campaign::v1::{ApplyCampaignRequest, ApplyTimelineRequest, UpsertCustomersRequest};
+use crate::proto::campaign::v1::{
+    ApplyCampaignRequest, ApplyTimelineRequest, SimulateTimelineRequest, UpsertCustomersRequest,
+};
 
 /// A request that can be kept in a file.
 pub trait Document: prost::Message + Default {
@@ -27,6 +29,10 @@ impl Document for ApplyCampaignRequest {
 
 impl Document for UpsertCustomersRequest {
     const NAME: &'static str = "campaign.v1.UpsertCustomersRequest";
+}
+
+impl Document for SimulateTimelineRequest {
+    const NAME: &'static str = "campaign.v1.SimulateTimelineRequest";
 }
 
 /// Reads a request from a file.

@@ -3,4 +3,6 @@
 pub mod ctl;
 pub mod demo;
 pub mod files;
+mod simulate;
 pub mod tick;
+mod words;

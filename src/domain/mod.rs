@@ -12,6 +12,7 @@ pub mod plan;
 mod progress;
 mod retry;
 pub mod schedule;
+pub mod simulate;
 pub mod text;
 mod tick;
 mod timeline;

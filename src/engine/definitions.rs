@@ -331,15 +331,30 @@ fn check_etag(given: &str, current: Option<i64>) -> Result<(), EngineError> {
 }
 
 async fn check_content(txn: &Txn, command: &ApplyTimeline) -> Result<(), EngineError> {
-    let actions = &command.definition.actions;
+    let found = txn.campaigns_by_id(&campaigns_of(&command.definition)).await?;
+    content_is_there(&command.definition, &command.positions, &found)
+}
+
+/// The campaigns that the actions of a definition send.
+pub(super) fn campaigns_of(definition: &TimelineDefinition<ActionDefinition>) -> Vec<CampaignId> {
+    let actions = &definition.actions;
     let mut ids: Vec<CampaignId> = actions.iter().filter_map(|action| action.campaign_id.clone()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let found = txn.campaigns_by_id(&ids).await?;
+    ids
+}
+
+/// Checks that what actions send is among the campaigns that were found. `positions`: where each action stood in the request.
+pub(super) fn content_is_there(
+    definition: &TimelineDefinition<ActionDefinition>,
+    positions: &[usize],
+    found: &[Campaign],
+) -> Result<(), EngineError> {
     let campaigns: HashMap<&CampaignId, &Campaign> = found.iter().map(|campaign| (&campaign.id, campaign)).collect();
-    let mut problems: Vec<ContentProblem> = actions
+    let mut problems: Vec<ContentProblem> = definition
+        .actions
         .iter()
-        .zip(&command.positions)
+        .zip(positions)
         .filter_map(|(action, position)| {
             let id = action.campaign_id.as_ref()?;
             let lacks = match campaigns.get(id) {

@@ -20,6 +20,7 @@ mod once;
 mod orchestrator;
 mod redrive;
 mod sending;
+mod simulate;
 mod starts;
 mod tick;
 mod view;
@@ -37,6 +38,7 @@ pub use lanes::LaneSettings;
 pub use once::{Answer, Once};
 pub use orchestrator::{Assigned, Assignment, StageChange};
 pub use redrive::{RetriedActions, RetryActions};
+pub use simulate::{FIRST_NOT_STORED, SimulateTimeline, SimulatedCustomer, SimulatedTimeline};
 pub use starts::{StartRun, Started};
 pub use tick::{Stop, TickEvents, TickRequest};
 pub use view::{ExecutionView, RunView};
@@ -44,6 +46,7 @@ pub use view::{ExecutionView, RunView};
 use chrono::Duration;
 use chrono_tz::Tz;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -105,6 +108,8 @@ pub struct Engine {
     definitions: Definitions,
     deployment: Uuid,
     running: RunningTicks,
+    /// Permits to simulate.
+    simulations: Semaphore,
     tracker: TaskTracker,
     stopping: CancellationToken,
 }
@@ -133,6 +138,7 @@ impl Engine {
             definitions: Definitions::default(),
             deployment,
             running: RunningTicks::default(),
+            simulations: Semaphore::new(simulate::AT_A_TIME),
             tracker,
             stopping,
         }))

@@ -236,12 +236,7 @@ impl Engine {
             FailureReason::MissingAddress,
             "the customer is not there any more".to_owned(),
         ))?;
-        let campaign = action.definition.campaign_id.as_ref().and_then(|id| campaigns.get(id));
-        let campaign = campaign.ok_or((FailureReason::Template, "the campaign is not there any more".to_owned()))?;
-        let context = context(run, timeline, action, customer);
-        let rendered = self.renderer.render(action.definition.channel, campaign, &context);
-        let rendered =
-            rendered.map_err(|error| (FailureReason::Template, format!("campaign {}: {error}", campaign.id)))?;
+        let (rendered, revision) = self.rendered(run, timeline, action, customer, campaigns)?;
         let missing = |what: &str| (FailureReason::MissingAddress, format!("the customer has no {what}"));
         let phone = || customer.phone.clone().ok_or_else(|| missing("phone"));
         let content = match rendered {
@@ -266,7 +261,25 @@ impl Engine {
             customer_id: run.customer_id.clone(),
             content,
         };
-        Ok((message, campaign.revision))
+        Ok((message, revision))
+    }
+
+    /// The texts of an action, filled in for a customer, with the revision of its content.
+    pub(super) fn rendered(
+        &self,
+        run: &Run,
+        timeline: &Timeline,
+        action: &Action,
+        customer: &Customer,
+        campaigns: &Campaigns,
+    ) -> Result<(Rendered, i64), (FailureReason, String)> {
+        let campaign = action.definition.campaign_id.as_ref().and_then(|id| campaigns.get(id));
+        let campaign = campaign.ok_or((FailureReason::Template, "the campaign is not there any more".to_owned()))?;
+        let context = context(run, timeline, action, customer);
+        let rendered = self.renderer.render(action.definition.channel, campaign, &context);
+        let rendered =
+            rendered.map_err(|error| (FailureReason::Template, format!("campaign {}: {error}", campaign.id)))?;
+        Ok((rendered, campaign.revision))
     }
 
     /// The key of an action of a run, the same over all attempts.

@@ -13,7 +13,7 @@ use crate::domain::{ProgressId, TickCounts, TickKind, TickRun, TickRunId, TickSu
 use crate::store::{Buckets, Cursor, EnteredTick, Page, TimelineWake};
 
 /// How often a tick goes over what is due again, for runs that have something due after what it did.
-const MOST_PASSES: usize = 1000;
+pub(super) const MOST_PASSES: usize = 1000;
 
 /// What a tick is asked to do.
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ const MAX_SIZE: i32 = 1000;
 const CHECKSUM: usize = 8;
 
 /// How many bytes the messages of a page have, so that the response is within what is sent.
-const MOST_BYTES: usize = MAX_MESSAGE_BYTES - 64 * 1024;
+pub(super) const MOST_BYTES: usize = MAX_MESSAGE_BYTES - 64 * 1024;
 
 /// What a page token belongs to: the method and its filters.
 #[derive(Debug)]

@@ -4,15 +4,17 @@ use prost::Message as _;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
+use super::convert::simulation::{parse_defined, parse_simulation, simulated};
 use super::convert::timeline::{applied, parse_apply, timeline};
 use super::error::status;
 use super::page::Scope;
 use super::request::{key, respond};
 use super::violations::Violations;
 use crate::domain::{Slug, Stage, Timeline, TimelineId, text};
-use crate::engine::{AppliedTimeline, ArchivedTimeline, DefaultChange, Engine, Once};
+use crate::engine::{AppliedTimeline, ArchivedTimeline, DefaultChange, Engine, Once, SimulatedTimeline};
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_timeline_service_server::CampaignTimelineService;
+use crate::proto::campaign::v1::simulate_timeline_request::Which;
 use crate::store::TimelineFilter;
 
 /// Defines timelines, and switches them.
@@ -175,5 +177,26 @@ impl CampaignTimelineService for TimelinesService {
                 .await,
             convert,
         )
+    }
+
+    async fn simulate_timeline(
+        &self,
+        request: Request<pb::SimulateTimelineRequest>,
+    ) -> Result<Response<pb::SimulateTimelineResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let timeline = match request.which {
+            Some(Which::TimelineId(id)) if id > 0 => {
+                let stored = self.engine.timeline(TimelineId(id)).await.map_err(status)?;
+                Some(SimulatedTimeline::Stored(stored))
+            }
+            Some(Which::TimelineId(id)) => violations.id("timeline_id", id).and(None),
+            Some(Which::Timeline(_)) | None => parse_defined(&mut violations, request.which.as_ref()),
+        };
+        let now = self.engine.clock().now();
+        let command = parse_simulation(&mut violations, &request, timeline, now);
+        let command = violations.finish(command)?;
+        let found = self.engine.simulate(command).await.map_err(status)?;
+        Ok(Response::new(simulated(&found)))
     }
 }

@@ -31,6 +31,7 @@ mod retries;
 mod runs;
 mod runs_hold;
 mod scale;
+mod simulate;
 mod stages;
 mod starts;
 mod support;

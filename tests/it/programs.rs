@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::support::{Backend, TestDatabase};
 
 const CAMPAIGND: &str = env!("CARGO_BIN_EXE_campaignd");
+const CAMPAIGNCTL: &str = env!("CARGO_BIN_EXE_campaignctl");
 const CAMPAIGN_TICK: &str = env!("CARGO_BIN_EXE_campaign-tick");
 
 /// Bounds what must happen by itself.
@@ -288,5 +289,77 @@ fn help_and_readme_name_every_variable() {
             variables(&readme).contains(&variable),
             "README.md says nothing of {variable}"
         );
+    }
+}
+
+/// What README.md shows of a simulation is what comes out.
+#[test]
+fn the_simulation_in_the_readme_is_real() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let served = Served::start(program(CAMPAIGND, directory.path(), &["--listen", "127.0.0.1:0"]));
+    let server = format!("http://{}", served.addr);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let ctl = |arguments: &[&str]| {
+        let mut command = program(CAMPAIGNCTL, root, arguments);
+        command.env("CAMPAIGN_SERVER", &server);
+        run(command)
+    };
+    let applied = ctl(&["apply", "examples"]);
+    check(
+        &applied,
+        0,
+        &["timeline hook-90-day (id 1): created", "customer ruby: created"],
+    );
+    let simulate =
+        "simulate examples/hook-90-day/timeline.yaml --customer anna --script examples/hook-90-day/what-if.yaml";
+    let output = ctl(&simulate.split(' ').collect::<Vec<_>>());
+    check(
+        &output,
+        0,
+        &["HOOK-001", "skipped, opened a mail within 48 h", "active on day"],
+    );
+    if let Ok(readme) = std::fs::read_to_string(root.join("README.md")) {
+        let shown = String::from_utf8(output.stdout).expect("text");
+        assert!(
+            readme.contains(simulate) && readme.contains(&shown),
+            "README.md shows something else than:\n{shown}"
+        );
+    }
+    let stored = ctl(&[
+        "simulate",
+        "hook-90-day",
+        "--zone",
+        "Asia/Tokyo",
+        "--start",
+        "2026-03-02T08:00:00Z",
+    ]);
+    check(
+        &stored,
+        0,
+        &[
+            "started, in Asia/Tokyo",
+            "the text can't be filled in",
+            "completed on day 90 of 90",
+        ],
+    );
+    for (arguments, says) in [
+        (&["simulate", "nothing"][..], "timeline \"nothing\" not found"),
+        (
+            &["simulate", "hook-90-day", "--zone", "Mars"],
+            "customer.time_zone must be",
+        ),
+        (&["simulate", "hook-90-day", "--start", "tomorrow"], "--start"),
+        (
+            &["simulate", "hook-90-day", "--customer", "a", "--zone", "Asia/Tokyo"],
+            "cannot be used with",
+        ),
+        (
+            &["simulate", "hook-90-day", "--script", "examples/customers.yaml"],
+            "no SimulateTimelineRequest",
+        ),
+    ] {
+        let output = ctl(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        check(&output, output.status.code().expect("a code"), &[says]);
     }
 }

@@ -67,14 +67,32 @@ pub(in crate::rpc) fn parse_upsert(
     mask: &Mask,
     now: Timestamp,
 ) -> Option<Upsert> {
-    let at = |field: &str| format!("customers[{position}].{field}");
-    let id = violations.check(at("customer_id"), CustomerId::parse(&given.customer_id));
+    let path = format!("customers[{position}]");
+    let id = violations.check(format!("{path}.customer_id"), CustomerId::parse(&given.customer_id));
+    let fields = parse_fields(violations, &path, given, now)?;
+    let mask = written(mask, &fields);
+    Some(Upsert {
+        id: id?,
+        position,
+        fields,
+        mask,
+    })
+}
+
+/// Parses what is known of a customer. `path` is where the customer stands in the request. None: there are violations.
+pub(super) fn parse_fields(
+    violations: &mut Violations,
+    path: &str,
+    given: &pb::Customer,
+    now: Timestamp,
+) -> Option<CustomerFields> {
+    let at = |field: &str| format!("{path}.{field}");
     let display_name = violations.check(at("display_name"), text::line(&given.display_name, 200));
     let email = violations.optional(at("email"), &given.email, EmailAddress::parse);
     let phone = violations.optional(at("phone"), &given.phone, PhoneNumber::parse);
     let time_zone = violations.optional(at("time_zone"), &given.time_zone, parse_zone);
     let pipeline_stage = violations.optional(at("pipeline_stage"), &given.pipeline_stage, Stage::parse);
-    let engagement_score = violations.within(at("engagement_score"), given.engagement_score, -SCORE, SCORE);
+    let engagement_score = parse_score(violations, at("engagement_score"), given.engagement_score);
     let attributes = violations.check(at("attributes"), parse_attributes(given.attributes.as_ref()));
     let source_time = match given.source_time.as_ref() {
         None => None,
@@ -86,7 +104,7 @@ pub(in crate::rpc) fn parse_upsert(
     if !violations.is_empty() {
         return None;
     }
-    let fields = CustomerFields {
+    Some(CustomerFields {
         display_name: display_name?,
         email,
         phone,
@@ -96,14 +114,12 @@ pub(in crate::rpc) fn parse_upsert(
         attributes: attributes?,
         is_test: given.is_test,
         source_time,
-    };
-    let mask = written(mask, &fields);
-    Some(Upsert {
-        id: id?,
-        position,
-        fields,
-        mask,
     })
+}
+
+/// Parses an engagement score.
+pub(super) fn parse_score(violations: &mut Violations, path: String, given: i32) -> Option<i32> {
+    violations.within(path, given, -SCORE, SCORE)
 }
 
 fn written(mask: &Mask, fields: &CustomerFields) -> BTreeSet<CustomerField> {
@@ -138,7 +154,8 @@ fn not_ahead(time: Timestamp, now: Timestamp) -> Result<Timestamp, Invalid> {
     }
 }
 
-fn parse_attributes(given: Option<&prost_types::Struct>) -> Result<Map<String, Value>, Invalid> {
+/// Parses attributes; a null stays one.
+pub(super) fn parse_attributes(given: Option<&prost_types::Struct>) -> Result<Map<String, Value>, Invalid> {
     let Some(given) = given else { return Ok(Map::new()) };
     if let Some(name) = given.fields.keys().find(|name| !is_attribute_name(name)) {
         return Err(Invalid::new(
@@ -291,28 +308,7 @@ pub(in crate::rpc) fn parse_engagement(
     let at = |field: &str| format!("{path}.{field}");
     let customer_id = violations.check(at("customer_id"), CustomerId::parse(&given.customer_id));
     let event_id = violations.check(at("event_id"), event_id(&given.event_id));
-    let kinds =
-        "ENGAGEMENT_KIND_EMAIL_OPENED, ENGAGEMENT_KIND_EMAIL_CLICKED, ENGAGEMENT_KIND_REPLIED, ENGAGEMENT_KIND_CUSTOM";
-    let kind = violations.known::<pb::EngagementKind>(at("kind"), given.kind, kinds);
-    let kind = match kind {
-        Some(pb::EngagementKind::Custom) => violations
-            .check(at("name"), token(&given.name, "._:-"))
-            .map(EngagementKind::Custom),
-        Some(_) if !given.name.is_empty() => {
-            violations.add(
-                at("name"),
-                format!(
-                    "must be empty unless the kind is ENGAGEMENT_KIND_CUSTOM, {}",
-                    but_is(&given.name)
-                ),
-            );
-            None
-        }
-        Some(pb::EngagementKind::EmailOpened) => Some(EngagementKind::EmailOpened),
-        Some(pb::EngagementKind::EmailClicked) => Some(EngagementKind::EmailClicked),
-        Some(pb::EngagementKind::Replied) => Some(EngagementKind::Replied),
-        Some(pb::EngagementKind::Unspecified) | None => None,
-    };
+    let kind = parse_kind(violations, path, given.kind, &given.name);
     let occurred_at = match given.occur_time.as_ref() {
         None => Some(now),
         Some(given) => violations.check(
@@ -342,6 +338,33 @@ pub(in crate::rpc) fn parse_engagement(
     })
 }
 
+/// Parses what a customer did. `path` is where the message stands that has `kind` and `name`.
+pub(super) fn parse_kind(violations: &mut Violations, path: &str, kind: i32, name: &str) -> Option<EngagementKind> {
+    let at = |field: &str| format!("{path}.{field}");
+    let kinds =
+        "ENGAGEMENT_KIND_EMAIL_OPENED, ENGAGEMENT_KIND_EMAIL_CLICKED, ENGAGEMENT_KIND_REPLIED, ENGAGEMENT_KIND_CUSTOM";
+    let kind = violations.known::<pb::EngagementKind>(at("kind"), kind, kinds);
+    match kind {
+        Some(pb::EngagementKind::Custom) => violations
+            .check(at("name"), token(name, "._:-"))
+            .map(EngagementKind::Custom),
+        Some(_) if !name.is_empty() => {
+            violations.add(
+                at("name"),
+                format!(
+                    "must be empty unless the kind is ENGAGEMENT_KIND_CUSTOM, {}",
+                    but_is(name)
+                ),
+            );
+            None
+        }
+        Some(pb::EngagementKind::EmailOpened) => Some(EngagementKind::EmailOpened),
+        Some(pb::EngagementKind::EmailClicked) => Some(EngagementKind::EmailClicked),
+        Some(pb::EngagementKind::Replied) => Some(EngagementKind::Replied),
+        Some(pb::EngagementKind::Unspecified) | None => None,
+    }
+}
+
 fn event_id(given: &str) -> Result<String, Invalid> {
     if (1..=128).contains(&given.len()) && given.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
         return Ok(given.to_owned());
@@ -349,7 +372,8 @@ fn event_id(given: &str) -> Result<String, Invalid> {
     Err(Invalid::new(given, "1 to 128 printable ASCII characters"))
 }
 
-fn since_2000(time: Timestamp) -> Result<Timestamp, Invalid> {
+/// Checks that an instant is not long ago.
+pub(super) fn since_2000(time: Timestamp) -> Result<Timestamp, Invalid> {
     let begin = NaiveDate::from_ymd_opt(2000, 1, 1)
         .unwrap_or_default()
         .and_time(NaiveTime::MIN)

@@ -31,17 +31,7 @@ pub(in crate::rpc) fn parse_start(
     let path = |field: &str| position.map_or_else(|| field.to_owned(), |at| format!("starts[{at}].{field}"));
     let customer = violations.check(path("customer_id"), CustomerId::parse(&given.customer_id));
     let timeline = violations.id(path("timeline_id"), given.timeline_id);
-    let first_days = "FIRST_DAY_SEND_PASSED, FIRST_DAY_SKIP_PASSED, FIRST_DAY_NEXT_DAY, or not set";
-    let first_day = match given.first_day {
-        0 => Some(FirstDay::SendPassed),
-        number => violations
-            .known(path("first_day"), number, first_days)
-            .map(|first_day| match first_day {
-                pb::FirstDay::Unspecified | pb::FirstDay::SendPassed => FirstDay::SendPassed,
-                pb::FirstDay::SkipPassed => FirstDay::SkipPassed,
-                pb::FirstDay::NextDay => FirstDay::NextDay,
-            }),
-    };
+    let first_day = parse_first_day(violations, path("first_day"), given.first_day);
     let start_day = match given.start_day {
         0 => Some(1),
         day => violations.within(path("start_day"), day, 1, MAX_DURATION_DAYS),
@@ -54,6 +44,21 @@ pub(in crate::rpc) fn parse_start(
         start_day: start_day?,
         allow_restart: given.allow_restart,
     })
+}
+
+/// Parses what becomes of hours that have passed.
+pub(super) fn parse_first_day(violations: &mut Violations, path: String, given: i32) -> Option<FirstDay> {
+    let first_days = "FIRST_DAY_SEND_PASSED, FIRST_DAY_SKIP_PASSED, FIRST_DAY_NEXT_DAY, or not set";
+    match given {
+        0 => Some(FirstDay::SendPassed),
+        number => violations
+            .known(path, number, first_days)
+            .map(|first_day| match first_day {
+                pb::FirstDay::Unspecified | pb::FirstDay::SendPassed => FirstDay::SendPassed,
+                pb::FirstDay::SkipPassed => FirstDay::SkipPassed,
+                pb::FirstDay::NextDay => FirstDay::NextDay,
+            }),
+    }
 }
 
 /// The good starts of a batch, and for each of all the error that refuses it, if any.

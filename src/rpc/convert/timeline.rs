@@ -16,7 +16,8 @@ use crate::rpc::violations::Violations;
 const DEFAULT_LATENESS: Duration = Duration::hours(12);
 const LATENESS_WORDS: &str = "whole seconds, 1 hour to 30 days";
 const MAX_CONDITIONS: usize = 20;
-const CHANNELS: &str = "CHANNEL_EMAIL, CHANNEL_SMS, CHANNEL_PHONE, CHANNEL_WAIT, CHANNEL_INTERACTION";
+/// The channels, as violations list them.
+pub(super) const CHANNELS: &str = "CHANNEL_EMAIL, CHANNEL_SMS, CHANNEL_PHONE, CHANNEL_WAIT, CHANNEL_INTERACTION";
 const ACTION_TYPES: &str = "ACTION_TYPE_SEND_EMAIL, ACTION_TYPE_SEND_SMS, ACTION_TYPE_MAKE_CALL, ACTION_TYPE_WAIT, \
      ACTION_TYPE_CHECK_CONDITION, ACTION_TYPE_CREATE_TASK";
 
@@ -35,7 +36,8 @@ pub(in crate::rpc) fn parse_apply(
     })
 }
 
-fn parse_definition(
+/// Parses a definition, which is the field `timeline` of a request, and says for each action where it stood there.
+pub(super) fn parse_definition(
     violations: &mut Violations,
     given: &pb::TimelineDefinition,
 ) -> Option<(TimelineDefinition<ActionDefinition>, Vec<usize>)> {
@@ -258,7 +260,8 @@ fn parse_lateness(
     }
 }
 
-fn parse_channel(given: pb::Channel) -> Option<Channel> {
+/// The channel of a message; none: it is not set.
+pub(super) fn parse_channel(given: pb::Channel) -> Option<Channel> {
     match given {
         pb::Channel::Unspecified => None,
         pb::Channel::Email => Some(Channel::Email),
