@@ -231,7 +231,7 @@ async fn a_condition_shows_what_it_saw_and_how_old_that_is(backend: Backend) {
     let run = explain(&app, "anna").await;
     let told = &of(&run, "mail").conditions;
     assert_eq!(
-        told.iter().map(|it| it.verdict()).collect::<Vec<_>>(),
+        told.iter().map(pb::ConditionFinding::verdict).collect::<Vec<_>>(),
         [pb::ConditionThen::Execute; 2]
     );
     assert_eq!(told[0].leaves[0].fact, Some(pb::leaf_finding::Fact::EngagementScore(0)));
