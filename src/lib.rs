@@ -12,7 +12,8 @@
 //!          └─> config, telemetry
 //! ```
 //!
-//! - [`domain`]: the rules, pure. [`domain::plan`] alone decides what is sent, skipped or put off, and when a day is over.
+//! - [`domain`]: the rules, pure. [`domain::plan`] alone decides what is sent, skipped or put off, and when a day is over;
+//!   [`domain::explain`] and [`domain::simulate`] ask it, so they can't disagree with what happens.
 //! - [`store`]: the database, `SQLite` or `PostgreSQL`, one file per table. Nobody else knows SQL.
 //! - [`channels`]: the ways out, one file each.
 //! - [`engine`]: carries out what the rules say: claims, sends, records; starts and moves runs; the two ticks.

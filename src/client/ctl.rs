@@ -9,6 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::explain::explain;
 use super::files::parse;
 use super::simulate::{SimulateArgs, simulate};
 use crate::proto::FILE_DESCRIPTOR_SET;
@@ -56,6 +57,14 @@ pub enum CtlCommand {
         #[arg(default_value_t = 0, hide_default_value = true)]
         progress_id: i64,
     },
+    /// Says of each action of a customer's runs what became of it and why, or what holds it now.
+    Explain {
+        /// The customer's id.
+        customer: String,
+        /// Which run; without it all live ones, or the last that ended.
+        #[arg(default_value_t = 0, hide_default_value = true)]
+        progress_id: i64,
+    },
     /// Says what would become of a run, step by step, without starting it.
     Simulate(SimulateArgs),
 }
@@ -83,7 +92,10 @@ struct Documents {
 pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
     let documents = match &cli.command {
         CtlCommand::Apply(args) => read(&args.paths)?,
-        CtlCommand::Start { .. } | CtlCommand::Progress { .. } | CtlCommand::Simulate(_) => Documents::default(),
+        CtlCommand::Start { .. }
+        | CtlCommand::Progress { .. }
+        | CtlCommand::Explain { .. }
+        | CtlCommand::Simulate(_) => Documents::default(),
     };
     let endpoint = Endpoint::from_shared(cli.server.clone())
         .with_context(|| format!("--server (CAMPAIGN_SERVER) {:?}", cli.server))?;
@@ -95,6 +107,7 @@ pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
         CtlCommand::Apply(args) => apply(channel, documents, args.dry_run).await,
         CtlCommand::Start { customer, timeline } => start(channel, customer, timeline).await,
         CtlCommand::Progress { customer, progress_id } => progress(channel, customer, progress_id).await,
+        CtlCommand::Explain { customer, progress_id } => explain(channel, customer, progress_id).await,
         CtlCommand::Simulate(args) => simulate(channel, args).await,
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod ctl;
 pub mod demo;
+mod explain;
 pub mod files;
 mod simulate;
 pub mod tick;

@@ -292,9 +292,9 @@ fn help_and_readme_name_every_variable() {
     }
 }
 
-/// What README.md shows of a simulation is what comes out.
+/// A run is explained, and what README.md shows of a simulation is what comes out.
 #[test]
-fn the_simulation_in_the_readme_is_real() {
+fn runs_are_explained_and_simulated_at_a_terminal() {
     let directory = tempfile::tempdir().expect("a directory");
     let served = Served::start(program(CAMPAIGND, directory.path(), &["--listen", "127.0.0.1:0"]));
     let server = format!("http://{}", served.addr);
@@ -310,6 +310,17 @@ fn the_simulation_in_the_readme_is_real() {
         0,
         &["timeline hook-90-day (id 1): created", "customer ruby: created"],
     );
+    check(&ctl(&["start", "anna", "hook-90-day"]), 0, &["anna"]);
+    check(
+        &ctl(&["explain", "anna"]),
+        0,
+        &[
+            "of hook-90-day: active, day 1",
+            "HOOK-001",
+            "Its day has not come: it is due at",
+        ],
+    );
+    check(&ctl(&["explain", "nobody"]), 1, &["customer \"nobody\" not found"]);
     let simulate =
         "simulate examples/hook-90-day/timeline.yaml --customer anna --script examples/hook-90-day/what-if.yaml";
     let output = ctl(&simulate.split(' ').collect::<Vec<_>>());

@@ -275,11 +275,14 @@ impl Play {
 
     /// One tick, as the engine does it: what is served moves on, then what is due is planned until nothing is.
     fn tick(&mut self, now: Timestamp) {
-        let told = explain(&self.timeline, &self.run, &self.facts, &self.retry, now);
+        // A tick that plans everything looks at runs that nobody would wake.
+        if self.engine != Engine::Bulk {
+            return self.look(now);
+        }
+        let told = explain(&self.timeline, &self.run, &self.facts, &self.retry, now).next_look;
         let before = self.run.clone();
         self.look(now);
-        // A tick that plans everything looks at runs that nobody would wake.
-        if self.engine == Engine::Bulk && told.next_look.is_none_or(|at| at > now) {
+        if told.is_none_or(|at| at > now) {
             let Run {
                 day_date, updated_at, ..
             } = self.run;

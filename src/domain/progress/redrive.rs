@@ -35,6 +35,7 @@ impl Run {
             .ok_or(NotRetried::NotFailed)?;
         failed.state = FailureState::Retrying(now);
         failed.due = now;
+        failed.since = now;
         failed.retry_reason = text::shortened(reason, 500);
         self.next_action_at = self.next_action_at.min(Some(now)).or(Some(now));
         self.updated_at = now;
