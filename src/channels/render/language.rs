@@ -1,5 +1,6 @@
 //! The language of the templates: what they may do, and how much of it.
 
+use minijinja::machinery::{Token, tokenize};
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, escape_formatter, filters, tests as checks};
 
 use super::{Part, Place, RenderError};
@@ -13,11 +14,17 @@ const MAX_DEPTH: usize = 100;
 /// The longest template, in bytes.
 const MAX_SOURCE: usize = 256 * 1024;
 
+/// The most words and signs between `{{` and `}}`, or `{%` and `%}`.
+const MAX_TAG: usize = 300;
+
+/// The most tags with `{%`.
+const MAX_BLOCKS: usize = 500;
+
 /// Checks that `source` is a template: its syntax, and the filters and functions on the way that it takes without any
 /// values. What depends on values shows only when it is filled in.
 pub fn check_template(source: &str) -> Result<(), RenderError> {
     let environment = environment(UndefinedBehavior::Chainable);
-    let template = size_checked(None, source).and_then(|source| {
+    let template = bounded(None, source).and_then(|source| {
         environment
             .template_from_str(source)
             .map_err(|error| RenderError::template(None, &error))
@@ -98,26 +105,78 @@ pub(super) fn environment(undefined: UndefinedBehavior) -> Environment<'static> 
 
 /// Adds the template of a part.
 pub(super) fn add(environment: &mut Environment<'static>, part: Part, source: &str) -> Result<(), RenderError> {
-    let source = size_checked(Some(part), source)?.to_owned();
+    let source = bounded(Some(part), source)?.to_owned();
     environment
         .add_template_owned(part.as_str(), source)
         .map_err(|error| RenderError::template(Some(part), &error))
 }
 
-fn size_checked(part: Option<Part>, source: &str) -> Result<&str, RenderError> {
-    if source.len() <= MAX_SOURCE {
-        return Ok(source);
+/// The source, if it is no longer than it may be and not built so that the parser would run out of stack, which ends the
+/// process: it calls itself for each `not`, `-`, `**` and `elif` in a chain, and for each filter and attribute when such a chain
+/// is let go. What a token is the lexer says that the parser uses.
+fn bounded(part: Option<Part>, source: &str) -> Result<&str, RenderError> {
+    let refused = |line, problem| {
+        Err(RenderError::Template {
+            at: Place { part, line },
+            problem,
+        })
+    };
+    if source.len() > MAX_SOURCE {
+        return refused(None, format!("longer than {MAX_SOURCE} bytes"));
     }
-    let problem = format!("longer than {MAX_SOURCE} bytes");
-    Err(RenderError::Template {
-        at: Place { part, line: None },
-        problem,
-    })
+    let (mut in_tag, mut blocks) = (0, 0);
+    for token in tokenize(source, false, Default::default()) {
+        // What is no token ends the parser's work, too, and it says why.
+        let Ok((token, span)) = token else { break };
+        let line = || Some(usize::from(span.start_line));
+        if matches!(token, Token::VariableStart | Token::BlockStart) {
+            in_tag = 0;
+            blocks += usize::from(matches!(token, Token::BlockStart));
+        }
+        in_tag += 1;
+        if in_tag > MAX_TAG {
+            return refused(line(), format!("more than {MAX_TAG} words and signs in one tag"));
+        }
+        if blocks > MAX_BLOCKS {
+            return refused(line(), format!("more than {MAX_BLOCKS} tags with {{%"));
+        }
+    }
+    Ok(source)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each of these ran out of stack, and the process with it.
+    #[test]
+    fn chains_are_bounded() {
+        let long = |word: &str| word.repeat(20_000 / word.len() * 3);
+        for source in [
+            format!("{{{{ {}a }}}}", long("not ")),
+            format!("{{{{ {}1 }}}}", long("-")),
+            format!("{{{{ 1{} }}}}", long("**9")),
+            format!("{{{{ a{} }}}}", long(".b")),
+            format!("{{{{ a{} }}}}", long("|e")),
+            format!("{{{{ a{} }}}}", long("[0]")),
+            format!("{{{{ a{} }}}}", long("~b")),
+            format!("{{{{ '}}}}' ~ {}1 }}}}", long("-")),
+            format!("{{% if a %}}{}{{% endif %}}", long("{% elif a %}")),
+            format!("{{% set a = {}1 %}}", long("-")),
+        ] {
+            let error = check_template(&source).expect_err("a refusal").to_string();
+            assert!(error.contains("more than"), "{error}");
+        }
+        let most = |word: &str| word.repeat(290);
+        for source in [
+            format!("{{{{ {}a }}}}", most("not ")),
+            format!("{{{{ {}1 }}}}", most("-")),
+            format!("{{% if a %}}{}{{% endif %}}", most("{% elif a %}")),
+            "{{ customer.name | default('friend', true) }} ".repeat(1000),
+        ] {
+            assert_eq!(check_template(&source), Ok(()), "{}", &source[..60]);
+        }
+    }
 
     #[track_caller]
     fn check(source: &str, expected: Option<&str>) {
