@@ -1,6 +1,9 @@
 //! The contract where it is hard: what is refused and how, what an error carries, and how calls and connections end.
 
+mod everywhere;
 mod fields;
+mod fuzz;
+mod hostile;
 mod items;
 mod pages;
 mod reasons;

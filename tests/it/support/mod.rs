@@ -4,8 +4,11 @@ pub(crate) mod app;
 pub(crate) mod calls;
 mod database;
 pub(crate) mod mailing;
+pub(crate) mod raw;
+mod rows;
 pub(crate) mod smtp;
 pub(crate) mod story;
 
 pub(crate) use app::App;
 pub(crate) use database::{Backend, TestDatabase, on_each_database, postgres_url};
+pub(crate) use rows::Rows;

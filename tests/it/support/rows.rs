@@ -1,0 +1,60 @@
+//! What is stored: all rows of all tables, so that a test can say that nothing was.
+
+use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement};
+use std::collections::BTreeMap;
+
+use super::{App, Backend};
+
+/// The rows of a database.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    database: DatabaseConnection,
+    /// For each table a statement that gives each row as one text.
+    statements: BTreeMap<String, String>,
+}
+
+impl Rows {
+    /// The rows of an app's database.
+    pub(crate) async fn of(app: &App, backend: Backend) -> Self {
+        let database = Database::connect(&app.database.url).await.expect("the database");
+        let tables = match backend {
+            Backend::Sqlite => {
+                "select name as text from sqlite_master where type = 'table' and name not like 'sqlite_%'"
+            }
+            Backend::Postgres => {
+                "select table_name as text from information_schema.tables where table_schema = 'public'"
+            }
+        };
+        let mut statements = BTreeMap::new();
+        for table in texts(&database, tables).await {
+            let statement = match backend {
+                Backend::Sqlite => {
+                    let columns = format!("select 'quote(' || name || ')' as text from pragma_table_info('{table}')");
+                    let columns = texts(&database, &columns).await.join(" || ',' || ");
+                    format!("select {columns} as text from {table} order by 1")
+                }
+                Backend::Postgres => format!("select to_jsonb(t)::text as text from {table} t order by 1"),
+            };
+            statements.insert(table, statement);
+        }
+        assert!(statements.len() >= 11, "{statements:?}");
+        Self { database, statements }
+    }
+
+    /// All rows, by table.
+    pub(crate) async fn all(&self) -> BTreeMap<String, Vec<String>> {
+        let mut rows = BTreeMap::new();
+        for (table, statement) in &self.statements {
+            rows.insert(table.clone(), texts(&self.database, statement).await);
+        }
+        rows
+    }
+}
+
+async fn texts(database: &DatabaseConnection, statement: &str) -> Vec<String> {
+    let statement = Statement::from_string(database.get_database_backend(), statement);
+    let rows = database.query_all_raw(statement).await.expect("rows");
+    rows.iter()
+        .map(|row| row.try_get("", "text").expect("a text"))
+        .collect()
+}
