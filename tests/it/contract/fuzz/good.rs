@@ -37,6 +37,16 @@ const REQUESTS: &[(&str, &str)] = &[
         r#"{"timelineId": 2, "stopRuns": true, "reason": "why"}"#,
     ),
     (
+        "SimulateTimeline",
+        r#"{"timelineId": 1, "customerId": "anna", "startTime": "2026-01-05T12:00:00Z"}"#,
+    ),
+    (
+        "SimulateTimeline",
+        r#"{"timeline": {"slug": "plan", "name": "Plan", "pipelineStage": "hook", "durationDays": 9, "actions": [
+            {"key": "d1h0A", "dayNumber": 1, "channel": "CHANNEL_EMAIL", "actionType": "ACTION_TYPE_SEND_EMAIL", "campaignId": "A"}]},
+            "customer": {"timeZone": "Asia/Tokyo"}, "tickInterval": "1800s"}"#,
+    ),
+    (
         "ApplyCampaign",
         r#"{"campaign": {"campaignId": "A", "name": "A", "subject": "Hi {{ customer.name }}", "textBody": "{{ day }}",
             "htmlBody": "<p>{{ customer.attributes.plan }}</p>", "smsText": "Hi", "callScript": "Hi"}, "etag": "\"1\""}"#,

@@ -241,8 +241,11 @@ fn text(tape: &mut Tape<'_>) -> String {
         45 => "{{ ".repeat(tape.below(20_000)),
         46 => "\u{1}".repeat(tape.below(20_000)),
         47 => "(".repeat(tape.below(20_000)),
-        // Not here: long chains such as `not not … a`, `a|upper|upper…`, `a.b.b…` and `1**9**9…`, of which minijinja's parser or
-        // compiler overflows the stack. Once templates are checked for them they belong here.
+        // Chains that would run the parser of templates out of stack, if it saw them.
+        52 => format!("{{{{ {}a }}}}", "not ".repeat(tape.below(16_000))),
+        53 => format!("{{{{ a{} }}}}", "|upper".repeat(tape.below(10_000))),
+        54 => format!("{{{{ a{} }}}}", ".b".repeat(tape.below(30_000))),
+        55 => format!("{{{{ 1{} }}}}", "**9".repeat(tape.below(20_000))),
         48 => format!("{{{{ {} }}}}", "(".repeat(tape.below(20_000))),
         50 => "{% if a %}".repeat(tape.below(6_000)),
         51 => format!("{{{{ {}1{} }}}}", "[".repeat(5000), "]".repeat(tape.below(10_000))),
