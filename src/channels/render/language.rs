@@ -125,7 +125,12 @@ fn bounded(part: Option<Part>, source: &str) -> Result<&str, RenderError> {
         return refused(None, format!("longer than {MAX_SOURCE} bytes"));
     }
     let (mut in_tag, mut blocks) = (0, 0);
-    for token in tokenize(source, false, Default::default()) {
+    #[expect(
+        clippy::default_trait_access,
+        reason = "its type is public with another feature only"
+    )]
+    let tokens = tokenize(source, false, Default::default());
+    for token in tokens {
         // What is no token ends the parser's work, too, and it says why.
         let Ok((token, span)) = token else { break };
         let line = || Some(usize::from(span.start_line));

@@ -30,9 +30,9 @@ struct Case {
 /// What its sender must be told.
 #[derive(Debug)]
 enum Told {
-    /// INVALID_ARGUMENT with violations of exactly these fields.
+    /// `INVALID_ARGUMENT` with violations of exactly these fields.
     Fields(Vec<String>),
-    /// INVALID_ARGUMENT with a violation whose path begins so, as the request can't be decoded.
+    /// `INVALID_ARGUMENT` with a violation whose path begins so, as the request can't be decoded.
     Undecodable(&'static str),
     /// The same as `Fields`, as the error of the first item of a batch.
     Item(Vec<String>),

@@ -148,15 +148,17 @@ fn change(tape: &mut Tape<'_>, message: &mut DynamicMessage) {
     let field = tape.one_of(&fields);
     // Rather within it, where there is something.
     if message.has_field(&field) && !tape.byte().is_multiple_of(4) {
-        match message.get_field_mut(&field) {
-            Value::Message(inner) => return change(tape, inner),
-            Value::List(list) if !list.is_empty() => {
-                let at = tape.below(list.len());
-                if let Value::Message(inner) = &mut list[at] {
-                    return change(tape, inner);
-                }
+        let value = message.get_field_mut(&field);
+        if let Value::Message(inner) = value {
+            return change(tape, inner);
+        }
+        if let Value::List(list) = value
+            && !list.is_empty()
+        {
+            let at = tape.below(list.len());
+            if let Value::Message(inner) = &mut list[at] {
+                return change(tape, inner);
             }
-            _ => {}
         }
     }
     match tape.below(8) {
@@ -213,7 +215,7 @@ fn single(tape: &mut Tape<'_>, kind: &Kind, depth: usize) -> Value {
         Kind::Bytes => Value::Bytes(text(tape).into_bytes().into()),
         Kind::Enum(_) => Value::EnumNumber(match tape.below(8) {
             0 => integer(tape) as i32,
-            known => known as i32,
+            known => i32::try_from(known).expect("a small number"),
         }),
         Kind::Message(descriptor) => Value::Message(message(tape, descriptor, depth)),
     }
@@ -250,7 +252,9 @@ fn text(tape: &mut Tape<'_>) -> String {
         50 => "{% if a %}".repeat(tape.below(6_000)),
         51 => format!("{{{{ {}1{} }}}}", "[".repeat(5000), "]".repeat(tape.below(10_000))),
         _ => (0..tape.below(12))
-            .map(|_| char::from_u32(tape.word() as u32 % 0x11_0000).unwrap_or('\u{fffd}'))
+            .map(|_| {
+                char::from_u32(u32::try_from(tape.word() % 0x11_0000).expect("a small number")).unwrap_or('\u{fffd}')
+            })
             .collect(),
     }
 }

@@ -97,7 +97,7 @@ pub(super) fn customers() -> Vec<Case> {
         &long,
     ] {
         cases.push(bad_customer(name, "display_name", |it| {
-            it.display_name = name.to_owned()
+            it.display_name = name.to_owned();
         }));
     }
     for score in [i32::MIN, -1_000_001, 1_000_001, i32::MAX] {

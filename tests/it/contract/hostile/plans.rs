@@ -51,14 +51,14 @@ pub(super) fn timelines() -> Vec<Case> {
             it.conditions = vec![condition(test, pb::ConditionThen::Skip); 21];
         }),
         bad_timeline("an unknown way to be late", fields(&["timeline.when_missed"]), |it| {
-            it.when_missed = 3
+            it.when_missed = 3;
         }),
         bad_timeline("no days", fields(&["timeline.duration_days"]), |it| {
             it.duration_days = 0;
             it.actions.clear();
         }),
         bad_timeline("days without end", fields(&["timeline.duration_days"]), |it| {
-            it.duration_days = i32::MAX
+            it.duration_days = i32::MAX;
         }),
         bad_timeline("a key twice", fields(&["timeline.actions[1].key"]), |it| {
             it.actions.push(email(1, 0, "A"));
