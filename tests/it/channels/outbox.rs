@@ -116,7 +116,10 @@ async fn the_outbox_refuses_as_a_server_would() {
         panic!("taken over")
     };
     assert!(error.starts_with("550 5.1.2 "), "{error}");
+    // Its folder can't be made, as a file is in its place.
     std::fs::remove_dir(directory.path()).expect("removed");
+    std::fs::write(directory.path(), "").expect("written");
     let outcome = outbox.send(&mail()).await;
     assert_eq!(kind(&outcome), "retry", "{outcome:?}");
+    std::fs::remove_file(directory.path()).expect("removed");
 }
