@@ -212,7 +212,8 @@ async fn an_execution_says_everything(backend: Backend) {
         (pb::FailureReason::OutcomeUnknown, "2026-01-05T13:00:00Z".to_owned())
     );
     let emil = list(&app, of("emil")).await;
-    assert_eq!(why(&emil[0]), (pb::SkipReason::Expired, none.1, String::new()));
+    let too_late = "due at 2026-01-06T00:00:00Z, and may be late by 1 h".to_owned();
+    assert_eq!(why(&emil[0]), (pb::SkipReason::Expired, none.1, too_late));
     app.server.shutdown().await.expect("stopped");
 }
 

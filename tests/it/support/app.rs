@@ -321,12 +321,14 @@ pub(crate) async fn hourly(
 ) -> Result<pb::TickSummary, Status> {
     use pb::process_campaign_timelines_response::Update;
     let mut stream = client.process_campaign_timelines(request).await?.into_inner();
+    let mut last = None;
+    // To the end: h2 counts what still comes on streams that were let go, and ends the connection after a thousand.
     while let Some(news) = stream.message().await? {
         if let Some(Update::Summary(summary)) = news.update {
-            return Ok(summary);
+            last = Some(summary);
         }
     }
-    Err(Status::data_loss("no summary"))
+    last.ok_or_else(|| Status::data_loss("no summary"))
 }
 
 /// Calls the daily tick, and reads its stream to the summary.
@@ -336,12 +338,14 @@ pub(crate) async fn daily(
 ) -> Result<pb::TickSummary, Status> {
     use pb::advance_campaign_days_response::Update;
     let mut stream = client.advance_campaign_days(request).await?.into_inner();
+    let mut last = None;
+    // To the end: h2 counts what still comes on streams that were let go, and ends the connection after a thousand.
     while let Some(news) = stream.message().await? {
         if let Some(Update::Summary(summary)) = news.update {
-            return Ok(summary);
+            last = Some(summary);
         }
     }
-    Err(Status::data_loss("no summary"))
+    last.ok_or_else(|| Status::data_loss("no summary"))
 }
 
 /// An instant.
