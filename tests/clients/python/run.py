@@ -278,7 +278,7 @@ def check_campaigns(client, checks, run):
 
 
 def check_timeline(client, checks, run, stage):
-    from campaign.v1 import common_pb2, timeline_pb2, timeline_service_pb2
+    from campaign.v1 import common_pb2, condition_pb2, timeline_pb2, timeline_service_pb2
 
     def apply(definition, **fields):
         request = timeline_service_pb2.ApplyTimelineRequest(timeline=definition, **fields)
@@ -305,9 +305,9 @@ def check_timeline(client, checks, run, stage):
                 action_type=common_pb2.ACTION_TYPE_SEND_SMS,
                 campaign_id=f"PY-{run}-SMS",
                 conditions=[
-                    timeline_pb2.Condition(
-                        email_opened=timeline_pb2.EmailOpened(within_hours=48),
-                        then=timeline_pb2.CONDITION_THEN_SKIP,
+                    condition_pb2.Condition(
+                        email_opened=condition_pb2.EmailOpened(within_hours=48),
+                        then=condition_pb2.CONDITION_THEN_SKIP,
                     ),
                 ],
             ),
