@@ -138,20 +138,20 @@ impl<'a> Planner<'a> {
         instant(plus_days(self.run.day_date, 1), 0, self.run.zone.tz)
     }
 
+    /// The actions of the current day, unless it is jumped over.
+    fn today(&self) -> &'a [Action] {
+        let run = &self.run;
+        let mut jumped = run.jumped_days.iter();
+        if jumped.any(|(first, last)| (*first..=*last).contains(&run.current_day)) {
+            return &[];
+        }
+        self.timeline.day(run.current_day)
+    }
+
     /// The actions of the current day of which nothing is known yet.
     fn undone(&self) -> impl Iterator<Item = &'a Action> {
-        let run = &self.run;
-        let is_jumped = run
-            .jumped_days
-            .iter()
-            .any(|(first, last)| (*first..=*last).contains(&run.current_day));
-        let day = if is_jumped {
-            &[]
-        } else {
-            self.timeline.day(run.current_day)
-        };
-        day.iter()
-            .filter(|action| action.removed_at.is_none() && !self.is_known(action.id))
+        let today = self.today().iter();
+        today.filter(|action| action.removed_at.is_none() && !self.is_known(action.id))
     }
 
     fn is_known(&self, id: ActionId) -> bool {
@@ -171,12 +171,11 @@ impl<'a> Planner<'a> {
         self.now - due > self.timeline.max_lateness(action) && (is_over || !had_its_hour_again)
     }
 
-    /// When an undone action of the current day is looked at: when it is due, or tomorrow if it was missed today.
+    /// When an undone action of the current day is looked at: when it is due, or tomorrow if it was missed today and comes again.
     fn looked_at(&self, action: &Action) -> Timestamp {
-        if self.is_missed(action) {
-            self.tomorrow()
-        } else {
-            self.due(action)
+        match self.timeline.definition.when_missed {
+            WhenMissed::Shift if self.is_missed(action) => self.tomorrow(),
+            WhenMissed::Shift | WhenMissed::CatchUp => self.due(action),
         }
     }
 
@@ -238,7 +237,7 @@ impl<'a> Planner<'a> {
             };
             let is_retrying = |failed: &Failed| failed.id == action.id && failed.retry_at().is_some();
             let waits = run.deferred.iter().any(|deferred| deferred.id == action.id);
-            let of_today = action.definition.day_number == run.current_day && removed_at >= run.day_started_at;
+            let of_today = removed_at >= run.day_started_at && self.today().iter().any(|today| today.id == action.id);
             waits || run.failed.iter().any(is_retrying) || of_today && !self.is_known(action.id)
         })
     }

@@ -140,11 +140,10 @@ impl Timeline {
         action.definition.max_lateness.unwrap_or(self.definition.max_lateness)
     }
 
-    /// The first action of a day after `day`, if any.
-    pub fn next_after_day(&self, day: i32) -> Option<&Action> {
+    /// The actions of all days after `day` in order, removed ones among them.
+    pub fn after_day(&self, day: i32) -> &[Action] {
         let actions = &self.definition.actions;
-        let begin = actions.partition_point(|action| action.definition.day_number <= day);
-        actions[begin..].iter().find(|action| action.removed_at.is_none())
+        &actions[actions.partition_point(|action| action.definition.day_number <= day)..]
     }
 
     /// The campaigns that its actions send.

@@ -2,16 +2,16 @@
 
 use super::Planner;
 use crate::domain::schedule::{instant, plus_days};
-use crate::domain::{Action, ActionId, Run, Timeline, Timestamp};
+use crate::domain::{Action, ActionId, Run, Status, Timeline, Timestamp};
 
 /// What comes next in an active run, and when: of the current day and what waits, or else of a day to come, provided that
-/// the run advances now if its day is over, and every day until then.
+/// the run advances now if its day is over, and every day until then. What is too late to catch up does not come.
 pub fn next_action(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<(ActionId, Timestamp)> {
     let mut planner = Planner::new(timeline, run.clone(), now);
     loop {
         planner.drop_removed();
         planner.miss();
-        if !planner.pending().is_empty() || !planner.advance() {
+        if planner.pending().iter().any(|pending| pending.at <= now) || !planner.advance() {
             break;
         }
     }
@@ -23,7 +23,12 @@ pub fn next_action(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<(Ac
     if let Some((at, pending)) = soonest {
         return Some((pending.id, at));
     }
-    let next = timeline.next_after_day(planner.run.current_day)?;
+    if planner.run.status != Status::Active {
+        return None;
+    }
+    // What was finished elsewhere does not come again where it was moved to.
+    let mut to_come = timeline.after_day(planner.run.current_day).iter();
+    let next = to_come.find(|action| action.removed_at.is_none() && !planner.is_known(action.id))?;
     Some((next.id, expected(&planner.run, next)))
 }
 

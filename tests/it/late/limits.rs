@@ -18,6 +18,7 @@ on_each_database!(
     late_messages_go_an_hour_apart_in_each_run,
     what_the_engine_put_off_does_not_age,
     ticks_further_apart_than_the_lateness_shift_no_run_for_ever,
+    catching_up_what_is_too_late_when_its_day_is_reached_ends_at_once,
     what_comes_next_is_told_from_today,
 );
 
@@ -251,6 +252,29 @@ async fn ticks_further_apart_than_the_lateness_shift_no_run_for_ever(backend: Ba
         }
         app.tells("anna", expected).await;
         assert_eq!(shifted, i64::from(app.progress("anna").await.shifted_days));
+        app.server.shutdown().await.expect("stopped");
+    }
+}
+
+/// The tick that reaches day 2 in the afternoon gives up what could go until one o'clock in the morning, whether it moves the run by itself
+/// or after the daily one did.
+async fn catching_up_what_is_too_late_when_its_day_is_reached_ends_at_once(backend: Backend) {
+    for daily in [false, true] {
+        let app = App::start(backend).await;
+        let actions = vec![mail("a", 1, 13), within(1, mail("b", 2, 0)), mail("c", 2, 20)];
+        let timeline = app.timeline(plan("hook", 2, CatchUp, actions)).await;
+        app.customer("anna", "Etc/UTC").await;
+        app.start_run("anna", &timeline).await;
+        app.tick_at(&["2026-01-05T13:00:00Z"]).await;
+        app.set("2026-01-06T15:00:00Z");
+        if daily {
+            app.daily().await;
+        }
+        app.hourly().await;
+        let story = "01-05 13:00 a sent
+            01-06 15:00 b expired
+            day 2 on 01-06, active";
+        app.tells("anna", story).await;
         app.server.shutdown().await.expect("stopped");
     }
 }

@@ -358,6 +358,8 @@ async fn what_was_sent_never_goes_again_in_its_run(backend: Backend) {
         let actions = to().into_iter().chain([last()]).collect();
         timeline = edit(&app, &timeline, actions).await.timeline.expect("a timeline");
         app.hourly().await;
+        let coming = Some(("z".to_owned(), "2026-01-08T20:00:00Z".to_owned()));
+        assert_eq!(next(&app.progress("hook").await), coming, "{time}");
         now = time;
     }
     app.ticks_between(now, "2026-01-09T00:00:00Z", true, true).await;

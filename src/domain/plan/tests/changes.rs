@@ -73,6 +73,29 @@ fn what_is_removed_while_the_run_is_paused_was_pending() {
 }
 
 #[test]
+fn what_is_removed_of_a_day_that_was_jumped_over_was_not_pending() {
+    let timeline = catching_up(2, [within(24 * 7, email("a", 1, 9)), email("b", 2, 9)]);
+    let plot = |play: &mut Play| {
+        for _ in 0..3 {
+            play.outcome("a", refused_for_now());
+        }
+        play.tick(at("03-01 09:00"));
+        play.tick(at("03-04 09:00"));
+        remove(play, "b", at("03-04 09:01"));
+        play.ticks("03-04 09:05", "03-04 10:00", 5);
+    };
+    check(
+        &timeline,
+        plot,
+        "03-01 09:00 a temporary, again at 03-01 09:05
+        03-04 09:00 a temporary, again at 03-04 09:10
+        03-04 09:10 a temporary, again at 03-04 09:30
+        03-04 09:30 a sent
+        day 2 on 03-02, completed, jumped 2 to 2",
+    );
+}
+
+#[test]
 fn what_was_removed_before_the_start_was_never_pending() {
     let timeline = shifting(1, [removed("03-01 07:00", email("a", 1, 9)), email("b", 1, 9)]);
     check(
@@ -304,4 +327,73 @@ fn what_comes_next_is_told() {
     assert_eq!(next(&play, "03-01 09:05").as_deref(), Some("b 03-04 09:00"));
     play.ticks("03-02 00:00", "03-04 09:00", 60);
     assert_eq!(next(&play, "03-04 09:00"), None);
+}
+
+#[test]
+fn what_comes_next_after_an_outage_is_told() {
+    let actions = || [within(1, email("a", 1, 9)), email("b", 2, 9), email("c", 3, 9)];
+    let next = |play: &Play, now| {
+        plan::next_action(&play.timeline, &play.run, at(now))
+            .map(|(id, at)| format!("{} {}", play.key(id), play.local(at)))
+    };
+    let play = Play::new(Engine::Bulk, &shifting(5, actions()));
+    for (now, expected) in [
+        ("03-01 10:00", "a 03-01 09:00"),
+        ("03-01 10:01", "a 03-02 09:00"),
+        ("03-04 08:00", "a 03-04 09:00"),
+        ("03-04 10:00", "a 03-04 09:00"),
+        ("03-04 10:01", "a 03-05 09:00"),
+    ] {
+        assert_eq!(next(&play, now).as_deref(), Some(expected), "{now}");
+    }
+    let mut play = Play::new(Engine::Bulk, &shifting(5, actions()));
+    play.tick(at("03-01 09:00"));
+    assert_eq!(next(&play, "03-01 09:00").as_deref(), Some("b 03-02 09:00"));
+    assert_eq!(next(&play, "03-06 09:00").as_deref(), Some("b 03-06 09:00"));
+
+    let play = Play::new(Engine::Bulk, &catching_up(5, actions()));
+    for (now, expected) in [
+        ("03-01 10:00", Some("a 03-01 09:00")),
+        ("03-01 10:01", Some("b 03-02 09:00")),
+        ("03-02 21:01", Some("c 03-03 09:00")),
+        ("03-03 21:01", None),
+    ] {
+        assert_eq!(next(&play, now).as_deref(), expected, "{now}");
+    }
+}
+
+#[test]
+fn what_is_finished_does_not_come_next_where_it_is_moved() {
+    let timeline = shifting(5, [email("a", 1, 9), email("b", 4, 9)]);
+    let mut play = Play::new(Engine::Bulk, &timeline);
+    play.tick(at("03-01 09:00"));
+    for action in &mut play.timeline.definition.actions {
+        action.definition.day_number = if action.definition.key == "a" { 2 } else { 3 };
+    }
+    play.timeline.definition.actions.sort_by_key(Action::position);
+    let (next, due) = plan::next_action(&play.timeline, &play.run, at("03-01 09:00")).expect("a next one");
+    assert_eq!((play.key(next), play.local(due).as_str()), ("b", "03-03 09:00"));
+}
+
+#[test]
+fn a_retry_has_as_much_time_from_the_resumption_as_from_its_hour() {
+    let timeline = catching_up(1, [within(2, email("a", 1, 9))]);
+    let paused = |play: &mut Play| {
+        play.outcome("a", refused_for_now());
+        play.outcome("a", refused_for_now());
+        play.tick(at("03-01 09:00"));
+        let run = play.run.clone().pause(String::new(), at("03-01 09:01"));
+        let run = run.and_then(|run| run.resume(String::new(), false, at("03-05 20:00")));
+        play.run = run.expect("resumed");
+        play.settle(at("03-05 20:00"));
+        play.ticks("03-05 20:00", "03-05 21:00", 5);
+    };
+    check(
+        &timeline,
+        paused,
+        "03-01 09:00 a temporary, again at 03-01 09:05
+        03-05 20:00 a temporary, again at 03-05 20:10
+        03-05 20:10 a sent
+        day 1 on 03-05, active",
+    );
 }

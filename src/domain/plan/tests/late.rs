@@ -300,3 +300,19 @@ fn catching_up_what_was_put_off_or_frozen_does_not_age() {
         day 1 on 03-05, active",
     );
 }
+
+#[test]
+fn catching_up_gives_up_what_is_too_late_when_the_day_is_reached() {
+    let timeline = catching_up(2, [email("a", 1, 9), within(1, email("b", 2, 0))]);
+    let down_at_midnight = |play: &mut Play| {
+        play.ticks("03-01 09:00", "03-01 09:00", 60);
+        play.ticks("03-02 03:00", "03-02 03:00", 60);
+    };
+    check(
+        &timeline,
+        down_at_midnight,
+        "03-01 09:00 a sent
+        03-02 03:00 b skipped, expired
+        day 2 on 03-02, active",
+    );
+}
