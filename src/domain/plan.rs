@@ -76,9 +76,11 @@ pub fn advance_served(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<
     (planner.moves.advanced || planner.moves.completed || thawed).then_some((planner.run, planner.moves))
 }
 
-/// The run as it is now, if its timeline was switched off and on again since it last moved.
+/// The run as it is now, if its timeline was switched off and on again since it last moved. One that had ended by then stays
+/// as it was.
 pub fn thawed(timeline: &Timeline, mut run: Run) -> Run {
-    if let Some(activated_at) = timeline.activated_at.filter(|at| *at > run.not_before) {
+    let thaws = |at: &Timestamp| *at > run.not_before && run.ended_at.is_none_or(|ended| ended >= *at);
+    if let Some(activated_at) = timeline.activated_at.filter(thaws) {
         run.not_before = activated_at;
         run.day_shifted_at = None;
         run.day_date = run.day_date.max(local_date(activated_at, run.zone.tz));

@@ -183,7 +183,10 @@ impl Engine {
             .ok_or(EngineError::TimelineNotFound(id))?;
         if timeline.definition.is_active != is_active {
             refuse_archived(&timeline)?;
-            txn.set_timeline_active(id, is_active, reason, now).await?;
+            // What was too late may be in time again, so what waits for its hour tomorrow is looked at.
+            let actions = timeline.definition.actions.iter().filter(|_| is_active);
+            let days = actions.map(|action| action.definition.day_number).collect();
+            txn.set_timeline_active(id, is_active, reason, &days, now).await?;
             timeline = txn.timeline(id).await?.ok_or(EngineError::TimelineNotFound(id))?;
         }
         operation.finish(timeline).await

@@ -23,7 +23,7 @@ pub struct RunView {
 impl RunView {
     pub(super) fn new(run: Run, timeline: Arc<Timeline>, executions: Vec<Execution>, now: Timestamp) -> Self {
         Self {
-            run: shown(&timeline, run),
+            run: plan::thawed(&timeline, run),
             timeline,
             executions,
             now,
@@ -130,14 +130,6 @@ impl Engine {
                 Some(RunView::new(run, timeline, executions, now))
             })
             .collect()
-    }
-}
-
-fn shown(timeline: &Timeline, run: Run) -> Run {
-    if timeline.definition.is_active {
-        plan::thawed(timeline, run)
-    } else {
-        run
     }
 }
 

@@ -239,17 +239,7 @@ impl Txn {
         replan_days: &BTreeSet<i32>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let row: Option<ReplanRow> = self
-            .row(
-                &format!("select id, revision, coalesce(replan_days, '[]') as replan_days from {TABLE} where id = $1"),
-                values![stored.id.0],
-            )
-            .await?;
-        let noted = row.map_or(json!([]), |row| row.replan_days);
-        let noted: BTreeSet<i32> =
-            serde_json::from_value(noted).map_err(|error| StoreError::corrupt(TABLE, stored.id, error))?;
-        let days: BTreeSet<i32> = noted.union(replan_days).copied().collect();
-        let replan = (!days.is_empty()).then(|| json!(days));
+        let replan = self.to_replan(stored.id, replan_days).await?;
         let sql = format!(
             "update {TABLE} set name = $2, duration_days = $3, when_missed = $4, max_lateness_seconds = $5, replan_days = $6, \
              revision = revision + 1, updated_at = $7 where id = $1"
@@ -283,20 +273,34 @@ impl Txn {
         Ok(())
     }
 
-    /// Switches a timeline.
+    /// Switches a timeline, and notes which days are to be planned anew.
     pub async fn set_timeline_active(
         &self,
         id: TimelineId,
         is_active: bool,
         reason: &str,
+        replan_days: &BTreeSet<i32>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        let replan = self.to_replan(id, replan_days).await?;
         let sql = format!(
-            "update {TABLE} set is_active = $2, status_reason = $3, revision = revision + 1, updated_at = $4, \
+            "update {TABLE} set is_active = $2, status_reason = $3, revision = revision + 1, updated_at = $4, replan_days = $5, \
              activated_at = case when $2 then $4 else activated_at end where id = $1"
         );
-        self.execute(&sql, values![id.0, is_active, reason, now]).await?;
+        self.execute(&sql, values![id.0, is_active, reason, now, replan])
+            .await?;
         Ok(())
+    }
+
+    /// The days that are noted to be planned anew, with these.
+    async fn to_replan(&self, id: TimelineId, days: &BTreeSet<i32>) -> Result<Option<serde_json::Value>, StoreError> {
+        let sql = format!("select id, revision, coalesce(replan_days, '[]') as replan_days from {TABLE} where id = $1");
+        let row: Option<ReplanRow> = self.row(&sql, values![id.0]).await?;
+        let noted = row.map_or(json!([]), |row| row.replan_days);
+        let noted: BTreeSet<i32> =
+            serde_json::from_value(noted).map_err(|error| StoreError::corrupt(TABLE, id, error))?;
+        let days: BTreeSet<i32> = noted.union(days).copied().collect();
+        Ok((!days.is_empty()).then(|| json!(days)))
     }
 
     /// Makes a timeline the default of its stage, or no longer.

@@ -4,8 +4,10 @@ use campaign_automation::proto::campaign::v1 as pb;
 use pb::ProgressStatus;
 use tonic::Code;
 
-use crate::support::app::{definition, email, refused, shown};
+use crate::support::app::{definition, email, hourly, refused, shown};
 use crate::support::calls::{about, day, next};
+use crate::support::mailing::mailing_app;
+use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
@@ -18,6 +20,10 @@ on_each_database!(
     a_timeline_switched_off_freezes_its_runs,
     a_timeline_switched_on_after_a_week_thaws_them,
     a_run_resumed_under_a_frozen_timeline_stays_frozen,
+    a_run_that_ended_stays_as_it_was_when_its_timeline_is_switched_on,
+    what_was_too_late_goes_when_its_timeline_is_switched_on,
+    a_run_that_is_frozen_while_it_sends_stays_on_its_day,
+    a_run_stays_where_it_was_put_when_its_timeline_is_switched_off_again,
 );
 
 /// Days 1 and 2 with mails at 13 and 14 o'clock.
@@ -316,5 +322,100 @@ async fn a_run_resumed_under_a_frozen_timeline_stays_frozen(backend: Backend) {
     let run = app.progress("anna").await;
     assert_eq!((app.sent_count(), day(&run)), (2, (1, "2026-01-09".to_owned())));
     assert_eq!(run.shifted_days, 0);
+    app.server.shutdown().await.expect("stopped");
+}
+
+async fn a_run_that_ended_stays_as_it_was_when_its_timeline_is_switched_on(backend: Backend) {
+    let app = App::start(backend).await;
+    let timeline = app.timeline(definition("hook", 1, vec![email(1, 13, "A")])).await;
+    for customer in ["completed", "stopped"] {
+        app.customer(customer, "Europe/London").await;
+    }
+    app.start_run("completed", &timeline).await;
+    let id = app.start_run("stopped", &timeline).await.progress_id;
+    app.stop("stopped", id, "").await.expect("stopped");
+    app.tick_at(&["2026-01-05T13:00:00Z", "2026-01-06T00:00:00Z"]).await;
+    let before = (app.progress("completed").await, app.progress("stopped").await);
+    assert_eq!(before.0.status(), ProgressStatus::Completed);
+
+    app.set_active(&timeline, false).await;
+    app.set("2026-01-09T15:00:00Z");
+    app.set_active(&timeline, true).await;
+    assert_eq!((app.progress("completed").await, app.progress("stopped").await), before);
+    app.server.shutdown().await.expect("stopped");
+}
+
+async fn a_run_stays_where_it_was_put_when_its_timeline_is_switched_off_again(backend: Backend) {
+    let app = App::start(backend).await;
+    let timeline = two_mails_a_day(&app).await;
+    app.customer("anna", "Europe/London").await;
+    app.start_run("anna", &timeline).await;
+    app.set_active(&timeline, false).await;
+    app.set("2026-01-09T12:00:00Z");
+    app.set_active(&timeline, true).await;
+    assert_eq!(day(&app.progress("anna").await), (1, "2026-01-09".to_owned()));
+    app.set_active(&timeline, false).await;
+    assert_eq!(day(&app.progress("anna").await), (1, "2026-01-09".to_owned()));
+    app.server.shutdown().await.expect("stopped");
+}
+
+/// It waited for its hour tomorrow, and is due at the reactivation, which is not late.
+async fn what_was_too_late_goes_when_its_timeline_is_switched_on(backend: Backend) {
+    let app = App::start(backend).await;
+    let strict = pb::TimelineDefinition {
+        max_lateness: Some(prost_types::Duration {
+            seconds: 3600,
+            nanos: 0,
+        }),
+        ..definition("hook", 2, vec![email(1, 13, "A")])
+    };
+    let timeline = app.timeline(strict).await;
+    app.customer("anna", "Europe/London").await;
+    app.start_run("anna", &timeline).await;
+    app.tick_at(&["2026-01-05T15:00:00Z"]).await;
+    assert_eq!(app.sent_count(), 0);
+    app.set_active(&timeline, false).await;
+    app.set("2026-01-05T16:00:00Z");
+    app.set_active(&timeline, true).await;
+    app.tick_at(&["2026-01-05T17:00:00Z"]).await;
+    assert_eq!(app.sent_to("anna"), ["20260105T170000Z email"]);
+    app.server.shutdown().await.expect("stopped");
+}
+
+/// Midnight passes while a mail is under way.
+async fn a_run_that_is_frozen_while_it_sends_stays_on_its_day(backend: Backend) {
+    let smtp = SmtpServer::start().await;
+    let app = mailing_app(backend, &smtp).await;
+    let timeline = app
+        .timeline(definition("hook", 5, vec![email(1, 23, "A"), email(2, 9, "B")]))
+        .await;
+    app.customer("anna", "Europe/London").await;
+    app.start_run("anna", &timeline).await;
+    app.set("2026-01-05T23:59:30Z");
+    smtp.behave(Behaviour::Stall(Step::Dot));
+    let mut client = app.ticks();
+    let tick = tokio::spawn(async move { hourly(&mut client, pb::ProcessCampaignTimelinesRequest::default()).await });
+    smtp.until_stalled(1).await;
+    app.set("2026-01-06T00:00:10Z");
+    app.set_active(&timeline, false).await;
+    smtp.behave(Behaviour::Accept);
+    smtp.release();
+    let counts = tick.await.expect("a tick").expect("a summary").counts.expect("counts");
+    assert_eq!((counts.channels[0].completed, counts.advanced_runs), (1, 0));
+    let run = app.progress("anna").await;
+    assert_eq!(
+        (day(&run), run.completed_actions.len()),
+        ((1, "2026-01-05".to_owned()), 1)
+    );
+
+    app.set("2026-01-08T12:00:00Z");
+    app.set_active(&timeline, true).await;
+    app.tick_at(&["2026-01-08T13:00:00Z", "2026-01-09T00:00:00Z", "2026-01-09T09:00:00Z"])
+        .await;
+    let run = app.progress("anna").await;
+    assert_eq!(
+        (day(&run), run.completed_actions.len()),
+        ((2, "2026-01-09".to_owned()), 2)
+    );
     app.server.shutdown().await.expect("stopped");
 }
