@@ -124,17 +124,27 @@ impl Engine {
         flight: &Flight,
         now: Timestamp,
     ) -> Result<(), EngineError> {
-        let mut moved: u64 = moves.iter().map(|(one, _)| one.cohort.runs).sum();
+        let mut moved: Vec<u64> = moves.iter().map(|(one, _)| one.cohort.runs).collect();
         if !request.dry_run {
             let cohorts: Vec<CohortMove> = moves.iter().map(|(one, _)| one.clone()).collect();
             let txn = self.store.begin().await?;
-            moved = txn.move_cohorts(range, &cohorts, request.buckets, now).await?;
-            txn.commit().await?;
+            let all = txn.move_cohorts(range, &cohorts, request.buckets, now).await?;
+            if all == moved.iter().sum::<u64>() {
+                txn.commit().await?;
+            } else {
+                // Somebody moved some of them meanwhile. One by one it is known how many of each.
+                drop(txn);
+                let txn = self.store.begin().await?;
+                for (cohort, moved) in cohorts.iter().zip(&mut moved) {
+                    let cohort = std::slice::from_ref(cohort);
+                    *moved = txn.move_cohorts(range, cohort, request.buckets, now).await?;
+                }
+                txn.commit().await?;
+            }
         }
-        limits.spend(moved);
+        limits.spend(moved.iter().sum());
         flight.count(|counts| {
-            for (one, moves) in &moves {
-                let runs = one.cohort.runs;
+            for ((_, moves), runs) in moves.iter().zip(moved) {
                 counts.advanced_runs += if moves.advanced { runs } else { 0 };
                 counts.completed_runs += if moves.completed { runs } else { 0 };
                 counts.shifted_days += u64::from(moves.shifted_days.unsigned_abs()) * runs;

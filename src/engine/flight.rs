@@ -273,6 +273,9 @@ impl Recorder {
             }
             if !served.is_test {
                 counts.handed_back += served.handed_back;
+                for channel in served.put_off {
+                    counts.channel(channel).deferred += 1;
+                }
                 for execution in &served.executions {
                     count_outcome(&mut counts, execution.channel, execution.outcome);
                 }

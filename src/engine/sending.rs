@@ -47,6 +47,8 @@ pub(super) struct Served {
     pub(super) moves: crate::domain::Moves,
     /// How many messages were not begun in time.
     pub(super) handed_back: u64,
+    /// The channels of messages that were put off, as their channel was found to be stopped.
+    pub(super) put_off: Vec<Channel>,
     /// Whether it is of a test customer, which is not counted.
     pub(super) is_test: bool,
     /// Permits that are held until it is recorded.
@@ -74,7 +76,7 @@ impl Engine {
             rooms,
             term,
         } = claimed;
-        let (mut executions, mut permits, mut handed_back) = (Vec::new(), Vec::new(), 0);
+        let (mut executions, mut permits, mut handed_back, mut put_off) = (Vec::new(), Vec::new(), 0, Vec::new());
         for (in_flight, room) in run.in_flight.clone().into_iter().zip(rooms) {
             let action = timeline.action(in_flight.id);
             let attempt = match action {
@@ -99,6 +101,9 @@ impl Engine {
             }
             let now = self.clock.now();
             let channel = action.map_or(Channel::Wait, |action| action.definition.channel);
+            if matches!(attempt.result, Attempted::ChannelUnavailable { .. }) {
+                put_off.push(channel);
+            }
             run.record(
                 &timeline,
                 &in_flight,
@@ -116,6 +121,7 @@ impl Engine {
             executions,
             moves,
             handed_back,
+            put_off,
             is_test: customer.is_some_and(|customer| customer.is_test),
             permits,
         }

@@ -80,6 +80,7 @@ async fn stopped(backend: Backend, url: &str) -> (App, Vec<String>) {
     let summary = app.hourly().await;
     let (mails, texts) = (counts(&summary, pb::Channel::Email), counts(&summary, pb::Channel::Sms));
     assert_eq!((mails.completed, mails.failed, mails.retrying), (0, 0, 0));
+    assert_eq!(mails.deferred, 25);
     assert_eq!(texts.completed, 25, "other channels go on");
     for id in &ids {
         let run = app.progress(id).await;

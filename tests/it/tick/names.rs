@@ -14,6 +14,7 @@ use crate::support::{App, Backend, on_each_database};
 on_each_database!(
     a_finished_tick_is_answered_as_it_was,
     a_tick_that_runs_is_not_entered_twice,
+    overlapping_ticks_count_each_run_once,
     a_long_tick_streams_counts,
     when_the_client_goes_away_what_is_in_flight_is_recorded,
     ticks_are_listed_newest_first,
@@ -88,6 +89,23 @@ async fn a_tick_that_runs_is_not_entered_twice(backend: Backend) {
     assert_eq!((mails(&summary), summary.has_more), (3, false));
     assert_eq!(process(&app, named("noon")).await.expect("a summary"), summary);
     assert_each_got(&smtp, &ids, 1);
+}
+
+async fn overlapping_ticks_count_each_run_once(backend: Backend) {
+    let app = App::start(backend).await;
+    let timeline = app.timeline(definition("hook", 20, vec![])).await;
+    let ids = crowd(&app, &timeline, "c", 20).await;
+    let runs = i64::try_from(ids.len()).expect("a number");
+    for day in 1..=20 {
+        app.pass_hours(24);
+        let ticks = futures::future::join_all((0..4).map(|_| app.daily())).await;
+        let counts: Vec<pb::TickCounts> = ticks.into_iter().filter_map(|tick| tick.counts).collect();
+        let advanced: i64 = counts.iter().map(|counts| counts.advanced_runs).sum();
+        let completed: i64 = counts.iter().map(|counts| counts.completed_runs).sum();
+        let expected = if day < 20 { (runs, 0) } else { (0, runs) };
+        assert_eq!((advanced, completed), expected, "day {day}");
+    }
+    app.server.shutdown().await.expect("stopped");
 }
 
 async fn a_long_tick_streams_counts(backend: Backend) {
