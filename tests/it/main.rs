@@ -23,6 +23,7 @@ mod gates;
 mod late;
 mod layers;
 mod main_job;
+mod model;
 mod moves;
 mod programs;
 mod progress;

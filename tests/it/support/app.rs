@@ -12,6 +12,7 @@ use campaign_automation::proto::campaign::v1::customer_service_client::CustomerS
 use campaign_automation::random::Random;
 use campaign_automation::server::Server;
 use campaign_automation::store::StoreUrl;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -254,6 +255,21 @@ impl App {
             })
             .collect();
         sent.sort_by(|a, b| a.name.cmp(&b.name));
+        sent
+    }
+
+    /// The messages that left besides those with these names, which are added to them.
+    pub(crate) fn sent_besides(&self, names: &mut HashSet<String>) -> Vec<Sent> {
+        let entries = std::fs::read_dir(self.outbox.path()).expect("the outbox");
+        let mut sent = Vec::new();
+        for entry in entries {
+            let entry = entry.expect("an entry");
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') && names.insert(name.clone()) {
+                let text = std::fs::read_to_string(entry.path()).expect("a message");
+                sent.push(Sent { name, text });
+            }
+        }
         sent
     }
 

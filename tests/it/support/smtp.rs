@@ -3,7 +3,7 @@
 //! How it behaves can be changed at any moment, for everybody or for one recipient. Nothing sleeps: a stalled session
 //! waits until [`SmtpServer::release`] is called, its client hangs up, or the server is dropped.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -78,6 +78,7 @@ struct State {
     behaviour: Behaviour,
     to_rcpt: HashMap<String, String>,
     to_data: HashMap<String, String>,
+    dropped: HashSet<String>,
     extensions: Vec<String>,
     to_auth: String,
     to_starttls: String,
@@ -99,6 +100,7 @@ impl SmtpServer {
                 behaviour: Behaviour::Accept,
                 to_rcpt: HashMap::new(),
                 to_data: HashMap::new(),
+                dropped: HashSet::new(),
                 extensions: vec!["8BITMIME".to_owned()],
                 to_auth: "235 2.7.0 welcome".to_owned(),
                 to_starttls: "454 4.7.0 TLS not available".to_owned(),
@@ -139,12 +141,32 @@ impl SmtpServer {
             .change(|state| _ = state.to_data.insert(recipient.to_owned(), reply.to_owned()));
     }
 
+    /// Changes what it does about a recipient from now on: it replies to RCPT, takes the message and hangs up, or behaves as
+    /// to everybody.
+    pub(crate) fn behave_to(&self, recipient: &str, behaviour: &Behaviour) {
+        self.shared.change(|state| {
+            state.to_rcpt.remove(recipient);
+            state.dropped.remove(recipient);
+            match behaviour {
+                Behaviour::Accept => {}
+                Behaviour::Drop(Step::Dot) => _ = state.dropped.insert(recipient.to_owned()),
+                Behaviour::Reply(Step::Rcpt, reply) => {
+                    state.to_rcpt.insert(recipient.to_owned(), (*reply).to_owned());
+                }
+                Behaviour::Drop(_) | Behaviour::Stall(_) | Behaviour::Reply(..) => {
+                    panic!("not to one recipient: {behaviour:?}")
+                }
+            }
+        });
+    }
+
     /// Forgets all replies for single recipients, and takes everything.
     pub(crate) fn accept_all(&self) {
         self.shared.change(|state| {
             state.behaviour = Behaviour::Accept;
             state.to_rcpt.clear();
             state.to_data.clear();
+            state.dropped.clear();
         });
     }
 
@@ -166,6 +188,11 @@ impl SmtpServer {
     /// What it took over, in order.
     pub(crate) fn deliveries(&self) -> Vec<Delivery> {
         self.shared.state().deliveries.clone()
+    }
+
+    /// What it took over after the first `count`, in order.
+    pub(crate) fn deliveries_after(&self, count: usize) -> Vec<Delivery> {
+        self.shared.state().deliveries[count..].to_vec()
     }
 
     /// How many messages were begun (MAIL commands).
@@ -362,6 +389,7 @@ impl Session {
             .to_owned();
         let own = to.iter().find_map(|to| self.shared.state().to_data.get(to).cloned());
         let behaviour = self.shared.state().behaviour.clone();
+        let dropped = to.iter().any(|to| self.shared.state().dropped.contains(to));
         let refused =
             own.is_some() || matches!(behaviour, Behaviour::Reply(Step::Dot, reply) if !reply.starts_with('2'));
         if !refused {
@@ -373,6 +401,9 @@ impl Session {
                 session: self.number,
             };
             self.shared.change(|state| state.deliveries.push(delivery));
+        }
+        if dropped {
+            return None;
         }
         match own {
             Some(reply) => self.say(&reply).await?,
