@@ -7,7 +7,7 @@ use campaign_automation::domain::Timestamp;
 use campaign_automation::proto::campaign::v1 as pb;
 use chrono::{NaiveDate, TimeDelta};
 use pb::{DeferReason, FailureReason, ProgressStatus, SkipReason};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::moves::{moved, nothing_left};
 use super::script::{Act, Answer, Kind};
@@ -62,6 +62,8 @@ pub(super) struct History {
     waited: BTreeMap<usize, TimeDelta>,
     deferred_at: BTreeMap<usize, Timestamp>,
     attempts: BTreeMap<usize, i32>,
+    /// What was deferred while a tick was under way, perhaps after further attempts. A deferred action does not tell its number.
+    unsure: BTreeSet<usize>,
     delivered: BTreeMap<usize, (String, Answer)>,
     last_late: BTreeMap<Kind, Timestamp>,
     last_served: Timestamp,
@@ -87,6 +89,7 @@ impl History {
             waited: BTreeMap::new(),
             deferred_at: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            unsure: BTreeSet::new(),
             delivered: BTreeMap::new(),
             last_late: BTreeMap::new(),
             last_served: now,
@@ -409,6 +412,9 @@ impl History {
     ) -> Result<(), String> {
         let attempts = self.attempts.entry(key).or_default();
         *attempts += 1;
+        if self.unsure.remove(&key) {
+            *attempts = to.attempts.max(*attempts);
+        }
         ensure!(to.attempts == *attempts, "attempt {attempts}, and it is {to:?}");
         let minutes = 5 * (1 << (*attempts - 1).min(6));
         let wait = TimeDelta::minutes(minutes.min(240));
@@ -558,13 +564,20 @@ impl History {
                 self.attempts.insert(*key, known.attempts);
             }
             match known.what {
-                What::Deferred(..) => _ = self.deferred_at.entry(*key).or_insert(begun),
+                What::Deferred(..) => {
+                    self.deferred_at.entry(*key).or_insert(begun);
+                    self.unsure.insert(*key);
+                }
                 What::Completed
                 | What::Skipped(_)
                 | What::Failed(_)
                 | What::Unknown
                 | What::Retrying(..)
-                | What::InFlight => _ = self.deferred_at.remove(key),
+                | What::InFlight => {
+                    // It may have been deferred and taken up meanwhile, which nobody saw.
+                    let since = self.deferred_at.remove(key).unwrap_or(begun);
+                    *self.waited.entry(*key).or_default() += now - since;
+                }
             }
         }
         (self.seen, self.is_touched) = (new, true);
