@@ -169,7 +169,8 @@ async fn serve(place: &Place, now: &str) -> anyhow::Result<(Server, Channel)> {
     let url = StoreUrl::parse(&place.url).map_err(anyhow::Error::msg)?;
     let config = Config::embedded(url, &place.directory.path().join("outbox"));
     let now: DateTime<Utc> = now.parse()?;
-    let server = Server::start(config, Arc::new(ManualClock::new(now)), Random::from_seed(1)).await?;
+    // Names of ticks come from chance: a second server with the same would be answered what the first has done.
+    let server = Server::start(config, Arc::new(ManualClock::new(now)), Random::from_os()).await?;
     let channel = Channel::from_shared(format!("http://{}", server.addr()))?
         .connect()
         .await?;
