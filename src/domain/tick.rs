@@ -61,7 +61,7 @@ pub struct TickCounts {
     pub shifted_days: u64,
     /// Messages that were claimed but not begun in time.
     pub handed_back: u64,
-    /// Outcomes that could not be recorded, because somebody else had taken over.
+    /// Outcomes that could not be recorded, because somebody else had taken over; they are counted nowhere else.
     pub stale_completions: u64,
 }
 

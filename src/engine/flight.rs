@@ -264,11 +264,15 @@ impl Recorder {
         Ok(recorded)
     }
 
+    /// Counts and reports what landed. Of a run that somebody else had taken over nothing did, and whoever took over accounts
+    /// for it.
     fn account(&self, group: Vec<Served>, landed: &HashMap<ProgressId, Landed>) {
         let mut counts = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for served in group {
-            let landed = landed.get(&served.completion.run.id);
-            if landed.is_some_and(|landed| landed.as_planned) {
+            let Some(landed) = landed.get(&served.completion.run.id) else {
+                continue;
+            };
+            if landed.as_planned {
                 counts.add_moves(&served.moves);
             }
             if !served.is_test {
@@ -280,7 +284,7 @@ impl Recorder {
                     count_outcome(&mut counts, execution.channel, execution.outcome);
                 }
             }
-            if landed.is_some_and(|landed| landed.is_due) {
+            if landed.is_due {
                 self.shared.due_again.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(reports) = &self.shared.reports {

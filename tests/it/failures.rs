@@ -4,6 +4,7 @@
 mod attempts;
 mod channel;
 mod content;
+mod overtaken;
 mod slow;
 
 use campaign_automation::proto::campaign::v1 as pb;
