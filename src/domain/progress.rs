@@ -326,6 +326,8 @@ impl Run {
         now: Timestamp,
     ) {
         let id = attempt.id;
+        // A run that was frozen while its sender died has had no time to repeat it since.
+        let since = attempt.since.max(self.not_before);
         self.in_flight.retain(|in_flight| in_flight.id != id);
         let policy = timeline.action(id).map_or(DeliveryPolicy::AtMostOnce, |action| {
             action.definition.channel.delivery_policy()
@@ -337,13 +339,13 @@ impl Run {
             reason,
             error: super::text::shortened(error, 500),
             due: attempt.due,
-            since: attempt.since,
+            since,
             at: now,
             retry_reason: String::new(),
         };
         let again = |reason, error: &str, after| {
             let at = retry.wait(attempt.attempt, after, jitter).map(|wait| now + wait);
-            let at = at.filter(|at| timeline.may_retry_at(id, attempt.since, *at));
+            let at = at.filter(|at| timeline.may_retry_at(id, since, *at));
             let last = if reason == FailureReason::OutcomeUnknown {
                 FailureState::Unknown
             } else {
@@ -369,7 +371,7 @@ impl Run {
                     until,
                     reason,
                     due: attempt.due,
-                    late_by_ms: (now - attempt.since).num_milliseconds(),
+                    late_by_ms: (now - since).num_milliseconds(),
                     attempts,
                 });
                 return;

@@ -397,3 +397,24 @@ fn a_retry_has_as_much_time_from_the_resumption_as_from_its_hour() {
         day 1 on 03-05, active",
     );
 }
+
+#[test]
+fn what_was_lost_with_its_sender_has_as_much_time_from_the_resumption() {
+    let timeline = catching_up(1, [within(2, email("a", 1, 9))]);
+    let frozen = |play: &mut Play| {
+        play.death("a");
+        play.tick(at("03-01 09:00"));
+        let run = play.run.clone().pause(String::new(), at("03-01 09:01"));
+        let run = run.and_then(|run| run.resume(String::new(), false, at("03-05 20:00")));
+        play.run = run.expect("resumed");
+        play.ticks("03-05 20:00", "03-05 21:00", 5);
+    };
+    check(
+        &timeline,
+        frozen,
+        "03-01 09:00 a sent, not recorded
+        03-05 20:00 a outcome_unknown, again at 03-05 20:05
+        03-05 20:05 a sent
+        day 1 on 03-05, active",
+    );
+}
