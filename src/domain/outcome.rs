@@ -69,6 +69,10 @@ pub struct Failed {
     pub since: Timestamp,
     /// When the last attempt ended.
     pub at: Timestamp,
+    /// Whether an attempt may have reached the customer. Such an action ends as completed or unknown, whatever comes of it
+    /// later: nobody may read that a message was skipped or refused which the customer has in hand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_have_arrived: bool,
     /// Why it is tried again by somebody's word; empty where nobody gave one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub retry_reason: String,
@@ -148,6 +152,9 @@ pub struct Deferred {
     /// How many attempts were made before.
     #[serde(default)]
     pub attempts: u32,
+    /// As in [`Failed`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_have_arrived: bool,
 }
 
 /// What an action waits for.

@@ -15,9 +15,10 @@ use chrono::Duration;
 use super::condition::skips;
 use super::outcome::{Attempted, Deferred, Failed};
 use super::schedule::{instant, local_date, plus_days};
+use super::text::shortened;
 use super::{
-    Action, ActionId, Channel, DeferReason, DeliveryPolicy, FailureReason, InFlight, Position, RetryPolicy, Run,
-    SkipReason, Status, Timeline, Timestamp, WhenMissed,
+    Action, ActionId, Channel, DeferReason, DeliveryPolicy, FailureReason, FailureState, InFlight, Position,
+    RetryPolicy, Run, SkipReason, Status, Timeline, Timestamp, WhenMissed,
 };
 pub use decision::{Decision, Destination, Facts, Moves, Plan, Verdict};
 use gate::Gate;
@@ -459,9 +460,39 @@ impl<'a> Planner<'a> {
         });
     }
 
+    /// Skips an action. One that may have arrived is not tried again either, but unknown.
     fn skip(&mut self, id: ActionId, due: Timestamp, reason: SkipReason, detail: Option<String>) {
+        if self.run.may_have_arrived(id) {
+            let why = detail.unwrap_or_else(|| reason.as_str().to_owned());
+            return self.give_up(id, due, &why);
+        }
         self.decided(id, due, Verdict::Skipped(reason), detail);
         self.run.skip(id, reason);
+    }
+
+    /// Ends an action as unknown that may have arrived, and is not repeated.
+    fn give_up(&mut self, id: ActionId, due: Timestamp, why: &str) {
+        let (state, reason) = (FailureState::Unknown, FailureReason::OutcomeUnknown);
+        let error = shortened(
+            &format!("an attempt may have arrived, and it is not repeated: {why}"),
+            500,
+        );
+        let failed = Failed {
+            id,
+            attempts: self.run.attempts(id),
+            state,
+            reason,
+            error: error.clone(),
+            due,
+            since: due,
+            at: self.now,
+            may_have_arrived: true,
+            retry_reason: String::new(),
+        };
+        let verdict = Verdict::Failed { state, reason, error };
+        self.decided(id, due, verdict, None);
+        self.run.forget(id);
+        self.run.failed.push(failed);
     }
 
     /// Skips what came too late.
@@ -484,6 +515,7 @@ impl<'a> Planner<'a> {
         let (id, due) = (pending.id, pending.due);
         self.decided(id, due, Verdict::Deferred { until, reason }, None);
         let attempts = self.run.attempts(id);
+        let may_have_arrived = self.run.may_have_arrived(id);
         self.run.forget(id);
         self.run.deferred.push(Deferred {
             id,
@@ -492,6 +524,7 @@ impl<'a> Planner<'a> {
             due,
             late_by_ms: (self.now - pending.since).num_milliseconds(),
             attempts,
+            may_have_arrived,
         });
     }
 

@@ -315,6 +315,16 @@ impl Run {
         failed.or_else(deferred).unwrap_or(0)
     }
 
+    /// Whether an attempt at an action that is not completed may have reached the customer.
+    pub(super) fn may_have_arrived(&self, id: ActionId) -> bool {
+        let failed = self.failed.iter().map(|failed| (failed.id, failed.may_have_arrived));
+        let deferred = self
+            .deferred
+            .iter()
+            .map(|deferred| (deferred.id, deferred.may_have_arrived));
+        failed.chain(deferred).any(|one| one == (id, true))
+    }
+
     /// Notes what an attempt came to. `jitter` is from 0 to 1.
     pub fn record(
         &mut self,
@@ -329,6 +339,12 @@ impl Run {
         // A run that was frozen while its sender died has had no time to repeat it since.
         let since = attempt.since.max(self.not_before);
         self.in_flight.retain(|in_flight| in_flight.id != id);
+        let may_have_arrived = self.may_have_arrived(id) || matches!(result, Attempted::Unknown { .. });
+        let last = if may_have_arrived {
+            FailureState::Unknown
+        } else {
+            FailureState::Failed
+        };
         let policy = timeline.action(id).map_or(DeliveryPolicy::AtMostOnce, |action| {
             action.definition.channel.delivery_policy()
         });
@@ -341,16 +357,12 @@ impl Run {
             due: attempt.due,
             since,
             at: now,
+            may_have_arrived,
             retry_reason: String::new(),
         };
         let again = |reason, error: &str, after| {
             let at = retry.wait(attempt.attempt, after, jitter).map(|wait| now + wait);
             let at = at.filter(|at| timeline.may_retry_at(id, since, *at));
-            let last = if reason == FailureReason::OutcomeUnknown {
-                FailureState::Unknown
-            } else {
-                FailureState::Failed
-            };
             failed(at.map_or(last, FailureState::Retrying), reason, error)
         };
         // What goes again, as it did not reach the customer, keeps no late message waiting, least of all itself.
@@ -373,6 +385,7 @@ impl Run {
                     due: attempt.due,
                     late_by_ms: (now - since).num_milliseconds(),
                     attempts,
+                    may_have_arrived,
                 });
                 return;
             }
@@ -382,10 +395,10 @@ impl Run {
                 return;
             }
             Attempted::Retry { reason, error, after } => again(reason, &error, after),
-            Attempted::Failed { reason, error } => failed(FailureState::Failed, reason, &error),
+            Attempted::Failed { reason, error } => failed(last, reason, &error),
             Attempted::Unknown { error } => match policy {
                 DeliveryPolicy::AtLeastOnce => again(FailureReason::OutcomeUnknown, &error, None),
-                DeliveryPolicy::AtMostOnce => failed(FailureState::Unknown, FailureReason::OutcomeUnknown, &error),
+                DeliveryPolicy::AtMostOnce => failed(last, FailureReason::OutcomeUnknown, &error),
             },
         };
         self.forget(id);
@@ -406,11 +419,13 @@ impl Run {
 }
 
 impl Timeline {
-    /// Whether an action whose lateness counts from `since` may be tried again at `at`: under `CatchUp` not when it would be too late.
+    /// Whether an action whose lateness counts from `since` may be tried again at `at`: not when it was removed, and under
+    /// `CatchUp` not when it would be too late.
     pub(super) fn may_retry_at(&self, id: ActionId, since: Timestamp, at: Timestamp) -> bool {
-        match (self.definition.when_missed, self.action(id)) {
-            (WhenMissed::CatchUp, Some(action)) => at <= since + self.max_lateness(action),
-            (WhenMissed::CatchUp, None) | (WhenMissed::Shift, _) => true,
-        }
+        let action = self.action(id).filter(|action| action.removed_at.is_none());
+        action.is_some_and(|action| match self.definition.when_missed {
+            WhenMissed::CatchUp => at <= since + self.max_lateness(action),
+            WhenMissed::Shift => true,
+        })
     }
 }

@@ -62,6 +62,9 @@ async fn random_schedules_keep_the_rules(backend: Backend) {
         );
         for wrong in &wrong {
             eprintln!("schedule {:?}: {}", wrong.number, wrong.what);
+            if wrong.number.is_none() {
+                eprintln!("{}", wrong.tale.join("\n"));
+            }
         }
         all_right &= wrong.is_empty();
         if let Some(first) = wrong.into_iter().next().filter(|_| shrinks) {

@@ -11,6 +11,7 @@ mod gates;
 mod hours;
 mod late;
 mod retried;
+mod unknown;
 
 use chrono::{Duration, NaiveDate};
 use chrono_tz::Tz;
@@ -213,6 +214,8 @@ struct Play {
     advances: BTreeMap<NaiveDate, u32>,
     /// What was delivered, and when the last late message of a channel was.
     delivered: BTreeSet<ActionId>,
+    /// What may have been delivered.
+    unknown: BTreeSet<ActionId>,
     last_late: BTreeMap<Channel, Timestamp>,
 }
 
@@ -236,6 +239,7 @@ impl Play {
             last_day: 1,
             advances: BTreeMap::new(),
             delivered: BTreeSet::new(),
+            unknown: BTreeSet::new(),
             last_late: BTreeMap::new(),
         };
         play.settle(at("03-01 08:00"));
@@ -354,6 +358,7 @@ impl Play {
         if let Some(last) = self.run.in_flight.iter().position(|sent| dies(self, sent)) {
             for sent in self.run.in_flight.clone().into_iter().take(last + 1) {
                 self.next_outcome(sent.id);
+                self.unknown.insert(sent.id);
                 self.note(sent.id, now, "sent, not recorded".to_owned());
             }
             return false;
@@ -380,6 +385,9 @@ impl Play {
         let handed_back = result == Attempted::HandedBack;
         if result == Attempted::Completed {
             self.note_delivery(sent, now);
+        }
+        if matches!(result, Attempted::Unknown { .. }) {
+            self.unknown.insert(sent.id);
         }
         self.run.record(&self.timeline, sent, result, &self.retry, 0.5, now);
         let what = if handed_back {
@@ -510,6 +518,14 @@ impl Play {
         assert!(
             entries.values().all(|times| *times == 1),
             "entered twice at {now}: {run:?}"
+        );
+        let refused = run.failed.iter().filter(|failed| failed.state == FailureState::Failed);
+        let mut denied = refused
+            .map(|failed| failed.id)
+            .chain(run.skipped.iter().map(|skipped| skipped.id));
+        assert!(
+            denied.all(|id| !self.unknown.contains(&id)),
+            "it may have arrived, and is denied at {now}: {run:?}"
         );
         let is_jumped = |day: i32| {
             run.jumped_days

@@ -201,10 +201,15 @@ impl Play {
             && judged
             && self.wrong.is_none()
         {
+            let begins = format!("{now:?} ");
+            let lines = self.players.iter().flat_map(|player| {
+                let lines = player.tale.iter().filter(|line| line.starts_with(&begins));
+                lines.map(|line| format!("{}: {line}", player.schedule.number))
+            });
             self.wrong = Some(Wrong {
                 number: None,
                 what: format!("{now:?}: {what}"),
-                tale: Vec::new(),
+                tale: lines.collect(),
             });
         }
     }

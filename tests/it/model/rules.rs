@@ -65,6 +65,8 @@ pub(super) struct History {
     /// What was deferred while a tick was under way, perhaps after further attempts. A deferred action does not tell its number.
     unsure: BTreeSet<usize>,
     delivered: BTreeMap<usize, (String, Answer)>,
+    /// What may have arrived, as its outcome was unknown once.
+    uncertain: BTreeSet<usize>,
     last_late: BTreeMap<Kind, Timestamp>,
     last_served: Timestamp,
     /// Something was done to it since it was last served.
@@ -91,6 +93,7 @@ impl History {
             attempts: BTreeMap::new(),
             unsure: BTreeSet::new(),
             delivered: BTreeMap::new(),
+            uncertain: BTreeSet::new(),
             last_late: BTreeMap::new(),
             last_served: now,
             is_touched: true,
@@ -202,11 +205,13 @@ impl History {
     ) -> Result<(), String> {
         let to = new.known[&key];
         let from = old.what(key);
+        if from == Some(What::InFlight) {
+            self.uncertain.insert(key);
+        }
         ensure!(!from.is_some_and(What::is_final), "it was {from:?} and is {to:?}");
         let Some((_, act)) = side.acts.get(&key) else {
-            let is_lost = from == Some(What::InFlight) && to.what == What::Unknown;
             ensure!(
-                to.what == What::Skipped(SkipReason::Removed) || is_lost,
+                to.what == self.end_of(key, What::Skipped(SkipReason::Removed)),
                 "it was removed, and is {to:?}"
             );
             ensure!(sent.is_empty(), "it was removed, and sent");
@@ -268,15 +273,14 @@ impl History {
         let comes_again = from.is_none() && is_of_today && self.again.perhaps(due);
         if may_expire && now - aged > lateness && (side.catches_up || from.is_none()) && !comes_again {
             ensure!(
-                side.catches_up && to.what == What::Skipped(SkipReason::Expired),
+                side.catches_up && to.what == self.end_of(key, What::Skipped(SkipReason::Expired)),
                 "{} too late, and {to:?}",
                 now - aged
             );
             return Ok(());
         }
-        if side.catches_up && matches!(from, Some(What::Retrying(..))) && to.what == What::Skipped(SkipReason::Expired)
-        {
-            ensure!(now - due > lateness, "only {} late, and expired", now - due);
+        let is_over = side.catches_up && matches!(from, Some(What::Retrying(..))) && now - due > lateness;
+        if is_over && to.what == self.end_of(key, What::Skipped(SkipReason::Expired)) {
             return Ok(());
         }
         ensure!(
@@ -292,8 +296,13 @@ impl History {
                 )
         };
         let is_closed = side.before(key).any(gate_says);
+        let (says, gated) = (to.what, What::Skipped(SkipReason::Gated));
         ensure!(
-            is_closed == (to.what == What::Skipped(SkipReason::Gated)),
+            if is_closed {
+                says == self.end_of(key, gated)
+            } else {
+                says != gated
+            },
             "a gate before it says {is_closed}, and it is {to:?}"
         );
         if is_closed {
@@ -323,8 +332,13 @@ impl History {
             ensure!(waiting.is_none(), "a gate that did not wait for {waiting:?}");
         }
         let skips = side.says_skip(act, now);
+        let skipped = What::Skipped(SkipReason::Condition);
         ensure!(
-            skips == (to.what == What::Skipped(SkipReason::Condition)),
+            if skips {
+                says == self.end_of(key, skipped)
+            } else {
+                says != skipped
+            },
             "its conditions say skip: {skips}, and it is {to:?}"
         );
         if skips {
@@ -396,8 +410,22 @@ impl History {
             Answer::HangUp => return self.failed(side, key, to, FailureReason::OutcomeUnknown, last, now),
             Answer::Misconfigured => return Err(format!("the channel should have been stopped, and it is {to:?}")),
         };
-        ensure!(to.what == expected, "{answer:?}, and it is {to:?}");
+        ensure!(to.what == self.end_of(key, expected), "{answer:?}, and it is {to:?}");
         Ok(())
+    }
+
+    /// How an action ends that would end so: what may have arrived is neither skipped nor failed, but unknown.
+    fn end_of(&self, key: usize, end: What) -> What {
+        match end {
+            What::Skipped(_) | What::Failed(_) if self.uncertain.contains(&key) => What::Unknown,
+            What::Skipped(_)
+            | What::Failed(_)
+            | What::Completed
+            | What::Unknown
+            | What::Retrying(..)
+            | What::Deferred(..)
+            | What::InFlight => end,
+        }
     }
 
     /// Judges an attempt that may be repeated.
@@ -410,6 +438,10 @@ impl History {
         (early, last): (Timestamp, Timestamp),
         now: Timestamp,
     ) -> Result<(), String> {
+        if why == FailureReason::OutcomeUnknown {
+            self.uncertain.insert(key);
+        }
+        let end = self.end_of(key, What::Failed(why));
         let attempts = self.attempts.entry(key).or_default();
         *attempts += 1;
         if self.unsure.remove(&key) {
@@ -431,11 +463,7 @@ impl History {
                 );
                 ensure!(!side.catches_up || at <= last, "again at {at}, which is too late");
             }
-            What::Failed(reason) if why == FailureReason::Temporary && reason == why => ensure!(
-                *attempts == 8 || side.catches_up && now + wait * 12 / 10 > early,
-                "given up after {attempts} attempts, though there is time until {early}"
-            ),
-            What::Unknown if why == FailureReason::OutcomeUnknown => ensure!(
+            what @ (What::Failed(_) | What::Unknown) if what == end => ensure!(
                 *attempts == 8 || side.catches_up && now + wait * 12 / 10 > early,
                 "given up after {attempts} attempts, though there is time until {early}"
             ),
@@ -464,7 +492,8 @@ impl History {
                 new.what(**key),
                 Some(What::Skipped(SkipReason::Removed | SkipReason::Expired))
             );
-            !ended && old.what(**key) != Some(What::InFlight)
+            let given_up = self.uncertain.contains(key) && new.what(**key) == Some(What::Unknown);
+            !ended && !given_up && old.what(**key) != Some(What::InFlight)
         };
         let first = changed.iter().find(is_foretold);
         if old.known.values().any(|known| known.what == What::InFlight) {
@@ -560,6 +589,9 @@ impl History {
                 instant(date, act.hour, new.zone).max(self.not_before)
             });
             self.first_due.entry(*key).or_insert(due.unwrap_or(begun));
+            if matches!(known.what, What::Retrying(_, FailureReason::OutcomeUnknown)) {
+                self.uncertain.insert(*key);
+            }
             if known.attempts > 0 && !known.what.is_final() && known.what != What::InFlight {
                 self.attempts.insert(*key, known.attempts);
             }
