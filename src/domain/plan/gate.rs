@@ -30,20 +30,27 @@ impl Planner<'_> {
         }
     }
 
-    /// What the gates before an action on its day say.
+    /// What the gates before an action on its day say. One that said skip is enough, whatever the others have still to say.
     fn gates_before(&self, action: &Action) -> Gate {
-        let gates = self.timeline.day(action.definition.day_number).iter().filter(|gate| {
-            gate.definition.action_type == ActionType::CheckCondition
-                && gate.position() < action.position()
-                && gate.removed_at.is_none()
-        });
-        for gate in gates {
-            let skipped = |skipped: &&Skipped| skipped.id == gate.id;
-            if let Some(skipped) = self.run.skipped.iter().find(skipped) {
-                if matches!(skipped.reason, SkipReason::Condition | SkipReason::Gated) {
-                    return Gate::Closed(gate.id);
-                }
-            } else if !self.run.is_final(gate.id) {
+        let gates = || {
+            self.timeline.day(action.definition.day_number).iter().filter(|gate| {
+                gate.definition.action_type == ActionType::CheckCondition
+                    && gate.position() < action.position()
+                    && gate.removed_at.is_none()
+            })
+        };
+        let says_skip = |gate: &&Action| {
+            let closes = |skipped: &Skipped| matches!(skipped.reason, SkipReason::Condition | SkipReason::Gated);
+            self.run
+                .skipped
+                .iter()
+                .any(|skipped| skipped.id == gate.id && closes(skipped))
+        };
+        if let Some(gate) = gates().find(says_skip) {
+            return Gate::Closed(gate.id);
+        }
+        for gate in gates() {
+            if !self.run.is_final(gate.id) {
                 let waiting = self.run.deferred.iter().find(|deferred| deferred.id == gate.id);
                 return match waiting {
                     Some(deferred) if deferred.until > self.now => Gate::Waiting(deferred.until),

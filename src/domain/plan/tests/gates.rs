@@ -216,3 +216,21 @@ fn conditions_are_asked_at_every_attempt() {
         day 1 on 03-01, active",
     );
 }
+
+#[test]
+fn a_gate_that_said_skip_is_enough_whatever_a_later_one_will_say() {
+    let plot = |play: &mut Play| {
+        play.facts.engagement_score = 51;
+        play.tick(at("03-01 09:00"));
+        // It missed its hour, and comes tomorrow.
+        add(play, first(within(6, gate("later", 1, 0))));
+        play.tick(at("03-01 20:00"));
+    };
+    check(
+        &shifting(1, [gate("a", 1, 9), sms("b", 1, 20)]),
+        plot,
+        "03-01 09:00 a skipped, condition
+        03-01 20:00 b skipped, gated
+        day 1 on 03-01, active",
+    );
+}
