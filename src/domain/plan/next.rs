@@ -15,21 +15,23 @@ pub fn next_action(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<(Ac
             break;
         }
     }
-    let soonest = planner
-        .pending()
-        .into_iter()
-        .map(|pending| (planner.tomorrow_if_missed(pending.id).unwrap_or(pending.at), pending))
-        .min_by_key(|(at, pending)| (*at, pending.position));
-    if let Some((at, pending)) = soonest {
-        return Some((pending.id, at));
-    }
     if planner.run.status != Status::Active {
         return None;
     }
-    // What was finished elsewhere does not come again where it was moved to.
-    let mut to_come = timeline.after_day(planner.run.current_day).iter();
-    let next = to_come.find(|action| action.removed_at.is_none() && !planner.is_known(action.id))?;
-    Some((next.id, expected(&planner.run, next)))
+    let pending = planner.pending().into_iter().map(|pending| {
+        let at = planner.tomorrow_if_missed(pending.id).unwrap_or(pending.at);
+        (at, pending.position, pending.id)
+    });
+    // A day that waits for repetitions only is over at midnight, and the next may begin before they are made. What was
+    // finished elsewhere does not come again where it was moved to.
+    let mut after = match planner.undone().next() {
+        Some(_) => [].iter(),
+        None => timeline.after_day(planner.run.current_day).iter(),
+    };
+    let to_come = after.find(|action| action.removed_at.is_none() && !planner.is_known(action.id));
+    let to_come = to_come.map(|action| (expected(&planner.run, action), action.position(), action.id));
+    let (at, _, id) = pending.chain(to_come).min()?;
+    Some((id, at))
 }
 
 /// When an action of a day to come is due, provided that the run advances every day until then.

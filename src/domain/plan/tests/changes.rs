@@ -376,6 +376,22 @@ fn what_is_finished_does_not_come_next_where_it_is_moved() {
 }
 
 #[test]
+fn what_is_due_at_midnight_comes_before_a_retry_after_it() {
+    let timeline = shifting(2, [email("a", 1, 23), email("b", 2, 0)]);
+    let mut play = Play::new(Engine::Bulk, &timeline);
+    play.retry.base = Duration::hours(2);
+    play.outcome("a", refused_for_now());
+    let next = |play: &Play, now: &str| {
+        let (next, due) = plan::next_action(&play.timeline, &play.run, at(now)).expect("a next one");
+        format!("{} {}", play.key(next), play.local(due))
+    };
+    play.tick(at("03-01 23:00"));
+    assert_eq!(next(&play, "03-01 23:00"), "b 03-02 00:00");
+    play.tick(at("03-02 00:00"));
+    assert_eq!(next(&play, "03-02 00:00"), "a 03-02 01:00");
+}
+
+#[test]
 fn a_retry_has_as_much_time_from_the_resumption_as_from_its_hour() {
     let timeline = catching_up(1, [within(2, email("a", 1, 9))]);
     let paused = |play: &mut Play| {
