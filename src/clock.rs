@@ -56,6 +56,32 @@ impl Clock for ManualClock {
     }
 }
 
+/// A clock that shows what is written in a file, so that it stands still while the process that reads it is killed and another one
+/// begins.
+#[cfg(feature = "test-support")]
+#[derive(Debug)]
+pub struct FileClock(std::path::PathBuf);
+
+#[cfg(feature = "test-support")]
+impl FileClock {
+    /// A clock that shows the instant in this file, as RFC 3339 has it. Whoever winds it puts a new file in its place.
+    pub fn new(path: std::path::PathBuf) -> Self {
+        Self(path)
+    }
+}
+
+#[cfg(feature = "test-support")]
+impl Clock for FileClock {
+    /// # Panics
+    ///
+    /// Where there is no instant in the file.
+    fn now(&self) -> DateTime<Utc> {
+        let text = std::fs::read_to_string(&self.0).unwrap_or_default();
+        let shown = text.trim().parse();
+        whole_microseconds(shown.unwrap_or_else(|_| panic!("{}: {text:?} is no instant", self.0.display())))
+    }
+}
+
 /// Cuts off what is finer than a microsecond.
 pub fn whole_microseconds(time: DateTime<Utc>) -> DateTime<Utc> {
     time.duration_trunc(Duration::microseconds(1)).unwrap_or(time)

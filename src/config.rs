@@ -178,6 +178,9 @@ pub struct Config {
     /// How long a claim holds when its server dies. Longer than the send time-out by 10 seconds at least.
     #[arg(long, env = "CAMPAIGN_LEASE", value_name = "DURATION", default_value = "120s", value_parser = duration)]
     pub lease: Duration,
+    /// How often the claims of what is under way for long are prolonged, at most a third of the lease, which is the default.
+    #[arg(long, env = "CAMPAIGN_HEARTBEAT", value_name = "DURATION", value_parser = duration)]
+    pub heartbeat: Option<Duration>,
     /// How often a message is tried in all.
     #[arg(long, env = "CAMPAIGN_RETRY_ATTEMPTS", value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub retry_attempts: u32,
@@ -233,6 +236,16 @@ pub enum ConfigError {
     /// Mail has no sender.
     #[error("--email-from (CAMPAIGN_EMAIL_FROM) must be set for SMTP, as in \"Our Shop <hello@shop.example>\"")]
     NoSender,
+    /// The heartbeat is too slow.
+    #[error(
+        "--heartbeat (CAMPAIGN_HEARTBEAT) must be a third of --lease (CAMPAIGN_LEASE) at most, but they are {heartbeat:?} and {lease:?}"
+    )]
+    SlowHeartbeat {
+        /// The heartbeat.
+        heartbeat: Duration,
+        /// The lease.
+        lease: Duration,
+    },
     /// The lease is too short.
     #[error(
         "--lease (CAMPAIGN_LEASE) must be longer than --send-timeout (CAMPAIGN_SEND_TIMEOUT) by 10 seconds at least, but they are {lease:?} and {send_timeout:?}"
@@ -295,6 +308,12 @@ impl Config {
                 send_timeout: self.send_timeout,
             });
         }
+        if let Some(heartbeat) = self.heartbeat.filter(|heartbeat| *heartbeat > self.lease / 3) {
+            return Err(ConfigError::SlowHeartbeat {
+                heartbeat,
+                lease: self.lease,
+            });
+        }
         let mail = "smtp://host, smtps://host, or outbox:DIR for files";
         let email = self.channel(self.email_url.as_ref(), "--email-url", "CAMPAIGN_EMAIL_URL", mail)?;
         let from = match (&self.email_from, &email) {
@@ -316,6 +335,12 @@ impl Config {
             test: self.test_outbox(),
             from,
         })
+    }
+
+    /// How often leases are prolonged.
+    pub fn heartbeat(&self) -> Duration {
+        let most = self.lease / 3;
+        self.heartbeat.unwrap_or(most)
     }
 
     /// How many messages are under way at a time.
@@ -446,6 +471,8 @@ mod tests {
         check(&["--sms-url=smtp://localhost"], Err("CAMPAIGN_SMS_URL"));
         check(&["--lease=65s"], Err("CAMPAIGN_LEASE"));
         check(&["--lease=70s"], Ok(()));
+        check(&["--heartbeat=41s"], Err("CAMPAIGN_HEARTBEAT"));
+        check(&["--heartbeat=40s"], Ok(()));
         check(&["--default-time-zone=US/Eastern"], Err("America/New_York"));
         check(&["--send-timeout=5"], Err("must be a number with"));
         check(&["--database-url=mysql://x"], Err("must begin with"));

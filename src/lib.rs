@@ -19,6 +19,7 @@
 //! - [`engine`]: carries out what the rules say: claims, sends, records; starts and moves runs; the two ticks.
 //! - [`rpc`]: the gRPC services of `proto/`: parse, call the engine, wrap. Nobody else knows statuses.
 //! - [`server`], [`config`], [`telemetry`]: a process of it. [`client`]: programs that call one.
+//! - [`failpoint`]: where tests end a process. Nothing in a release.
 //!
 //! What never happens:
 //!
@@ -28,12 +29,16 @@
 //! - A tick keeps no state: it may run twice, overlap, come late or never, and the next one does the rest.
 //! - No request stores half of what it asks for, and no bad one stores anything.
 
+#[cfg(all(feature = "test-support", not(debug_assertions)))]
+compile_error!("test-support is for tests, and never in a release");
+
 pub mod channels;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod failpoint;
 pub mod proto;
 pub mod random;
 pub mod rpc;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -71,6 +71,8 @@ pub struct Server {
     stopping: CancellationToken,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     health: HealthReporter,
+    /// Ends when it is dropped.
+    leases: AbortOnDropHandle<()>,
     grace: Duration,
 }
 
@@ -128,6 +130,7 @@ impl Server {
                 &engine
             )))));
         let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned()));
+        let leases = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).keep_leases()));
         tracker.spawn(watch_health(Arc::clone(&engine), health.clone(), stopping.clone()));
         Ok(Self {
             addr,
@@ -136,6 +139,7 @@ impl Server {
             stopping,
             serving,
             health,
+            leases,
             grace: config.shutdown_grace,
         })
     }
@@ -166,6 +170,7 @@ impl Server {
                 self.tracker.len()
             );
         }
+        drop(self.leases);
         let serving = self.serving;
         let abort = serving.abort_handle();
         let idle = Duration::from_secs(1).min(self.grace);
@@ -232,15 +237,34 @@ fn senders(config: &Config, routes: Routes, clock: &Arc<dyn Clock>) -> anyhow::R
             Arc::new(SmtpSender::new(server, from.clone(), Arc::clone(clock), limits)?)
         }
     };
+    let sms = match test_provider()? {
+        Some(provider) => provider,
+        None => outbox(sms)?,
+    };
     Ok(Senders {
         email,
-        sms: outbox(sms)?,
+        sms,
         phone: outbox(phone)?,
         interaction: outbox(interaction)?,
         test: test.map(|directory| -> Arc<dyn Sender> {
             Arc::new(OutboxSender::when_needed(directory, from.clone(), Arc::clone(clock)))
         }),
     })
+}
+
+/// Where text messages go in tests that kill this process.
+#[cfg(feature = "test-support")]
+fn test_provider() -> anyhow::Result<Option<Arc<dyn Sender>>> {
+    let Ok(addr) = std::env::var("CAMPAIGN_TEST_SMS") else {
+        return Ok(None);
+    };
+    Ok(Some(Arc::new(crate::channels::LineSender::new(addr.parse()?))))
+}
+
+#[cfg(not(feature = "test-support"))]
+#[expect(clippy::unnecessary_wraps, reason = "it fails where it is there")]
+fn test_provider() -> anyhow::Result<Option<Arc<dyn Sender>>> {
+    Ok(None)
 }
 
 fn engine_settings(config: &Config) -> EngineSettings {
@@ -253,6 +277,7 @@ fn engine_settings(config: &Config) -> EngineSettings {
             cap: chrono(config.retry_cap),
         },
         lease: chrono(config.lease),
+        heartbeat: config.heartbeat(),
         send_timeout: chrono(config.send_timeout),
         channel_probe: chrono(config.channel_probe),
         tick_limit: config.tick_limit,

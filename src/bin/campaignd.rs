@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use campaign_automation::client::demo::{self, DemoOptions};
-use campaign_automation::clock::SystemClock;
+use campaign_automation::clock::{Clock, SystemClock};
 use campaign_automation::config::{self, Cli, Command, Config, MigrateArgs};
 use campaign_automation::random::Random;
 use campaign_automation::server::Server;
@@ -41,7 +41,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     telemetry::init(&config.log)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (database, insecure) = (config.database.database_url.clone(), config.insecure_public);
-    let mut server = Server::start(config, Arc::new(SystemClock), Random::from_os()).await?;
+    let mut server = Server::start(config, clock(), Random::from_os()).await?;
     tracing::info!(addr = %server.addr(), ?database, "serving gRPC on {}, database {database:?}", server.addr());
     if insecure {
         tracing::warn!("nobody is asked who he is: whoever reaches this address may read and send everything");
@@ -57,6 +57,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         _ = terminate.recv() => anyhow::bail!("ended by a second signal"),
         _ = interrupt.recv() => anyhow::bail!("ended by a second signal"),
     }
+}
+
+/// The machine's clock; in tests that kill this process, one in a file.
+fn clock() -> Arc<dyn Clock> {
+    #[cfg(feature = "test-support")]
+    if let Some(path) = std::env::var_os("CAMPAIGN_TEST_CLOCK") {
+        return Arc::new(campaign_automation::clock::FileClock::new(path.into()));
+    }
+    Arc::new(SystemClock)
 }
 
 async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {

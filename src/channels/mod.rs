@@ -5,11 +5,15 @@
 //! never retries by itself, because a retry that nobody recorded is a double send.
 
 mod email;
+#[cfg(feature = "test-support")]
+mod line;
 mod outbox;
 mod render;
 mod url;
 
 pub use email::{Mailbox, MailboxError, SmtpLimits, SmtpSender, TlsSetUpError};
+#[cfg(feature = "test-support")]
+pub use line::LineSender;
 pub use outbox::OutboxSender;
 pub use render::{Part, Place, RenderError, Rendered, Renderer, check_template};
 pub use url::{ChannelUrl, ChannelUrlError, Login, SmtpServer, TlsMode};

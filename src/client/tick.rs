@@ -330,6 +330,7 @@ fn described(counts: &pb::TickCounts) -> String {
         ("days shifted", counts.shifted_days),
         ("given back", counts.handed_back),
         ("stale", counts.stale_completions),
+        ("broken, see the server's log", counts.broken_runs),
     ];
     parts.extend(
         runs.into_iter()

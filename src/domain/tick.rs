@@ -63,6 +63,8 @@ pub struct TickCounts {
     pub handed_back: u64,
     /// Outcomes that could not be recorded, because somebody else had taken over; they are counted nowhere else.
     pub stale_completions: u64,
+    /// Runs that could not be planned because of a fault of this service, and stay as they are.
+    pub broken_runs: u64,
 }
 
 impl TickCounts {

@@ -11,6 +11,7 @@ use super::tick::{Limits, TickEvents, TickRequest};
 use super::{Engine, EngineError};
 use crate::domain::schedule::{instant, local_date};
 use crate::domain::{CustomerId, FirstDay, Origin, Run, Timeline, TimelineId, Timestamp, Zone, plan};
+use crate::failpoint::{Failpoint, reach};
 use crate::store::{Buckets, Cohort, CohortMove, CustomerRange, ZoneDate};
 
 /// How many runs are looked at in one go. The locks of one statement are held for well under a second.
@@ -129,6 +130,7 @@ impl Engine {
             let cohorts: Vec<CohortMove> = moves.iter().map(|(one, _)| one.clone()).collect();
             let txn = self.store.begin().await?;
             let all = txn.move_cohorts(range, &cohorts, request.buckets, now).await?;
+            reach(Failpoint::DayAdvance);
             if all == moved.iter().sum::<u64>() {
                 txn.commit().await?;
             } else {

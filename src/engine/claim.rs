@@ -5,6 +5,7 @@
 //! were still as they had been read.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -18,6 +19,7 @@ use crate::domain::{
     Attempted, Decision, Facts, FailureState, InFlight, Lease, Moves, ProgressId, Run, SkipReason, Timeline,
     TimelineId, Timestamp, Verdict, plan,
 };
+use crate::failpoint::{Failpoint, reach};
 use crate::store::{Before, Buckets, Claim, Cursor, Execution, ExecutionOutcome, ExecutionReason, Txn};
 
 /// The most runs in one claim.
@@ -72,6 +74,16 @@ pub(super) struct Prepared {
     is_test: bool,
 }
 
+/// What came of planning a run.
+pub(super) enum Preparation {
+    /// It may be committed.
+    Ready(Box<Prepared>),
+    /// There is no room for what it sends now.
+    NoRoom,
+    /// Planning it panicked. It stays as it is, and holds up nobody else.
+    Broken,
+}
+
 impl Engine {
     /// Claims due runs of a timeline after the cursor, within the limits, and launches what is to be sent. The cursor moves
     /// on to the last run that was dealt with.
@@ -104,13 +116,20 @@ impl Engine {
         let (mut actions, mut blocked, mut spent) = (0, false, false);
         let mut dealt_with = *cursor;
         for run in &runs {
-            let Some(one) = self.prepare(&timeline, run, &known.of(run), now) else {
-                blocked = true;
-                break;
+            let one = match self.prepare(&timeline, run, &known.of(run), now) {
+                Preparation::Ready(one) => *one,
+                Preparation::NoRoom => {
+                    blocked = true;
+                    break;
+                }
+                Preparation::Broken => {
+                    dealt_with = (run.next_action_at.unwrap_or(now), run.id);
+                    flight.count(|counts| counts.broken_runs += 1);
+                    continue;
+                }
             };
             let of_run = (one.decisions.len() + one.rooms.len()) as u64;
             if !limits.allow(actions, of_run) {
-                self.release(&timeline, &one.claim.run, one.is_test, one.rooms);
                 spent = true;
                 break;
             }
@@ -180,9 +199,21 @@ impl Engine {
         })
     }
 
-    /// Plans a run, and takes room for what it sends. None: there is none now.
-    pub(super) fn prepare(&self, timeline: &Timeline, run: &Run, facts: &Facts, now: Timestamp) -> Option<Prepared> {
-        let planned = plan::plan(timeline, run, facts, &self.settings.retry, now);
+    /// Plans a run, and takes room for what it sends.
+    pub(super) fn prepare(&self, timeline: &Timeline, run: &Run, facts: &Facts, now: Timestamp) -> Preparation {
+        let plan = || {
+            reach(Failpoint::Plan);
+            plan::plan(timeline, run, facts, &self.settings.retry, now)
+        };
+        let Ok(planned) = std::panic::catch_unwind(AssertUnwindSafe(plan)) else {
+            tracing::error!(
+                progress_id = run.id.0,
+                customer_id = run.customer_id.as_str(),
+                "run {} can't be planned, which is a fault of this service; it stays as it is, and others go on",
+                run.id
+            );
+            return Preparation::Broken;
+        };
         let mut claimed = planned.run;
         let (wanted, is_test) = (claimed.in_flight.clone(), facts.destination.is_test());
         let room_for = |in_flight: &InFlight| {
@@ -191,7 +222,7 @@ impl Engine {
         };
         let rooms: Vec<Room> = wanted.iter().map_while(room_for).collect();
         if rooms.is_empty() && !wanted.is_empty() {
-            return None;
+            return Preparation::NoRoom;
         }
         // What there is no room for goes with a later claim: a run with much to send must not wait for more room than
         // a slow channel ever has.
@@ -208,24 +239,13 @@ impl Engine {
             before: Before::of(run, timeline.revision),
             run: claimed,
         };
-        Some(Prepared {
+        Preparation::Ready(Box::new(Prepared {
             claim,
             decisions: planned.decisions,
             moves: planned.moves,
             rooms,
             is_test,
-        })
-    }
-
-    fn release(&self, timeline: &Timeline, run: &Run, is_test: bool, rooms: Vec<Room>) {
-        for (in_flight, room) in run.in_flight.iter().zip(rooms) {
-            if let Some(lane) = timeline
-                .action(in_flight.id)
-                .and_then(|action| self.lanes.to(is_test, action.definition.channel))
-            {
-                lane.release(room);
-            }
-        }
+        }))
     }
 
     /// Commits what was prepared, counts what was decided, and launches what is to be sent.
@@ -243,16 +263,7 @@ impl Engine {
         term: Term,
         now: Timestamp,
     ) -> Result<(), EngineError> {
-        let committed = self.write_claims(txn, timeline, &prepared, now).await;
-        let (claimed, campaigns) = match committed {
-            Ok(committed) => committed,
-            Err(error) => {
-                for one in prepared {
-                    self.release(timeline, &one.claim.run, one.is_test, one.rooms);
-                }
-                return Err(error);
-            }
-        };
+        let (claimed, campaigns) = self.write_claims(txn, timeline, &prepared, now).await?;
         for Prepared {
             claim,
             decisions,
@@ -262,7 +273,6 @@ impl Engine {
         } in prepared
         {
             if !claimed.contains(&claim.run.id) {
-                self.release(timeline, &claim.run, is_test, rooms);
                 continue;
             }
             flight.count(|counts| {
@@ -275,6 +285,7 @@ impl Engine {
                 flight.launch(Claimed {
                     before: Before::of(&claim.run, timeline.revision),
                     token: lease.token,
+                    hold: self.hold(&claim.run, lease),
                     customer: known.customer(&claim.run).cloned(),
                     run: claim.run,
                     timeline: Arc::clone(timeline),
@@ -315,7 +326,9 @@ impl Engine {
             })
             .collect();
         txn.insert_executions(&ledger).await?;
+        reach(Failpoint::BeforeClaimCommit);
         txn.commit().await?;
+        reach(Failpoint::AfterClaimCommit);
         Ok((claimed, campaigns))
     }
 

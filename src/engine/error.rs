@@ -167,6 +167,9 @@ pub enum EngineError {
     /// Actions need content that would be taken away.
     #[error("actions need content that would be taken away")]
     ContentInUse(Vec<String>),
+    /// A run can't be planned, because the service has a fault.
+    #[error("run {0} can't be planned")]
+    Broken(ProgressId),
     /// Somebody else did the same at the same time.
     #[error("somebody else changed it at the same time")]
     Concurrent,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::claim::Term;
+use super::claim::{Preparation, Term};
 use super::flight::Flight;
 use super::{Answer, Engine, EngineError, Once};
 use crate::domain::plan::Pending;
@@ -177,9 +177,13 @@ impl Engine {
             let runs = [run];
             let known = self.facts_of(&txn, &timeline, &runs, now).await?;
             let [run] = &runs;
-            let Some(prepared) = self.prepare(&timeline, run, &known.of(run), now) else {
-                blocked = true;
-                continue;
+            let prepared = match self.prepare(&timeline, run, &known.of(run), now) {
+                Preparation::Ready(prepared) => *prepared,
+                Preparation::NoRoom => {
+                    blocked = true;
+                    continue;
+                }
+                Preparation::Broken => return Err(EngineError::Broken(run.id)),
             };
             for decision in &prepared.decisions {
                 decided.insert((run.id, decision.action), kind_of(&decision.verdict));

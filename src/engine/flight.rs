@@ -4,7 +4,9 @@
 //! there, when nothing else is under way, or after two seconds, whichever is first; after a tenth of a second where they hold
 //! permits to send.
 
+use futures::FutureExt as _;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use super::lanes::START_WITHIN;
 use super::sending::{Claimed, Served};
 use super::{Engine, EngineError};
 use crate::domain::{Channel, ProgressId, TickCounts};
+use crate::failpoint::{Failpoint, reach};
 use crate::store::{Completion, Execution, ExecutionOutcome, Landed, Unrecorded};
 
 /// The most runs that are recorded in one transaction.
@@ -91,11 +94,20 @@ impl Flight {
     /// Sends what was claimed for a run, in a task of its own.
     pub(super) fn launch(&self, claimed: Claimed) {
         self.shared.under_way.fetch_add(1, Ordering::Relaxed);
-        let (engine, served) = (Arc::clone(&self.engine), self.served.clone());
+        let (engine, served, shared) = (Arc::clone(&self.engine), self.served.clone(), Arc::clone(&self.shared));
         let task = async move {
-            let outcome = engine.serve(claimed).await;
-            // The recorder is there as long as anybody can send to it.
-            let _ = served.send(outcome);
+            let id = claimed.run.id;
+            if let Ok(outcome) = AssertUnwindSafe(engine.serve(claimed)).catch_unwind().await {
+                // The recorder is there as long as anybody can send to it.
+                let _ = served.send(outcome);
+            } else {
+                tracing::error!(
+                    progress_id = id.0,
+                    "serving run {id} panicked, which is a fault of this service; when its lease is over, what it was \
+                     sending is treated as after a crash"
+                );
+                shared.landed(1);
+            }
             engine.lanes.freed.notify_waiters();
         };
         self.engine.tracker.spawn(task.in_current_span());
@@ -162,6 +174,14 @@ impl Flight {
     }
 }
 
+impl Shared {
+    /// Nothing of so many runs is under way any more.
+    fn landed(&self, runs: usize) {
+        self.under_way.fetch_sub(runs, Ordering::Relaxed);
+        self.recorded.notify_waiters();
+    }
+}
+
 struct Recorder {
     engine: Arc<Engine>,
     shared: Arc<Shared>,
@@ -217,8 +237,7 @@ impl Recorder {
                 }
             }
         }
-        self.shared.under_way.fetch_sub(size, Ordering::Relaxed);
-        self.shared.recorded.notify_waiters();
+        self.shared.landed(size);
         self.engine.lanes.freed.notify_waiters();
     }
 
@@ -254,7 +273,9 @@ impl Recorder {
                 ),
             }
         }
+        reach(Failpoint::BeforeRecordCommit);
         txn.commit().await?;
+        reach(Failpoint::AfterRecordCommit);
         let stale = group.len() - recorded.len();
         self.shared
             .counts
@@ -294,7 +315,7 @@ impl Recorder {
                 };
                 reports.lock().unwrap_or_else(PoisonError::into_inner).push(recorded);
             }
-            drop(served.permits);
+            drop((served.permits, served.hold));
         }
     }
 }

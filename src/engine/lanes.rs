@@ -54,19 +54,30 @@ pub(super) struct Lane {
     breadth: usize,
     policy: DeliveryPolicy,
     /// How many are claimed and have not begun.
-    waiting: AtomicUsize,
+    waiting: Arc<AtomicUsize>,
     /// How long a send takes, smoothed, in microseconds; 0: not known yet.
     pace: AtomicU64,
     stopped_until: Mutex<Option<Timestamp>>,
 }
 
-/// Room for one message. Of a channel that promises at most once it is a permit to send, held from the claim to the record.
+/// Room for one message, given back when it is dropped. Of a channel that promises at most once it is a permit to send, held
+/// from the claim to the record.
 #[derive(Debug)]
 pub(super) enum Room {
     /// It may wait for a permit.
-    Waiting,
+    Waiting(Place),
     /// It has its permit.
     Permit(OwnedSemaphorePermit),
+}
+
+/// A place among those that wait.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Lanes {
@@ -140,7 +151,7 @@ impl Lane {
             permits: Arc::new(Semaphore::new(breadth)),
             breadth,
             policy: channel.delivery_policy(),
-            waiting: AtomicUsize::new(0),
+            waiting: Arc::default(),
             pace: AtomicU64::new(0),
             stopped_until: Mutex::new(None),
         }
@@ -158,16 +169,10 @@ impl Lane {
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
                         (waiting < limit).then_some(waiting + 1)
                     });
-                reserved.is_ok().then_some(Room::Waiting)
+                reserved
+                    .is_ok()
+                    .then(|| Room::Waiting(Place(Arc::clone(&self.waiting))))
             }
-        }
-    }
-
-    /// Gives back room that is not needed after all.
-    pub(super) fn release(&self, room: Room) {
-        match room {
-            Room::Waiting => drop(self.waiting.fetch_sub(1, Ordering::Relaxed)),
-            Room::Permit(permit) => drop(permit),
         }
     }
 
@@ -175,9 +180,9 @@ impl Lane {
     pub(super) async fn enter(&self, room: Room, deadline: tokio::time::Instant) -> Option<OwnedSemaphorePermit> {
         match room {
             Room::Permit(permit) => Some(permit),
-            Room::Waiting => {
+            Room::Waiting(place) => {
                 let permit = tokio::time::timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
-                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                drop(place);
                 permit.ok()?.ok()
             }
         }

@@ -16,6 +16,7 @@ mod explain;
 mod facts;
 mod flight;
 mod lanes;
+mod leases;
 mod once;
 mod orchestrator;
 mod redrive;
@@ -58,6 +59,7 @@ use crate::random::Random;
 use crate::store::{Store, StoreError};
 use cache::Definitions;
 use lanes::Lanes;
+use leases::Leases;
 use tick::RunningTicks;
 
 /// How the engine behaves.
@@ -69,6 +71,8 @@ pub struct EngineSettings {
     pub retry: RetryPolicy,
     /// How long a claim holds. Longer than `send_timeout` by 10 seconds at least.
     pub lease: Duration,
+    /// How often leases are prolonged that are under way for long.
+    pub heartbeat: std::time::Duration,
     /// How long one attempt may take.
     pub send_timeout: Duration,
     /// How long a channel that is misconfigured stays stopped before it is tried again.
@@ -103,6 +107,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     random: Random,
     lanes: Lanes,
+    leases: Leases,
     renderer: Renderer,
     settings: EngineSettings,
     definitions: Definitions,
@@ -133,6 +138,7 @@ impl Engine {
             clock,
             random,
             lanes: Lanes::new(senders, &settings.lanes),
+            leases: Leases::default(),
             renderer: Renderer::new(),
             settings,
             definitions: Definitions::default(),

@@ -2,6 +2,7 @@
 
 use super::{Engine, EngineError};
 use crate::domain::Timestamp;
+use crate::failpoint::{Failpoint, reach};
 use crate::store::{Begun, RequestKey, Txn};
 
 /// A request that may come again, and how its answer is written down.
@@ -79,7 +80,9 @@ impl<T> Operation<'_, T> {
         if let Some(key) = &self.once.key {
             self.txn.finish_request(key, (self.once.encode)(&result)).await?;
         }
+        reach(Failpoint::BeforeCallCommit);
         self.txn.commit().await?;
+        reach(Failpoint::AfterCallCommit);
         Ok(Answer::Fresh(result))
     }
 }

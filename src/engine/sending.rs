@@ -12,11 +12,13 @@ use super::Engine;
 use super::cache::Campaigns;
 use super::claim::Term;
 use super::lanes::{Lane, Room, START_WITHIN};
+use super::leases::Hold;
 use crate::channels::{Content, Message, Outcome, Rendered};
 use crate::domain::{
     Action, ActionId, Attempted, Channel, Customer, FailureReason, FailureState, InFlight, Run, Timeline, Timestamp,
     plan,
 };
+use crate::failpoint::{Failpoint, reach};
 use crate::store::{Before, Completion, Execution, ExecutionOutcome, ExecutionReason};
 
 /// How much longer than the send time-out an attempt is waited for. A sender ends in time by itself, and then says how far
@@ -28,6 +30,8 @@ const OVERTIME: Duration = Duration::from_secs(1);
 pub(super) struct Claimed {
     pub(super) before: Before,
     pub(super) token: i64,
+    /// It is held, and its lease prolonged, until it is recorded.
+    pub(super) hold: Hold,
     pub(super) run: Run,
     pub(super) timeline: Arc<Timeline>,
     pub(super) customer: Option<Customer>,
@@ -42,6 +46,8 @@ pub(super) struct Claimed {
 #[derive(Debug)]
 pub(super) struct Served {
     pub(super) completion: Completion,
+    /// It is held until it is recorded.
+    pub(super) hold: Hold,
     pub(super) executions: Vec<Execution>,
     /// How it moved.
     pub(super) moves: crate::domain::Moves,
@@ -69,6 +75,7 @@ impl Engine {
         let Claimed {
             before,
             token,
+            hold,
             mut run,
             timeline,
             customer,
@@ -89,7 +96,7 @@ impl Engine {
                         customer.as_ref(),
                         &campaigns,
                         room,
-                        term,
+                        (token, term),
                         &mut permits,
                     )
                     .await
@@ -118,6 +125,7 @@ impl Engine {
         let completion = Completion { before, token, run };
         Served {
             completion,
+            hold,
             executions,
             moves,
             handed_back,
@@ -141,7 +149,7 @@ impl Engine {
         customer: Option<&Customer>,
         campaigns: &Campaigns,
         room: Room,
-        term: Term,
+        (token, term): (i64, Term),
         permits: &mut Vec<OwnedSemaphorePermit>,
     ) -> Attempt {
         let channel = action.definition.channel;
@@ -157,18 +165,28 @@ impl Engine {
             return Attempt::without(Attempted::HandedBack, self.clock.now());
         };
         let started_at = self.clock.now();
-        if Instant::now() > term.start_by || self.stopping.is_cancelled() {
+        let is_too_late = Instant::now() > term.start_by || !self.leases.is_held(run.id, token, started_at);
+        if is_too_late || self.stopping.is_cancelled() {
             return Attempt::without(Attempted::HandedBack, started_at);
         }
         if let Some(until) = lane.stopped_until(started_at) {
             return Attempt::without(Attempted::ChannelUnavailable { until }, started_at);
         }
-        let rendered = match self.message(run, timeline, action, in_flight, customer, campaigns) {
+        let message = || self.message(run, timeline, action, in_flight, customer, campaigns);
+        let rendered = std::panic::catch_unwind(AssertUnwindSafe(message));
+        let broken = |_| {
+            Err((
+                FailureReason::Template,
+                "rendering it panicked; see the server's log".to_owned(),
+            ))
+        };
+        let rendered = match rendered.unwrap_or_else(broken) {
             Ok(rendered) => rendered,
             Err((reason, error)) => return Attempt::without(Attempted::Failed { reason, error }, started_at),
         };
         let (message, content_revision) = rendered;
         let begun = Instant::now();
+        reach(Failpoint::BeforeSend);
         let sent = AssertUnwindSafe(lane.sender.send(&message)).catch_unwind();
         let timeout = self.settings.send_timeout.to_std().unwrap_or_default() + OVERTIME;
         let outcome = match tokio::time::timeout(timeout, sent).await {
@@ -180,6 +198,7 @@ impl Engine {
                 error: format!("no answer within {timeout:?}"),
             },
         };
+        reach(Failpoint::AfterSend);
         lane.note_pace(begun.elapsed());
         // What promises at most once keeps its permit until it is recorded: if the process dies, no more is unknown than there
         // are permits. Others make room at once.

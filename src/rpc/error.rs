@@ -247,6 +247,10 @@ pub(super) fn status_of(error: &EngineError) -> Status {
             let text = format!("content that is in use would be taken away: {}", first_few(problems));
             Status::with_error_details(Code::FailedPrecondition, text, details)
         }
+        EngineError::Broken(id) => {
+            let text = format!("run {id} can't be planned, which is a fault of the service; its log says more");
+            with_info(Code::Internal, "RUN_BROKEN", &text, &[("progress_id", id.to_string())])
+        }
         EngineError::Concurrent => with_info(
             Code::Aborted,
             "CONCURRENT_CHANGE",

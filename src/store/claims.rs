@@ -85,6 +85,17 @@ pub struct Landed {
     pub is_due: bool,
 }
 
+/// A lease that somebody holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldLease {
+    /// Whose run.
+    pub customer: CustomerId,
+    /// Which run.
+    pub run: ProgressId,
+    /// Under which token.
+    pub token: i64,
+}
+
 /// Why an outcome could not be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unrecorded {
@@ -303,6 +314,26 @@ impl Txn {
             (id, Landed { as_planned, is_due })
         });
         Ok(landed.collect())
+    }
+
+    /// Prolongs leases that are held under their tokens still, and says which are.
+    pub async fn prolong(
+        &self,
+        leases: &[HeldLease],
+        expires_at: Timestamp,
+    ) -> Result<HashSet<ProgressId>, StoreError> {
+        let mut batch = Batch::new(&[("customer", Col::Text), ("run_id", Col::BigInt), ("token", Col::BigInt)]);
+        for held in leases {
+            batch.push([held.customer.as_str().into(), held.run.0.into(), held.token.into()]);
+        }
+        let (table, mut values) = batch.bind(self.backend, 2);
+        values.insert(0, expires_at.into());
+        let sql = format!(
+            "update {TABLE} as p set lease_expires_at = $1 from {table} \
+             where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token returning id"
+        );
+        let rows: Vec<IdRow> = self.rows(&sql, values).await?;
+        Ok(rows.into_iter().map(|row| ProgressId(row.id)).collect())
     }
 
     /// Why an outcome could not be recorded.

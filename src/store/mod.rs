@@ -27,7 +27,7 @@ mod ticks;
 mod timelines;
 
 pub use advance::{Cohort, CohortMove, CustomerRange, ZoneDate};
-pub use claims::{Before, Claim, Completion, Cursor, Landed, TimelineWake, Unrecorded};
+pub use claims::{Before, Claim, Completion, Cursor, HeldLease, Landed, TimelineWake, Unrecorded};
 pub use connect::{ConnectSettings, Store, StoreUrl};
 pub use customers::CustomerFilter;
 pub use engagements::LastEngagement;

@@ -8,6 +8,9 @@
     reason = "tables of cases are long and plain, and all of a table have one form"
 )]
 
+#[cfg(not(feature = "test-support"))]
+compile_error!("the tests kill servers at failpoints, which is in no release: cargo test --features test-support");
+
 mod archive;
 mod channels;
 mod conditions;
@@ -20,6 +23,7 @@ mod executions;
 mod explain;
 mod failures;
 mod gates;
+mod kills;
 mod late;
 mod layers;
 mod main_job;

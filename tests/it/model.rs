@@ -9,7 +9,7 @@
 //! All is made from seeds ([`script`]). What is found wrong is made small ([`shrink`]) and shown with its seed and number,
 //! which go into `model/seeds.txt` to be played for ever after.
 //!
-//! The long run: `MODEL_SCHEDULES=10000 cargo test --test it model -- --nocapture`, and `MODEL_SEED=<n>` to begin elsewhere;
+//! The long run: `MODEL_SCHEDULES=10000 cargo test --features test-support --test it model -- --nocapture`, and `MODEL_SEED=<n>` to begin elsewhere;
 //! `MODEL_SEED=<n> MODEL_ONLY=<number> MODEL_SCHEDULES=1` plays one schedule. `MODEL_SHRINK=0` makes nothing small, and
 //! goes on.
 

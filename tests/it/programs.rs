@@ -1,42 +1,11 @@
 //! The programs as they are run: real processes, their configuration, what they say and how they end.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::process::Output;
 
+use crate::support::process::{CAMPAIGN_TICK, CAMPAIGNCTL, CAMPAIGND, Served, program, run};
 use crate::support::{Backend, TestDatabase};
-
-const CAMPAIGND: &str = env!("CARGO_BIN_EXE_campaignd");
-const CAMPAIGNCTL: &str = env!("CARGO_BIN_EXE_campaignctl");
-const CAMPAIGN_TICK: &str = env!("CARGO_BIN_EXE_campaign-tick");
-
-/// Bounds what must happen by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A program with no environment but what it is given.
-fn program(path: &str, directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(path);
-    command
-        .args(arguments)
-        .current_dir(directory)
-        .env_clear()
-        .stdin(Stdio::null());
-    command
-}
-
-/// Runs a program to its end.
-fn run(mut command: Command) -> Output {
-    let (sender, receiver) = channel();
-    let name = format!("{command:?}");
-    std::thread::spawn(move || sender.send(command.output()));
-    let output = receiver.recv_timeout(PATIENCE);
-    output
-        .unwrap_or_else(|_| panic!("{name} does not end"))
-        .expect("a program that runs")
-}
 
 #[track_caller]
 fn check(output: &Output, code: i32, says: &[&str]) {
@@ -48,70 +17,6 @@ fn check(output: &Output, code: i32, says: &[&str]) {
     assert_eq!(output.status.code(), Some(code), "{text}");
     for words in says {
         assert!(text.contains(words), "{words:?} is not in: {text}");
-    }
-}
-
-/// A `campaignd` that serves, until it is dropped.
-struct Served {
-    child: Child,
-    log: Receiver<String>,
-    addr: SocketAddr,
-}
-
-impl Served {
-    fn start(mut command: Command) -> Self {
-        command
-            .env("CAMPAIGN_LOG_FORMAT", "json")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("a program that runs");
-        let (sender, log) = channel();
-        let lines = BufReader::new(child.stderr.take().expect("its log")).lines();
-        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut served = Self {
-            child,
-            log,
-            addr: SocketAddr::from(([0, 0, 0, 0], 0)),
-        };
-        let entry = served.until("serving gRPC");
-        served.addr = entry["addr"]
-            .as_str()
-            .and_then(|addr| addr.parse().ok())
-            .expect("an address in the log");
-        served
-    }
-
-    /// Reads the log up to an entry with these words.
-    fn until(&self, words: &str) -> serde_json::Value {
-        loop {
-            let line = self
-                .log
-                .recv_timeout(PATIENCE)
-                .unwrap_or_else(|_| panic!("{words:?} is not in the log"));
-            let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
-            if entry["message"].as_str().is_some_and(|message| message.contains(words)) {
-                return entry;
-            }
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id();
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
-        assert!(sent.expect("a shell").success());
-    }
-
-    /// Waits until its log ends, and it with it.
-    fn ended(mut self) -> ExitStatus {
-        while self.log.recv_timeout(PATIENCE).is_ok() {}
-        self.child.wait().expect("its end")
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -83,6 +83,7 @@ pub(in crate::rpc) fn counts(counts: &TickCounts) -> pb::TickCounts {
         shifted_days: number(counts.shifted_days),
         handed_back: number(counts.handed_back),
         stale_completions: number(counts.stale_completions),
+        broken_runs: number(counts.broken_runs),
     }
 }
 

@@ -9,7 +9,7 @@
 //! Cases are the same in each run. For a long run, and for other cases:
 //!
 //! ```text
-//! FUZZ_CASES=100000 FUZZ_SEED=2 cargo test --test it fuzz
+//! FUZZ_CASES=100000 FUZZ_SEED=2 cargo test --features test-support --test it fuzz
 //! ```
 
 mod good;

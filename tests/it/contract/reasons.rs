@@ -6,7 +6,7 @@ use std::path::Path;
 use super::is_reason;
 
 /// All reasons. One that is here is never renamed, because callers branch on it.
-const REASONS: [&str; 31] = [
+const REASONS: [&str; 32] = [
     "ACTION_NOT_FOUND",
     "AMBIGUOUS_RUN",
     "CALL_TOO_LONG",
@@ -21,6 +21,7 @@ const REASONS: [&str; 31] = [
     "INVALID_FIELDS",
     "NO_DEFAULT_TIMELINE",
     "REQUEST_ID_REUSED",
+    "RUN_BROKEN",
     "RUN_ENDED",
     "RUN_IS_LIVE",
     "RUN_NOT_ACTIVE",

@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod calls;
 mod database;
 pub(crate) mod mailing;
+pub(crate) mod process;
 pub(crate) mod raw;
 mod rows;
 pub(crate) mod smtp;

@@ -226,6 +226,16 @@ impl SmtpServer {
         self.until(|state| state.open == 0).await;
     }
 
+    /// Waits until all connections are closed by their clients, and all that came on them is read.
+    pub(crate) async fn until_closed(&self) {
+        // Whoever connected before is accepted before this is.
+        let stream = TcpStream::connect(("127.0.0.1", self.port))
+            .await
+            .expect("a connection");
+        let _ = BufReader::new(stream).read_line(&mut String::new()).await;
+        self.until(|state| state.open == 0).await;
+    }
+
     async fn until(&self, condition: impl Fn(&State) -> bool) {
         let mut changed = self.shared.changed.subscribe();
         let met = changed.wait_for(|_| condition(&self.shared.state())).await;

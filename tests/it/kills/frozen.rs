@@ -1,0 +1,85 @@
+//! Servers that are stopped for longer than their lease and go on, as machines do that sleep, and faults that panic.
+
+use campaign_automation::failpoint::Failpoint;
+use chrono::TimeDelta;
+
+use super::rig::{BREADTH, CUSTOMERS, Rig, Way, tick, ticking};
+use crate::support::{Backend, on_each_database};
+
+on_each_database!(
+    a_server_that_sleeps_beyond_its_lease_changes_nothing,
+    a_lease_that_is_prolonged_is_not_taken_over,
+    a_fault_in_one_run_holds_up_no_other,
+);
+
+/// Another server takes over while the first one sleeps; what that one does when it wakes up counts for nothing.
+async fn a_server_that_sleeps_beyond_its_lease_changes_nothing(backend: Backend) {
+    for way in [Way::Mail, Way::Text] {
+        // Not in a transaction: who sleeps there holds locks, and the database waits or ends it, not we.
+        for at in [Failpoint::AfterClaimCommit, Failpoint::BeforeSend, Failpoint::AfterSend] {
+            let mut rig = Rig::start(backend, way, 1).await;
+            rig.wind_to_hour_of(1);
+            let sleeper = rig.serve(Some(&format!("{}=stop", at.as_str())));
+            let sleeping = ticking(&sleeper);
+            sleeper.until_asleep();
+            rig.note_kill(at.as_str()).await;
+            rig.wind(TimeDelta::seconds(76));
+            let other = rig.serve(None);
+            tick(&other).await.expect("a tick");
+            rig.wind(TimeDelta::minutes(2));
+            tick(&other).await.expect("a tick");
+            rig.note_kill(at.as_str()).await;
+            if matches!(at, Failpoint::BeforeSend | Failpoint::AfterSend) {
+                rig.note_asleep();
+            }
+            sleeper.signal("CONT");
+            let woken = sleeping.await.expect("a task").expect("a tick").counts.expect("counts");
+            assert!(
+                woken.stale_completions > 0 || woken.channels.is_empty(),
+                "{at:?}: {woken:?}"
+            );
+            drop((sleeper, other));
+            rig.finish_and_judge(&format!("asleep at {}", at.as_str())).await;
+        }
+    }
+}
+
+/// A provider that takes its time keeps its messages, as long as its server lives.
+async fn a_lease_that_is_prolonged_is_not_taken_over(backend: Backend) {
+    let mut rig = Rig::start(backend, Way::Text, 1).await;
+    rig.wind_to_hour_of(1);
+    rig.stall();
+    let (slow, other) = (rig.serve(None), rig.serve(None));
+    let slowly = ticking(&slow);
+    rig.until_stalled().await;
+    for _ in 0..4 {
+        rig.wind(TimeDelta::seconds(50));
+        rig.until_prolonged().await;
+    }
+    let others = ticking(&other);
+    // The other one takes what the first has left, and nothing else.
+    while rig.arrivals() < 2 * BREADTH {
+        tokio::task::yield_now().await;
+    }
+    rig.release();
+    for ticking in [slowly, others] {
+        let counts = ticking.await.expect("a task").expect("a tick").counts.expect("counts");
+        assert_eq!(counts.stale_completions, 0);
+    }
+    drop((slow, other));
+    rig.finish_and_judge("prolonged").await;
+}
+
+/// A run that can't be planned, and one that can't be served, leave the others alone, and the tick ends.
+async fn a_fault_in_one_run_holds_up_no_other(backend: Backend) {
+    for (at, broken) in [(Failpoint::Plan, 1), (Failpoint::BeforeSend, 0)] {
+        let mut rig = Rig::start(backend, Way::Mail, 1).await;
+        rig.wind_to_hour_of(1);
+        let server = rig.serve(Some(&format!("{}=panic", at.as_str())));
+        let counts = tick(&server).await.expect("a tick").counts.expect("counts");
+        assert_eq!(counts.broken_runs, broken, "{at:?}");
+        assert_eq!(rig.arrivals(), CUSTOMERS - 1, "{at:?}");
+        drop(server);
+        rig.finish_and_judge(&format!("panic at {}", at.as_str())).await;
+    }
+}

@@ -1,0 +1,198 @@
+//! Judges by what arrived and by the rows of the database. What a server says of itself counts for nothing.
+
+use campaign_automation::domain::Timestamp;
+use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, QueryResult, Statement};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::rig::{BREADTH, Way};
+
+/// What is known of a world from outside.
+pub(super) struct Judge {
+    way: Way,
+    database: DatabaseConnection,
+    kills: usize,
+    /// For each message how often a server was killed when it had arrived and was not recorded.
+    windows: BTreeMap<String, usize>,
+    /// How many messages more may arrive twice, as a server slept that was about to send them.
+    pub(super) asleep: usize,
+    /// The days of the runs when they were last looked at.
+    days: BTreeMap<i64, i32>,
+}
+
+/// What was found in the end.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    kills: usize,
+    messages: usize,
+    arrived: usize,
+    repeated: usize,
+    unknown: usize,
+    in_windows: usize,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kills,
+            messages,
+            arrived,
+            repeated,
+            unknown,
+            in_windows,
+        } = self;
+        write!(
+            f,
+            "{kills} kills, {messages} messages due, {arrived} arrived, {repeated} twice ({in_windows} were arrived and not recorded \
+             at a kill), {unknown} unknown, 0 lost"
+        )
+    }
+}
+
+impl Judge {
+    pub(super) async fn new(url: &str, way: Way) -> Self {
+        let url = if url.starts_with("sqlite") {
+            format!("{url}?mode=rwc")
+        } else {
+            url.to_owned()
+        };
+        Self {
+            way,
+            database: Database::connect(url).await.expect("the database"),
+            kills: 0,
+            windows: BTreeMap::new(),
+            asleep: 0,
+            days: BTreeMap::new(),
+        }
+    }
+
+    async fn rows(&self, sql: &str) -> Vec<QueryResult> {
+        let statement = Statement::from_string(self.database.get_database_backend(), sql);
+        self.database.query_all_raw(statement).await.expect("rows")
+    }
+
+    async fn number(&self, sql: &str) -> usize {
+        let rows = self.rows(&format!("select count(*) as number from {sql}")).await;
+        let number: i64 = rows[0].try_get("", "number").expect("a number");
+        usize::try_from(number).expect("a count")
+    }
+
+    /// The provider's ids of what is recorded as sent.
+    async fn recorded(&self) -> BTreeSet<String> {
+        let rows = self
+            .rows("select provider_id from action_executions where outcome = 'completed'")
+            .await;
+        let ids: Vec<String> = rows
+            .iter()
+            .map(|row| row.try_get("", "provider_id").expect("an id"))
+            .collect();
+        let count = ids.len();
+        let ids: BTreeSet<String> = ids.into_iter().collect();
+        assert_eq!(ids.len(), count, "a message is recorded as sent twice");
+        ids
+    }
+
+    /// Looks at what a killed server has left: what had arrived and was not recorded, and the days, which never go back.
+    pub(super) async fn note_kill(&mut self, window: &str, delivered: &[String]) {
+        self.kills += 1;
+        let recorded = self.recorded().await;
+        let delivered: BTreeSet<&String> = delivered.iter().collect();
+        for id in &recorded {
+            assert!(
+                delivered.contains(id),
+                "{window}: {id} is recorded as sent, and did not arrive"
+            );
+        }
+        let open = delivered.into_iter().filter(|id| !recorded.contains(*id));
+        for id in open {
+            *self.windows.entry(id.clone()).or_default() += 1;
+        }
+        for row in self
+            .rows("select id, current_day from customer_timeline_progress")
+            .await
+        {
+            let (id, day): (i64, i32) = (
+                row.try_get("", "id").expect("id"),
+                row.try_get("", "current_day").expect("day"),
+            );
+            let before = self.days.insert(id, day).unwrap_or(day);
+            assert!(before <= day, "{window}: run {id} went from day {before} back to {day}");
+        }
+    }
+
+    /// When the first of the leases ends that are held.
+    pub(super) async fn earliest_lease(&self) -> Option<Timestamp> {
+        let sql = "select min(lease_expires_at) as at from customer_timeline_progress where lease_token is not null";
+        let rows = self.rows(sql).await;
+        rows[0].try_get("", "at").expect("an instant")
+    }
+
+    /// Whether all runs have ended.
+    pub(super) async fn is_over(&self) -> bool {
+        self.number("customer_timeline_progress where status = 'active'").await == 0
+    }
+
+    /// Judges the end: so many runs with so many messages.
+    pub(super) async fn judge(&self, delivered: &[String], runs: usize, messages: usize) -> Verdict {
+        let progress = "customer_timeline_progress";
+        assert_eq!(self.number(progress).await, runs, "runs");
+        let ended = "status = 'completed' and lease_token is null and cast(in_flight_actions as text) = '[]' \
+                     and cast(deferred_actions as text) = '[]' and cast(skipped_actions as text) = '[]'";
+        assert_eq!(self.number(&format!("{progress} where {ended}")).await, runs, "stuck");
+        let recorded = self.recorded().await;
+        // Each message has one last entry, which is sent or unknown.
+        let last = "action_executions e where attempt = (select max(attempt) from action_executions x \
+                    where x.customer_id = e.customer_id and x.progress_id = e.progress_id and x.action_id = e.action_id)";
+        assert_eq!(self.number(last).await, messages, "messages with an entry");
+        let sent = self.number(&format!("{last} and outcome = 'completed'")).await;
+        let unknown = self.number(&format!("{last} and outcome = 'unknown'")).await;
+        assert_eq!(
+            (sent + unknown, recorded.len()),
+            (messages, sent),
+            "sent + unknown = due"
+        );
+        let mut arrived: BTreeMap<&String, usize> = BTreeMap::new();
+        for id in delivered {
+            *arrived.entry(id).or_default() += 1;
+        }
+        for id in &recorded {
+            assert!(
+                arrived.contains_key(id),
+                "lost: {id} is recorded as sent, and did not arrive"
+            );
+        }
+        let mut unexplained = 0;
+        for (id, times) in &arrived {
+            let windows = self.windows.get(*id).copied().unwrap_or_default();
+            match self.way {
+                Way::Mail => unexplained += times.saturating_sub(1 + windows),
+                Way::Text => assert_eq!(*times, 1, "{id} arrived twice"),
+            }
+        }
+        assert!(
+            unexplained <= self.asleep,
+            "{unexplained} mails arrived again that were recorded at each kill: {arrived:?}"
+        );
+        match self.way {
+            // Repeated until it is known, each with one id.
+            Way::Mail => assert_eq!((arrived.len(), unknown), (messages, 0), "mails"),
+            Way::Text => {
+                let foreign = arrived.len().saturating_sub(sent + unknown);
+                assert_eq!(foreign, 0, "arrived, and neither sent nor unknown");
+                assert!(
+                    unknown <= self.kills * BREADTH,
+                    "{unknown} unknown after {} kills",
+                    self.kills
+                );
+            }
+        }
+        Verdict {
+            kills: self.kills,
+            messages,
+            arrived: arrived.len(),
+            repeated: delivered.len() - arrived.len(),
+            unknown,
+            in_windows: self.windows.values().sum(),
+        }
+    }
+}

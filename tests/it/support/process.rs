@@ -1,0 +1,122 @@
+//! The programs as processes: run to their end, or serving until they are dropped.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// The server.
+pub(crate) const CAMPAIGND: &str = env!("CARGO_BIN_EXE_campaignd");
+/// The tool for people.
+pub(crate) const CAMPAIGNCTL: &str = env!("CARGO_BIN_EXE_campaignctl");
+/// What CronJobs run.
+pub(crate) const CAMPAIGN_TICK: &str = env!("CARGO_BIN_EXE_campaign-tick");
+
+/// Bounds what must happen by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A program with no environment but what it is given.
+pub(crate) fn program(path: &str, directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(path);
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs a program to its end.
+pub(crate) fn run(mut command: Command) -> Output {
+    let (sender, receiver) = channel();
+    let name = format!("{command:?}");
+    std::thread::spawn(move || sender.send(command.output()));
+    let output = receiver.recv_timeout(PATIENCE);
+    output
+        .unwrap_or_else(|_| panic!("{name} does not end"))
+        .expect("a program that runs")
+}
+
+/// A `campaignd` that serves, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Served {
+    child: Child,
+    log: Receiver<String>,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+impl Served {
+    /// Starts it, and waits until it serves.
+    pub(crate) fn start(mut command: Command) -> Self {
+        command
+            .env("CAMPAIGN_LOG_FORMAT", "json")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("a program that runs");
+        let (sender, log) = channel();
+        let lines = BufReader::new(child.stderr.take().expect("its log")).lines();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut served = Self {
+            child,
+            log,
+            addr: SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
+        let entry = served.until("serving gRPC");
+        served.addr = entry["addr"]
+            .as_str()
+            .and_then(|addr| addr.parse().ok())
+            .expect("an address in the log");
+        served
+    }
+
+    /// Reads the log up to an entry with these words.
+    pub(crate) fn until(&self, words: &str) -> serde_json::Value {
+        loop {
+            let line = self
+                .log
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|_| panic!("{words:?} is not in the log"));
+            let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+            if entry["message"].as_str().is_some_and(|message| message.contains(words)) {
+                return entry;
+            }
+        }
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
+        assert!(sent.expect("a shell").success());
+    }
+
+    /// Waits until it has stopped itself, as SIGSTOP stops.
+    pub(crate) fn until_asleep(&self) {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let begun = std::time::Instant::now();
+        loop {
+            let stat = std::fs::read_to_string(&path).expect("a process");
+            if stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not stop: {stat}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until its log ends, and it with it.
+    pub(crate) fn ended(mut self) -> ExitStatus {
+        while self.log.recv_timeout(PATIENCE).is_ok() {}
+        self.child.wait().expect("its end")
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
