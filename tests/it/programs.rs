@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::{Backend, TestDatabase};
 
-const CAMPAIGND: &str = env!("CARGO_BIN_EXE_campaignd");
+pub(crate) const CAMPAIGND: &str = env!("CARGO_BIN_EXE_campaignd");
 const CAMPAIGNCTL: &str = env!("CARGO_BIN_EXE_campaignctl");
 const CAMPAIGN_TICK: &str = env!("CARGO_BIN_EXE_campaign-tick");
 
@@ -17,7 +17,7 @@ const CAMPAIGN_TICK: &str = env!("CARGO_BIN_EXE_campaign-tick");
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A program with no environment but what it is given.
-fn program(path: &str, directory: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn program(path: &str, directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(path);
     command
         .args(arguments)
@@ -28,7 +28,7 @@ fn program(path: &str, directory: &Path, arguments: &[&str]) -> Command {
 }
 
 /// Runs a program to its end.
-fn run(mut command: Command) -> Output {
+pub(crate) fn run(mut command: Command) -> Output {
     let (sender, receiver) = channel();
     let name = format!("{command:?}");
     std::thread::spawn(move || sender.send(command.output()));
@@ -39,7 +39,7 @@ fn run(mut command: Command) -> Output {
 }
 
 #[track_caller]
-fn check(output: &Output, code: i32, says: &[&str]) {
+pub(crate) fn check(output: &Output, code: i32, says: &[&str]) {
     let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -52,14 +52,14 @@ fn check(output: &Output, code: i32, says: &[&str]) {
 }
 
 /// A `campaignd` that serves, until it is dropped.
-struct Served {
+pub(crate) struct Served {
     child: Child,
     log: Receiver<String>,
-    addr: SocketAddr,
+    pub addr: SocketAddr,
 }
 
 impl Served {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         command
             .env("CAMPAIGN_LOG_FORMAT", "json")
             .stdout(Stdio::null())
@@ -82,7 +82,7 @@ impl Served {
     }
 
     /// Reads the log up to an entry with these words.
-    fn until(&self, words: &str) -> serde_json::Value {
+    pub(crate) fn until(&self, words: &str) -> serde_json::Value {
         loop {
             let line = self
                 .log
@@ -95,14 +95,19 @@ impl Served {
         }
     }
 
-    fn signal(&self, name: &str) {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id();
         let sent = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
         assert!(sent.expect("a shell").success());
     }
 
     /// Waits until its log ends, and it with it.
-    fn ended(mut self) -> ExitStatus {
+    pub(crate) fn ended(mut self) -> ExitStatus {
         while self.log.recv_timeout(PATIENCE).is_ok() {}
         self.child.wait().expect("its end")
     }
