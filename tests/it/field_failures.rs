@@ -377,7 +377,7 @@ async fn one_rejected_address_repeats_nobody_elses_mail(backend: Backend) {
         app.pass_hours(1);
     }
     assert_each_got(&smtp, &ids, 1);
-    assert_eq!(smtp.mails(), 31, "the rejected one was tried once");
+    assert_eq!(smtp.mails(), 30, "the rejected one was tried once");
     let run = app.progress(&bad).await;
     assert_eq!(run.failed_actions[0].state(), pb::FailureState::Failed, "{run:?}");
     app.server.shutdown().await.expect("stopped");
@@ -393,8 +393,12 @@ async fn restarts_in_the_middle_skip_and_repeat_nobody(backend: Backend) {
         smtp.behave(Behaviour::Stall(Step::Dot));
         let (server, channel) = another(&app, &smtp).await;
         let mut client = CampaignTickServiceClient::new(channel);
-        let ticked =
-            tokio::spawn(async move { hourly(&mut client, pb::ProcessCampaignTimelinesRequest::default()).await });
+        // Servers of a test draw the same random names.
+        let request = pb::ProcessCampaignTimelinesRequest {
+            tick_id: format!("before-restart-{restart}"),
+            ..Default::default()
+        };
+        let ticked = tokio::spawn(async move { hourly(&mut client, request).await });
         smtp.until_stalled(16).await;
         // It is told before what is under way can end.
         let (stopped, ()) = tokio::join!(server.shutdown(), async {
