@@ -1,4 +1,4 @@
-//! No room on the disk: a real `campaignd` that may not write a byte more (RLIMIT_FSIZE), and then may again.
+//! No room on the disk: a real `campaignd` that may not write a byte more (`RLIMIT_FSIZE`), and then may again.
 
 use campaign_automation::proto::campaign::v1 as pb;
 use campaign_automation::proto::campaign::v1::campaign_content_service_client::CampaignContentServiceClient;

@@ -17,6 +17,9 @@ on_each_database!(
     a_customer_has_one_live_run_of_a_timeline,
 );
 
+/// Something that is done to a run.
+type Change = fn(&mut Run);
+
 const BEGIN: Cursor = (Timestamp::UNIX_EPOCH, ProgressId(0));
 
 fn after(run: &Run) -> Cursor {
@@ -86,11 +89,11 @@ async fn a_claim_finds_the_run_as_it_was_read_or_does_nothing(backend: Backend) 
     let free = ground.run("c00001").await;
     let mut claims = vec![leased(&free, 1, now())];
 
-    let changes: [(&str, fn(&mut Run)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("c00002", |run| run.status = Status::Paused),
         ("c00003", |run| run.status = Status::Stopped),
         ("c00004", |run| {
-            run.day_date = NaiveDate::from_ymd_opt(2026, 1, 6).expect("a date")
+            run.day_date = NaiveDate::from_ymd_opt(2026, 1, 6).expect("a date");
         }),
         ("c00005", |run| run.zone.tz = chrono_tz::Europe::Paris),
     ];
