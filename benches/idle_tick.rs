@@ -93,6 +93,7 @@ impl Place {
             url,
             max_connections: 2,
             forced_to_disk: false,
+            busy_timeout: std::time::Duration::from_secs(10),
         })
         .await?;
         store.migrate().await?;

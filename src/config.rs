@@ -99,6 +99,9 @@ pub struct DatabaseArgs {
     /// Whether `SQLite` forces every commit to the disk. Always, but for the demo and for tests.
     #[arg(skip = true)]
     pub forced_to_disk: bool,
+    /// How long `SQLite` waits for its turn to write while others do, before a call is refused as UNAVAILABLE.
+    #[arg(skip = Duration::from_secs(10))]
+    pub busy_timeout: Duration,
 }
 
 /// The log.

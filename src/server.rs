@@ -195,6 +195,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
         url: database.database_url.clone(),
         max_connections: database.database_connections,
         forced_to_disk: database.forced_to_disk,
+        busy_timeout: database.busy_timeout,
     };
     let opened = Store::connect(&settings).await;
     let store = opened.with_context(|| {

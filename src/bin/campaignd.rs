@@ -74,6 +74,7 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
         url: args.database.database_url,
         max_connections: args.database.database_connections,
         forced_to_disk: args.database.forced_to_disk,
+        busy_timeout: args.database.busy_timeout,
     };
     let store = Store::connect(&settings)
         .await

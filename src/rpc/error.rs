@@ -291,6 +291,22 @@ fn store_status(error: &StoreError) -> Status {
                 "the database can't be reached or is busy: call again in a moment",
             )
         }
+        StoreError::Disk { place, .. } => {
+            tracing::error!(%error, source, "{error}: {source}");
+            let text = format!(
+                "the disk of the database ({place}) is full, or can't be written: make room there, then call again; nothing is half done"
+            );
+            let mut details = info("DATABASE_DISK_FULL", &[]);
+            details.set_retry_info(Some(std::time::Duration::from_secs(30)));
+            Status::with_error_details(Code::ResourceExhausted, text, details)
+        }
+        StoreError::ReadOnly { place, .. } => {
+            tracing::error!(%error, source, "{error}: {source}");
+            let text = format!(
+                "the database ({place}) can only be read: its file and its folder must be writable for the server"
+            );
+            unavailable("DATABASE_READ_ONLY", &text)
+        }
         StoreError::Schema(text) => {
             tracing::error!(%error, "the schema is not that of this program: {text}");
             unavailable(

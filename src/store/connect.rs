@@ -4,9 +4,10 @@ use migrations::{Migrator, MigratorTrait as _};
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, SqliteTransactionMode,
+    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, DbErr, SqliteTransactionMode,
     TransactionOptions, TransactionTrait as _,
 };
+use sqlx::Connection as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -37,6 +38,15 @@ impl StoreUrl {
         Err("must begin with sqlite:, postgres:// or postgresql://".to_owned())
     }
 
+    /// Where it is, as callers may know it: the file of the embedded database, and of the other no more than what it is.
+    fn place(&self) -> Arc<str> {
+        let Some(file) = self.0.strip_prefix("sqlite:") else {
+            return "PostgreSQL".into();
+        };
+        let file = file.strip_prefix("//").unwrap_or(file);
+        file.split('?').next().unwrap_or_default().into()
+    }
+
     /// Whether it is the embedded database.
     pub fn is_sqlite(&self) -> bool {
         self.0.starts_with("sqlite:")
@@ -61,6 +71,8 @@ pub struct ConnectSettings {
     pub max_connections: u32,
     /// Whether `SQLite` forces every commit to the disk; not so where a power cut may take what was done last.
     pub forced_to_disk: bool,
+    /// How long `SQLite` waits for its turn to write while others do.
+    pub busy_timeout: Duration,
 }
 
 /// The database.
@@ -68,25 +80,35 @@ pub struct ConnectSettings {
 pub struct Store {
     db: DatabaseConnection,
     backend: DbBackend,
+    place: Arc<str>,
     statements: Arc<AtomicU64>,
 }
 
 impl Store {
     /// Opens the database. It is not migrated, and not looked at yet.
     pub async fn connect(settings: &ConnectSettings) -> Result<Self, StoreError> {
-        let forced_to_disk = settings.forced_to_disk;
+        let (forced_to_disk, busy_timeout) = (settings.forced_to_disk, settings.busy_timeout);
         let mut options = ConnectOptions::new(settings.url.0.clone());
         options
             .max_connections(settings.max_connections)
             .acquire_timeout(Duration::from_secs(30))
             .sqlx_logging(false)
-            .map_sqlx_sqlite_opts(move |options| sqlite_options(options, forced_to_disk))
+            .map_sqlx_sqlite_opts(move |options| sqlite_options(options, forced_to_disk, busy_timeout))
+            // When a COMMIT fails on a full disk, SQLite has rolled back by itself. sqlx then takes the connection for one in a
+            // transaction, and begins the next as a savepoint, which waits for nobody. Such a connection is not used again.
+            .map_sqlx_sqlite_before_acquire(|connection, _| {
+                let is_clean = !connection.is_in_transaction();
+                Box::pin(std::future::ready(Ok(is_clean)))
+            })
             .map_sqlx_postgres_opts(postgres_options);
-        let db = Database::connect(options).await?;
+        let place = settings.url.place();
+        let db = Database::connect(options).await;
+        let db = db.map_err(|error| StoreError::of(error, &place))?;
         let backend = db.get_database_backend();
         Ok(Self {
             db,
             backend,
+            place,
             statements: Arc::new(AtomicU64::new(0)),
         })
     }
@@ -95,17 +117,19 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let txn = self.begin().await?;
         if self.backend == DbBackend::Postgres {
-            txn.conn
-                .execute_unprepared(&format!("select pg_advisory_xact_lock({MIGRATION_LOCK})"))
-                .await?;
+            let lock = format!("select pg_advisory_xact_lock({MIGRATION_LOCK})");
+            let locked = txn.conn.execute_unprepared(&lock).await;
+            locked.map_err(|error| self.failed(error))?;
         }
-        Migrator::up(&txn.conn, None).await?;
+        let migrated = Migrator::up(&txn.conn, None).await;
+        migrated.map_err(|error| self.failed(error))?;
         txn.commit().await
     }
 
     /// Checks that the schema is that of this program.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
-        let missing = Migrator::get_pending_migrations(&self.db).await?.len();
+        let missing = Migrator::get_pending_migrations(&self.db).await;
+        let missing = missing.map_err(|error| self.failed(error))?.len();
         if missing == 0 {
             return Ok(());
         }
@@ -119,6 +143,7 @@ impl Store {
         Session {
             conn: self.db.clone(),
             backend: self.backend,
+            place: Arc::clone(&self.place),
             statements: Arc::clone(&self.statements),
         }
     }
@@ -129,17 +154,19 @@ impl Store {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let conn = self.db.begin_with_options(mode).await?;
+        let conn = self.db.begin_with_options(mode).await;
+        let conn = conn.map_err(|error| self.failed(error))?;
         Ok(Session {
             conn,
             backend: self.backend,
+            place: Arc::clone(&self.place),
             statements: Arc::clone(&self.statements),
         })
     }
 
     /// Asks the database whether it is there.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        Ok(self.db.ping().await?)
+        self.db.ping().await.map_err(|error| self.failed(error))
     }
 
     /// How many statements have been run, BEGIN and COMMIT not counted.
@@ -149,13 +176,18 @@ impl Store {
 
     /// Closes all connections.
     pub async fn close(self) -> Result<(), StoreError> {
-        Ok(self.db.close().await?)
+        let Self { db, place, .. } = self;
+        db.close().await.map_err(|error| StoreError::of(error, &place))
+    }
+
+    fn failed(&self, error: DbErr) -> StoreError {
+        StoreError::of(error, &self.place)
     }
 }
 
 /// Write-ahead log, so that readers and the writer don't wait for each other. Every commit is forced to the disk (FULL): after a
 /// power cut the claims must be known under which messages may have been sent.
-fn sqlite_options(options: SqliteConnectOptions, forced_to_disk: bool) -> SqliteConnectOptions {
+fn sqlite_options(options: SqliteConnectOptions, forced_to_disk: bool, busy_timeout: Duration) -> SqliteConnectOptions {
     let synchronous = if forced_to_disk {
         SqliteSynchronous::Full
     } else {
@@ -165,7 +197,7 @@ fn sqlite_options(options: SqliteConnectOptions, forced_to_disk: bool) -> Sqlite
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
-        .busy_timeout(Duration::from_secs(10))
+        .busy_timeout(busy_timeout)
         .foreign_keys(true)
 }
 
@@ -177,4 +209,113 @@ fn postgres_options(options: PgConnectOptions) -> PgConnectOptions {
         ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
         ("plan_cache_mode", "force_generic_plan"),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::session::values;
+    use super::*;
+    use sea_orm::FromQueryResult;
+    use std::path::Path;
+
+    #[derive(FromQueryResult)]
+    struct Pragma {
+        value: String,
+    }
+
+    async fn store(directory: &Path, forced_to_disk: bool, busy_timeout: Duration) -> Store {
+        let url = format!("sqlite://{}?mode=rwc", directory.join("test.db").display());
+        let settings = ConnectSettings {
+            url: StoreUrl::parse(&url).expect("a URL"),
+            max_connections: 1,
+            forced_to_disk,
+            busy_timeout,
+        };
+        let store = Store::connect(&settings).await.expect("a database");
+        store.migrate().await.expect("a schema");
+        store
+    }
+
+    #[test]
+    fn a_place_tells_no_secret() {
+        for (url, place) in [
+            ("sqlite://campaign.db", "campaign.db"),
+            ("sqlite:///var/lib/campaign.db?mode=ro", "/var/lib/campaign.db"),
+            ("sqlite:campaign.db", "campaign.db"),
+            ("postgres://user:secret@host/name", "PostgreSQL"),
+        ] {
+            assert_eq!(&*StoreUrl::parse(url).expect("a URL").place(), place, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_are_safe_against_power_cuts() {
+        for (forced_to_disk, synchronous) in [(true, "2"), (false, "1")] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let store = store(directory.path(), forced_to_disk, Duration::from_secs(7)).await;
+            for (pragma, expected) in [
+                ("journal_mode", "wal"),
+                ("synchronous", synchronous),
+                ("busy_timeout as timeout", "7000"),
+                ("foreign_keys", "1"),
+            ] {
+                let (name, column) = pragma.split_once(" as ").unwrap_or((pragma, pragma));
+                let sql = format!("select cast({column} as text) as value from pragma_{name}");
+                let found: Option<Pragma> = store.reader().row(&sql, values![]).await.expect("a setting");
+                assert_eq!(found.expect("a setting").value, expected, "{pragma}");
+            }
+        }
+    }
+
+    /// A transaction that SQLite rolled back by itself leaves nothing behind: not a row, and no connection that would no
+    /// longer wait for its turn.
+    #[tokio::test]
+    async fn a_full_database_is_whole_and_goes_on() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let here = store(directory.path(), true, Duration::from_secs(10)).await;
+        let insert = "insert into service_metadata (key, value) values ($1, $2)";
+        let value = "x".repeat(100_000);
+        let txn = here.begin().await.expect("a transaction");
+        txn.execute("pragma max_page_count = 60", values![])
+            .await
+            .expect("a setting");
+        txn.execute(insert, values!["first", "small"]).await.expect("room");
+        let mut full = Ok(1);
+        for n in 0..10 {
+            full = txn.execute(insert, values![format!("row{n}"), value.as_str()]).await;
+            if full.is_err() {
+                break;
+            }
+        }
+        assert!(
+            matches!(&full, Err(StoreError::Disk { place, .. }) if place.ends_with("test.db")),
+            "{full:?}"
+        );
+        drop(txn);
+
+        // A fresh connection, without the limit of the one before. Nobody else can write beside it, as it was from the start.
+        let txn = here.begin().await.expect("a transaction");
+        let there = store_as_it_is(directory.path()).await;
+        let busy = there.begin().await;
+        assert!(matches!(busy, Err(StoreError::Unavailable(_))), "{busy:?}");
+        txn.execute(insert, values!["again", value.as_str()])
+            .await
+            .expect("room");
+        txn.commit().await.expect("committed");
+        let sql =
+            "select cast(count(*) as text) as value from service_metadata where key in ('first', 'again', 'row0')";
+        let count: Option<Pragma> = here.reader().row(sql, values![]).await.expect("a count");
+        assert_eq!(count.expect("a count").value, "1");
+    }
+
+    async fn store_as_it_is(directory: &Path) -> Store {
+        let url = format!("sqlite://{}", directory.join("test.db").display());
+        let settings = ConnectSettings {
+            url: StoreUrl::parse(&url).expect("a URL"),
+            max_connections: 1,
+            forced_to_disk: true,
+            busy_timeout: Duration::from_millis(20),
+        };
+        Store::connect(&settings).await.expect("a database")
+    }
 }

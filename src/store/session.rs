@@ -1,6 +1,8 @@
 //! Running statements: on the pool for reading, in a transaction for writing.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, FromQueryResult, Statement, Value};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, Statement, Value,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +13,8 @@ use super::StoreError;
 pub struct Session<C> {
     pub(super) conn: C,
     pub(super) backend: DbBackend,
+    /// Where the database is, for people.
+    pub(super) place: Arc<str>,
     pub(super) statements: Arc<AtomicU64>,
 }
 
@@ -23,16 +27,18 @@ pub type Txn = Session<DatabaseTransaction>;
 impl Txn {
     /// Makes everything lasting.
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.conn.commit().await?)
+        let Self { conn, place, .. } = self;
+        conn.commit().await.map_err(|error| StoreError::of(error, &place))
     }
 }
 
 impl<C: ConnectionTrait> Session<C> {
     /// All rows of a query.
     pub(super) async fn rows<T: FromQueryResult>(&self, sql: &str, values: Vec<Value>) -> Result<Vec<T>, StoreError> {
-        let rows = self.conn.query_all_raw(self.statement(sql, values)).await?;
+        let rows = self.conn.query_all_raw(self.statement(sql, values)).await;
+        let rows = rows.map_err(|error| self.failed(error))?;
         rows.iter()
-            .map(|row| T::from_query_result(row, "").map_err(StoreError::from))
+            .map(|row| T::from_query_result(row, "").map_err(|error| self.failed(error)))
             .collect()
     }
 
@@ -43,11 +49,12 @@ impl<C: ConnectionTrait> Session<C> {
 
     /// Runs a statement, and says how many rows it changed.
     pub(super) async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, StoreError> {
-        Ok(self
-            .conn
-            .execute_raw(self.statement(sql, values))
-            .await?
-            .rows_affected())
+        let done = self.conn.execute_raw(self.statement(sql, values)).await;
+        Ok(done.map_err(|error| self.failed(error))?.rows_affected())
+    }
+
+    fn failed(&self, error: DbErr) -> StoreError {
+        StoreError::of(error, &self.place)
     }
 
     fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {

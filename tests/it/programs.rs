@@ -2,23 +2,9 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Output;
 
-use crate::support::process::{CAMPAIGN_TICK, CAMPAIGNCTL, CAMPAIGND, Served, program, run};
+use crate::support::process::{CAMPAIGN_TICK, CAMPAIGNCTL, CAMPAIGND, Served, check, program, run};
 use crate::support::{Backend, TestDatabase};
-
-#[track_caller]
-fn check(output: &Output, code: i32, says: &[&str]) {
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for words in says {
-        assert!(text.contains(words), "{words:?} is not in: {text}");
-    }
-}
 
 #[test]
 fn a_server_serves_ticks_and_ends_when_told() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::is_reason;
 
 /// All reasons. One that is here is never renamed, because callers branch on it.
-const REASONS: [&str; 32] = [
+const REASONS: [&str; 34] = [
     "ACTION_NOT_FOUND",
     "AMBIGUOUS_RUN",
     "CALL_TOO_LONG",
@@ -15,6 +15,8 @@ const REASONS: [&str; 32] = [
     "CONTENT_IN_USE",
     "CONTENT_MISSING",
     "CUSTOMER_NOT_FOUND",
+    "DATABASE_DISK_FULL",
+    "DATABASE_READ_ONLY",
     "DATABASE_UNAVAILABLE",
     "ETAG_MISMATCH",
     "INTERNAL",
@@ -42,12 +44,13 @@ const REASONS: [&str; 32] = [
 ];
 
 /// Codes of gRPC, after which a comment of the contract names reasons in parentheses.
-const CODES: [&str; 8] = [
+const CODES: [&str; 9] = [
     "INVALID_ARGUMENT",
     "NOT_FOUND",
     "ALREADY_EXISTS",
     "FAILED_PRECONDITION",
     "ABORTED",
+    "RESOURCE_EXHAUSTED",
     "UNAVAILABLE",
     "DEADLINE_EXCEEDED",
     "INTERNAL",

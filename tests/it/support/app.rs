@@ -64,7 +64,12 @@ impl App {
 
     /// Another server on the same database, with the same clock and outbox.
     pub(crate) async fn second_server(&self) -> (Server, Channel) {
-        serve(&self.database.url, self.outbox.path(), &self.clock, 8, |_| {}).await
+        self.server_on(&self.database.url, |_| {}).await
+    }
+
+    /// Another server with the same clock and outbox, on the database at a URL, with a changed configuration.
+    pub(crate) async fn server_on(&self, url: &str, change: impl FnOnce(&mut Config)) -> (Server, Channel) {
+        serve(url, self.outbox.path(), &self.clock, 8, change).await
     }
 
     /// A connection to the server.
@@ -315,6 +320,7 @@ async fn serve(
             url,
             max_connections: 2,
             forced_to_disk: false,
+            busy_timeout: std::time::Duration::from_secs(10),
         };
         let store = campaign_automation::store::Store::connect(&settings)
             .await

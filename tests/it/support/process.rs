@@ -39,6 +39,20 @@ pub(crate) fn run(mut command: Command) -> Output {
         .expect("a program that runs")
 }
 
+/// Checks how a program ended, and what it said.
+#[track_caller]
+pub(crate) fn check(output: &Output, code: i32, says: &[&str]) {
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for words in says {
+        assert!(text.contains(words), "{words:?} is not in: {text}");
+    }
+}
+
 /// A `campaignd` that serves, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Served {
@@ -84,6 +98,11 @@ impl Served {
                 return entry;
             }
         }
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends it a signal, such as `TERM`.

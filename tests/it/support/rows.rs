@@ -16,7 +16,12 @@ pub(crate) struct Rows {
 impl Rows {
     /// The rows of an app's database.
     pub(crate) async fn of(app: &App, backend: Backend) -> Self {
-        let database = Database::connect(&app.database.url).await.expect("the database");
+        Self::at(&app.database.url, backend).await
+    }
+
+    /// The rows of the database at a URL.
+    pub(crate) async fn at(url: &str, backend: Backend) -> Self {
+        let database = Database::connect(url).await.expect("the database");
         let tables = match backend {
             Backend::Sqlite => {
                 "select name as text from sqlite_master where type = 'table' and name not like 'sqlite_%'"
