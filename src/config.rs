@@ -178,6 +178,10 @@ pub struct Config {
     /// How long a claim holds when its server dies. Longer than the send time-out by 10 seconds at least.
     #[arg(long, env = "CAMPAIGN_LEASE", value_name = "DURATION", default_value = "120s", value_parser = duration)]
     pub lease: Duration,
+    /// By how much the server's clock and the database's may differ, 100ms to 60s. Beyond it the server claims nothing and is not
+    /// ready. There is no way to do without.
+    #[arg(long, env = "CAMPAIGN_MAX_CLOCK_SKEW", value_name = "DURATION", default_value = "5s", value_parser = clock_skew)]
+    pub max_clock_skew: Duration,
     /// How often a message is tried in all.
     #[arg(long, env = "CAMPAIGN_RETRY_ATTEMPTS", value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub retry_attempts: u32,
@@ -235,13 +239,15 @@ pub enum ConfigError {
     NoSender,
     /// The lease is too short.
     #[error(
-        "--lease (CAMPAIGN_LEASE) must be longer than --send-timeout (CAMPAIGN_SEND_TIMEOUT) by 10 seconds at least, but they are {lease:?} and {send_timeout:?}"
+        "--lease (CAMPAIGN_LEASE) must be longer than --send-timeout (CAMPAIGN_SEND_TIMEOUT) by 10 seconds at least, and by twice --max-clock-skew (CAMPAIGN_MAX_CLOCK_SKEW), but they are {lease:?}, {send_timeout:?} and {max_clock_skew:?}"
     )]
     ShortLease {
         /// The lease.
         lease: Duration,
         /// The time-out.
         send_timeout: Duration,
+        /// By how much clocks may differ.
+        max_clock_skew: Duration,
     },
 }
 
@@ -289,10 +295,12 @@ impl Config {
         if !self.insecure_public && !is_loopback(self.listen.ip()) {
             return Err(ConfigError::Public(self.listen));
         }
-        if self.lease < self.send_timeout + LEASE_MARGIN {
+        // Of two servers one may be behind by the skew, and the other ahead by as much.
+        if self.lease < self.send_timeout + LEASE_MARGIN.max(2 * self.max_clock_skew) {
             return Err(ConfigError::ShortLease {
                 lease: self.lease,
                 send_timeout: self.send_timeout,
+                max_clock_skew: self.max_clock_skew,
             });
         }
         let mail = "smtp://host, smtps://host, or outbox:DIR for files";
@@ -379,6 +387,12 @@ fn concurrency(given: &str) -> Result<usize, String> {
     number.ok_or_else(|| "must be 1 to 10000".to_owned())
 }
 
+fn clock_skew(given: &str) -> Result<Duration, String> {
+    let bounds = Duration::from_millis(100)..=Duration::from_secs(60);
+    let skew = duration(given).ok().filter(|skew| bounds.contains(skew));
+    skew.ok_or_else(|| "must be 100ms to 60s".to_owned())
+}
+
 /// Parses a duration such as `500ms`, `90s`, `5m` or `4h`.
 pub fn duration(given: &str) -> Result<Duration, String> {
     let digits = given.bytes().take_while(u8::is_ascii_digit).count();
@@ -446,6 +460,10 @@ mod tests {
         check(&["--sms-url=smtp://localhost"], Err("CAMPAIGN_SMS_URL"));
         check(&["--lease=65s"], Err("CAMPAIGN_LEASE"));
         check(&["--lease=70s"], Ok(()));
+        check(&["--lease=70s", "--max-clock-skew=6s"], Err("CAMPAIGN_MAX_CLOCK_SKEW"));
+        check(&["--lease=72s", "--max-clock-skew=6s"], Ok(()));
+        check(&["--max-clock-skew=0s"], Err("must be 100ms to 60s"));
+        check(&["--max-clock-skew=61s"], Err("must be 100ms to 60s"));
         check(&["--default-time-zone=US/Eastern"], Err("America/New_York"));
         check(&["--send-timeout=5"], Err("must be a number with"));
         check(&["--database-url=mysql://x"], Err("must begin with"));

@@ -21,6 +21,7 @@ mod orchestrator;
 mod redrive;
 mod sending;
 mod simulate;
+mod skew;
 mod starts;
 mod tick;
 mod view;
@@ -39,6 +40,7 @@ pub use once::{Answer, Once};
 pub use orchestrator::{Assigned, Assignment, StageChange};
 pub use redrive::{RetriedActions, RetryActions};
 pub use simulate::{FIRST_NOT_STORED, SimulateTimeline, SimulatedCustomer, SimulatedTimeline};
+pub use skew::ClockSkew;
 pub use starts::{StartRun, Started};
 pub use tick::{Stop, TickEvents, TickRequest};
 pub use view::{ExecutionView, RunView};
@@ -58,6 +60,7 @@ use crate::random::Random;
 use crate::store::{Store, StoreError};
 use cache::Definitions;
 use lanes::Lanes;
+use skew::ClockGuard;
 use tick::RunningTicks;
 
 /// How the engine behaves.
@@ -69,6 +72,9 @@ pub struct EngineSettings {
     pub retry: RetryPolicy,
     /// How long a claim holds. Longer than `send_timeout` by 10 seconds at least.
     pub lease: Duration,
+    /// By how much the server's clock and the database's may differ. Twice of it is at most what the lease is longer than
+    /// `send_timeout`, so that nobody takes over what is still being sent.
+    pub max_clock_skew: Duration,
     /// How long one attempt may take.
     pub send_timeout: Duration,
     /// How long a channel that is misconfigured stays stopped before it is tried again.
@@ -101,6 +107,7 @@ pub struct Parts {
 pub struct Engine {
     store: Store,
     clock: Arc<dyn Clock>,
+    clock_guard: Arc<ClockGuard>,
     random: Random,
     lanes: Lanes,
     renderer: Renderer,
@@ -128,9 +135,11 @@ impl Engine {
         let txn = store.begin().await?;
         let deployment = txn.deployment_id(random.uuid()).await?;
         txn.commit().await?;
+        let clock_guard = ClockGuard::new(store.clone(), Arc::clone(&clock), settings.max_clock_skew);
         Ok(Arc::new(Self {
             store,
             clock,
+            clock_guard: Arc::new(clock_guard),
             random,
             lanes: Lanes::new(senders, &settings.lanes),
             renderer: Renderer::new(),

@@ -2,14 +2,15 @@
 //!
 //! One file per aggregate, the same functions for `SQLite` and `PostgreSQL`. Statements are written out, with `$1` as the
 //! first parameter, which both understand; where one must differ, both variants stand side by side in that function.
-//! Instants and dates are computed in Rust and bound. No statement asks the database for the time, and no
-//! transaction is held while something is sent.
+//! Instants and dates are computed in Rust and bound. No statement but the one in `clock` asks the database for the time, and
+//! no transaction is held while something is sent.
 
 mod advance;
 mod archive;
 mod batch;
 mod campaigns;
 mod claims;
+mod clock;
 mod connect;
 mod customers;
 mod engagements;

@@ -10,6 +10,7 @@
 
 mod archive;
 mod channels;
+mod clocks;
 mod conditions;
 mod content;
 mod contract;

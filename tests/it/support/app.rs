@@ -1,6 +1,6 @@
 //! The real server on a free port, with a hand-wound clock, a fresh database, and an outbox in place of providers.
 
-use campaign_automation::clock::ManualClock;
+use campaign_automation::clock::{Clock, ManualClock};
 use campaign_automation::config::Config;
 use campaign_automation::domain::Timestamp;
 use campaign_automation::proto::campaign::v1 as pb;
@@ -52,7 +52,7 @@ impl App {
         let database = TestDatabase::create(backend).await.expect("a database");
         let clock = Arc::new(ManualClock::new(at("2026-01-05T12:00:00Z")));
         let outbox = tempfile::tempdir().expect("a directory");
-        let (server, channel) = serve(&database.url, outbox.path(), &clock, 7, change).await;
+        let (server, channel) = serve(&database.url, outbox.path(), Arc::clone(&clock) as _, 7, change).await;
         Self {
             clock,
             server,
@@ -64,7 +64,17 @@ impl App {
 
     /// Another server on the same database, with the same clock and outbox.
     pub(crate) async fn second_server(&self) -> (Server, Channel) {
-        serve(&self.database.url, self.outbox.path(), &self.clock, 8, |_| {}).await
+        self.second_server_with(8, Arc::clone(&self.clock) as _, |_| {}).await
+    }
+
+    /// Another server on the same database and outbox, with chance, a clock and a configuration of its own.
+    pub(crate) async fn second_server_with(
+        &self,
+        seed: u64,
+        clock: Arc<dyn Clock>,
+        change: impl FnOnce(&mut Config),
+    ) -> (Server, Channel) {
+        serve(&self.database.url, self.outbox.path(), clock, seed, change).await
     }
 
     /// A connection to the server.
@@ -303,7 +313,7 @@ impl App {
 async fn serve(
     url: &str,
     outbox: &Path,
-    clock: &Arc<ManualClock>,
+    clock: Arc<dyn Clock>,
     seed: u64,
     change: impl FnOnce(&mut Config),
 ) -> (Server, Channel) {
@@ -322,7 +332,7 @@ async fn serve(
         store.migrate().await.expect("a schema");
         store.close().await.expect("closed");
     }
-    let server = Server::start(config, Arc::clone(clock) as _, Random::from_seed(seed))
+    let server = Server::start(config, clock, Random::from_seed(seed))
         .await
         .expect("a server");
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.addr())).expect("an address");

@@ -6,6 +6,7 @@ mod database;
 pub(crate) mod mailing;
 pub(crate) mod raw;
 mod rows;
+pub(crate) mod skewed;
 pub(crate) mod smtp;
 pub(crate) mod story;
 
