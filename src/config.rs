@@ -1,5 +1,6 @@
 //! What is configured: flags and environment variables, checked before anything is opened.
 
+use chrono::SubsecRound as _;
 use chrono_tz::Tz;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::channels::{ChannelUrl, Mailbox};
-use crate::domain::parse_zone;
+use crate::domain::{Timestamp, parse_zone};
 use crate::engine::LaneSettings;
 use crate::store::StoreUrl;
 
@@ -34,6 +35,9 @@ pub enum Command {
     Serve(Box<Config>),
     /// Brings the database's schema up to date, and ends.
     Migrate(MigrateArgs),
+    /// Ends what may have been sent after a backup was taken that was restored, so that it is not sent twice. All servers must be
+    /// stopped.
+    Fence(FenceArgs),
     /// Shows the main job on an embedded database, with 90 days in some seconds.
     Demo(DemoArgs),
 }
@@ -68,6 +72,27 @@ fn variable_of(command: &clap::Command, flag: &str) -> Option<String> {
 /// Which database to migrate.
 #[derive(Debug, Clone, Args)]
 pub struct MigrateArgs {
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// What the log looks like.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What to fence.
+#[derive(Debug, Clone, Args)]
+pub struct FenceArgs {
+    /// When the service was last up before the backup was restored, as in `2026-03-02T16:30:00Z`. What was due before is ended.
+    #[arg(long, value_name = "INSTANT", value_parser = time)]
+    pub before: Timestamp,
+    /// Send mails and tasks again that were due before, with the same Message-ID. By default they are ended as unknown, as text
+    /// messages and calls always are.
+    #[arg(long)]
+    pub resend_email: bool,
+    /// Change nothing, and say what would be changed.
+    #[arg(long)]
+    pub dry_run: bool,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -376,6 +401,11 @@ impl Config {
 
 fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
+}
+
+fn time(given: &str) -> Result<Timestamp, String> {
+    let parsed = given.parse::<Timestamp>().map(|time| time.trunc_subsecs(6));
+    parsed.map_err(|_| "must be an instant with its offset, such as 2026-03-02T16:30:00Z".to_owned())
 }
 
 fn zone(given: &str) -> Result<Tz, String> {

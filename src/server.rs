@@ -1,5 +1,7 @@
 //! The server: built from its configuration, bound, run, and stopped in good order.
 
+mod fence;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +32,8 @@ use crate::rpc::{
     TickService, TimelinesService, UndecodableLayer,
 };
 use crate::store::{ConnectSettings, Store};
+
+pub use fence::fence;
 
 /// The most requests that one connection may have open.
 const MAX_STREAMS: u32 = 1000;

@@ -14,6 +14,7 @@ mod error;
 mod execute;
 mod explain;
 mod facts;
+mod fence;
 mod flight;
 mod lanes;
 mod once;
@@ -35,6 +36,7 @@ pub use definitions::{
 pub use error::EngineError;
 pub use execute::{ActionReport, ActionReportKind, RunHold, RunReport};
 pub use explain::RunExplanation;
+pub use fence::{FenceReport, FenceRuns, fence_runs};
 pub use lanes::LaneSettings;
 pub use once::{Answer, Once};
 pub use orchestrator::{Assigned, Assignment, StageChange};

@@ -20,6 +20,7 @@ mod execute;
 mod executions;
 mod explain;
 mod failures;
+mod fence;
 mod gates;
 mod late;
 mod layers;

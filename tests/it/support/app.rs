@@ -41,7 +41,44 @@ pub(crate) struct Sent {
     pub text: String,
 }
 
+/// What is left of an app whose server was stopped.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    pub clock: Arc<ManualClock>,
+    pub database: TestDatabase,
+    outbox: TempDir,
+}
+
+impl Stopped {
+    /// Another server in the place of the one that was stopped. `seed` is one that no server had before.
+    pub(crate) async fn start(self, seed: u64, change: impl FnOnce(&mut Config)) -> App {
+        let Self {
+            clock,
+            database,
+            outbox,
+        } = self;
+        let (server, channel) = serve(&database.url, outbox.path(), Arc::clone(&clock) as _, seed, change).await;
+        App {
+            clock,
+            server,
+            database,
+            outbox,
+            channel,
+        }
+    }
+}
+
 impl App {
+    /// Stops the server, so that its database may be copied.
+    pub(crate) async fn stop_server(self) -> Stopped {
+        self.server.shutdown().await.expect("stopped");
+        Stopped {
+            clock: self.clock,
+            database: self.database,
+            outbox: self.outbox,
+        }
+    }
+
     /// A server with the defaults, at noon UTC of Monday, 5 January 2026.
     pub(crate) async fn start(backend: Backend) -> Self {
         Self::start_with(backend, |_| {}).await

@@ -10,6 +10,6 @@ pub(crate) mod skewed;
 pub(crate) mod smtp;
 pub(crate) mod story;
 
-pub(crate) use app::App;
+pub(crate) use app::{App, Stopped};
 pub(crate) use database::{Backend, TestDatabase, on_each_database, postgres_url};
 pub(crate) use rows::Rows;
