@@ -154,9 +154,14 @@ impl Player<'_> {
     fn is_shut_out(&self, id: ActionId) -> bool {
         let action = |id| self.timeline.action(id);
         let day = action(id).filter(|action| action.definition.action_type.sends());
-        let gates = self.decisions.iter().filter_map(|(_, decision)| action(decision.action));
+        let gates = self
+            .decisions
+            .iter()
+            .filter_map(|(_, decision)| action(decision.action));
         let is_gate = |gate: &Action| gate.definition.action_type == ActionType::CheckCondition;
-        let mut days = gates.filter(|gate| is_gate(gate)).map(|gate| gate.definition.day_number);
+        let mut days = gates
+            .filter(|gate| is_gate(gate))
+            .map(|gate| gate.definition.day_number);
         day.is_some_and(|day| days.any(|of_gate| of_gate == day.definition.day_number))
     }
 
@@ -168,7 +173,10 @@ impl Player<'_> {
         );
         let unknown = Attempted::Unknown { error };
         self.run.record(self.timeline, attempt, unknown, &ONCE, 0.5, at);
-        let policy = self.timeline.action(attempt.id).map(|action| action.definition.channel.delivery_policy());
+        let policy = self
+            .timeline
+            .action(attempt.id)
+            .map(|action| action.definition.channel.delivery_policy());
         let goes_again = self.fence.resend && policy == Some(DeliveryPolicy::AtLeastOnce);
         let Some(failed) = self.run.failed.iter_mut().find(|failed| failed.id == attempt.id) else {
             return;

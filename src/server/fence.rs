@@ -56,7 +56,10 @@ fn print(report: &FenceReport, command: FenceRuns, out: &mut impl Write) -> std:
         "{} live runs, {} with something to fence; {} came to a later day, {} to their end",
         report.runs, report.changed, counts.advanced_runs, counts.completed_runs
     )?;
-    for (channel, counts) in Channel::ALL.iter().filter_map(|channel| Some((channel, counts.channels.get(channel)?))) {
+    for (channel, counts) in Channel::ALL
+        .iter()
+        .filter_map(|channel| Some((channel, counts.channels.get(channel)?)))
+    {
         let outcomes = [
             ("unknown", counts.unknown),
             ("to be sent again", counts.retrying),
