@@ -418,7 +418,7 @@ fn concurrency(given: &str) -> Result<usize, String> {
 }
 
 fn clock_skew(given: &str) -> Result<Duration, String> {
-    let bounds = Duration::from_millis(100)..=Duration::from_secs(60);
+    let bounds = Duration::from_millis(100)..=Duration::from_mins(1);
     let skew = duration(given).ok().filter(|skew| bounds.contains(skew));
     skew.ok_or_else(|| "must be 100ms to 60s".to_owned())
 }
