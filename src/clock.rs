@@ -11,6 +11,10 @@ use std::sync::{Mutex, PoisonError};
 pub trait Clock: Send + Sync + Debug {
     /// Now, in whole microseconds, because `PostgreSQL` keeps no more.
     fn now(&self) -> DateTime<Utc>;
+
+    /// Whether it means to show the world's time, so that it must agree with the clocks of other machines. A clock that is
+    /// wound by hand does not.
+    fn is_real(&self) -> bool;
 }
 
 /// The machine's clock.
@@ -25,6 +29,10 @@ impl Clock for SystemClock {
         )]
         let now = Utc::now();
         whole_microseconds(now)
+    }
+
+    fn is_real(&self) -> bool {
+        true
     }
 }
 
@@ -54,6 +62,10 @@ impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn is_real(&self) -> bool {
+        false
+    }
 }
 
 /// A clock that shows what is written in a file, so that it stands still while the process that reads it is killed and another one
@@ -79,6 +91,10 @@ impl Clock for FileClock {
         let text = std::fs::read_to_string(&self.0).unwrap_or_default();
         let shown = text.trim().parse();
         whole_microseconds(shown.unwrap_or_else(|_| panic!("{}: {text:?} is no instant", self.0.display())))
+    }
+
+    fn is_real(&self) -> bool {
+        false
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is configured: flags and environment variables, checked before anything is opened.
 
+use chrono::SubsecRound as _;
 use chrono_tz::Tz;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::channels::{ChannelUrl, Mailbox};
-use crate::domain::parse_zone;
+use crate::domain::{Timestamp, parse_zone};
 use crate::engine::LaneSettings;
 use crate::store::StoreUrl;
 
@@ -34,6 +35,9 @@ pub enum Command {
     Serve(Box<Config>),
     /// Brings the database's schema up to date, and ends.
     Migrate(MigrateArgs),
+    /// Ends what may have been sent after a backup was taken that was restored, so that it is not sent twice. All servers must be
+    /// stopped.
+    Fence(FenceArgs),
     /// Shows the main job on an embedded database, with 90 days in some seconds.
     Demo(DemoArgs),
 }
@@ -68,6 +72,27 @@ fn variable_of(command: &clap::Command, flag: &str) -> Option<String> {
 /// Which database to migrate.
 #[derive(Debug, Clone, Args)]
 pub struct MigrateArgs {
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// What the log looks like.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What to fence.
+#[derive(Debug, Clone, Args)]
+pub struct FenceArgs {
+    /// When the service was last up before the backup was restored, as in `2026-03-02T16:30:00Z`. What was due before is ended.
+    #[arg(long, value_name = "INSTANT", value_parser = time)]
+    pub before: Timestamp,
+    /// Send mails and tasks again that were due before, with the same Message-ID. By default they are ended as unknown, as text
+    /// messages and calls always are.
+    #[arg(long)]
+    pub resend_email: bool,
+    /// Change nothing, and say what would be changed.
+    #[arg(long)]
+    pub dry_run: bool,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -184,6 +209,10 @@ pub struct Config {
     /// How often the claims of what is under way for long are prolonged, at most a third of the lease, which is the default.
     #[arg(long, env = "CAMPAIGN_HEARTBEAT", value_name = "DURATION", value_parser = duration)]
     pub heartbeat: Option<Duration>,
+    /// By how much the server's clock and the database's may differ, 100ms to 60s. Beyond it the server claims nothing and is not
+    /// ready. There is no way to do without.
+    #[arg(long, env = "CAMPAIGN_MAX_CLOCK_SKEW", value_name = "DURATION", default_value = "5s", value_parser = clock_skew)]
+    pub max_clock_skew: Duration,
     /// How often a message is tried in all.
     #[arg(long, env = "CAMPAIGN_RETRY_ATTEMPTS", value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub retry_attempts: u32,
@@ -251,13 +280,15 @@ pub enum ConfigError {
     },
     /// The lease is too short.
     #[error(
-        "--lease (CAMPAIGN_LEASE) must be longer than --send-timeout (CAMPAIGN_SEND_TIMEOUT) by 10 seconds at least, but they are {lease:?} and {send_timeout:?}"
+        "--lease (CAMPAIGN_LEASE) must be longer than --send-timeout (CAMPAIGN_SEND_TIMEOUT) by 10 seconds at least, and by twice --max-clock-skew (CAMPAIGN_MAX_CLOCK_SKEW), but they are {lease:?}, {send_timeout:?} and {max_clock_skew:?}"
     )]
     ShortLease {
         /// The lease.
         lease: Duration,
         /// The time-out.
         send_timeout: Duration,
+        /// By how much clocks may differ.
+        max_clock_skew: Duration,
     },
 }
 
@@ -305,10 +336,12 @@ impl Config {
         if !self.insecure_public && !is_loopback(self.listen.ip()) {
             return Err(ConfigError::Public(self.listen));
         }
-        if self.lease < self.send_timeout + LEASE_MARGIN {
+        // Of two servers one may be behind by the skew, and the other ahead by as much.
+        if self.lease < self.send_timeout + LEASE_MARGIN.max(2 * self.max_clock_skew) {
             return Err(ConfigError::ShortLease {
                 lease: self.lease,
                 send_timeout: self.send_timeout,
+                max_clock_skew: self.max_clock_skew,
             });
         }
         if let Some(heartbeat) = self.heartbeat.filter(|heartbeat| *heartbeat > self.lease / 3) {
@@ -398,6 +431,11 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
+fn time(given: &str) -> Result<Timestamp, String> {
+    let parsed = given.parse::<Timestamp>().map(|time| time.trunc_subsecs(6));
+    parsed.map_err(|_| "must be an instant with its offset, such as 2026-03-02T16:30:00Z".to_owned())
+}
+
 fn zone(given: &str) -> Result<Tz, String> {
     parse_zone(given).map_err(|error| error.to_string())
 }
@@ -405,6 +443,12 @@ fn zone(given: &str) -> Result<Tz, String> {
 fn concurrency(given: &str) -> Result<usize, String> {
     let number = given.parse().ok().filter(|number| (1..=10_000).contains(number));
     number.ok_or_else(|| "must be 1 to 10000".to_owned())
+}
+
+fn clock_skew(given: &str) -> Result<Duration, String> {
+    let bounds = Duration::from_millis(100)..=Duration::from_mins(1);
+    let skew = duration(given).ok().filter(|skew| bounds.contains(skew));
+    skew.ok_or_else(|| "must be 100ms to 60s".to_owned())
 }
 
 /// Parses a duration such as `500ms`, `90s`, `5m` or `4h`.
@@ -476,6 +520,10 @@ mod tests {
         check(&["--lease=70s"], Ok(()));
         check(&["--heartbeat=41s"], Err("CAMPAIGN_HEARTBEAT"));
         check(&["--heartbeat=40s"], Ok(()));
+        check(&["--lease=70s", "--max-clock-skew=6s"], Err("CAMPAIGN_MAX_CLOCK_SKEW"));
+        check(&["--lease=72s", "--max-clock-skew=6s"], Ok(()));
+        check(&["--max-clock-skew=0s"], Err("must be 100ms to 60s"));
+        check(&["--max-clock-skew=61s"], Err("must be 100ms to 60s"));
         check(&["--default-time-zone=US/Eastern"], Err("America/New_York"));
         check(&["--send-timeout=5"], Err("must be a number with"));
         check(&["--database-url=mysql://x"], Err("must begin with"));

@@ -25,6 +25,7 @@
 //!
 //! - Nothing is sent that was not committed as claimed before; no transaction is open while something is sent.
 //! - `domain` does no I/O and never asks for the time. Only [`clock`] knows what time it is, only [`random`] is random.
+//! - A server whose clock differs from the database's claims nothing.
 //! - An SMS or a call whose outcome is not known is not sent again. A mail goes again with the same Message-ID.
 //! - A tick keeps no state: it may run twice, overlap, come late or never, and the next one does the rest.
 //! - No request stores half of what it asks for, and no bad one stores anything.

@@ -1,5 +1,7 @@
 //! The server: built from its configuration, bound, run, and stopped in good order.
 
+mod fence;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +32,8 @@ use crate::rpc::{
     TickService, TimelinesService, UndecodableLayer,
 };
 use crate::store::{ConnectSettings, Store};
+
+pub use fence::fence;
 
 /// The most requests that one connection may have open.
 const MAX_STREAMS: u32 = 1000;
@@ -99,9 +103,10 @@ impl Server {
             .with_context(|| format!("can't listen on {}", config.listen))?;
         let addr = listener.local_addr()?;
         let (health, health_service) = tonic_health::server::health_reporter();
-        for service in SERVICES {
-            health.set_service_status(service, ServingStatus::Serving).await;
-        }
+        // A server whose clock is wrong comes up, so that it says so and is ready as soon as the clock is set.
+        let checked = check_ready(&engine).await;
+        let is_well = checked.is_ok();
+        report_health(&health, checked).await;
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let router = tonic::transport::Server::builder()
             .max_concurrent_streams(MAX_STREAMS)
@@ -131,7 +136,12 @@ impl Server {
             )))));
         let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned()));
         let leases = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).keep_leases()));
-        tracker.spawn(watch_health(Arc::clone(&engine), health.clone(), stopping.clone()));
+        tracker.spawn(watch_health(
+            Arc::clone(&engine),
+            health.clone(),
+            stopping.clone(),
+            is_well,
+        ));
         Ok(Self {
             addr,
             engine,
@@ -279,6 +289,7 @@ fn engine_settings(config: &Config) -> EngineSettings {
         },
         lease: chrono(config.lease),
         heartbeat: config.heartbeat(),
+        max_clock_skew: chrono(config.max_clock_skew),
         send_timeout: chrono(config.send_timeout),
         channel_probe: chrono(config.channel_probe),
         tick_limit: config.tick_limit,
@@ -295,34 +306,46 @@ fn reflection() -> anyhow::Result<
     Ok(builder.build_v1()?)
 }
 
-/// Keeps the health of the services at what the database allows. The server itself ("") is healthy as long as it answers, so
-/// that nobody restarts it because its database is away.
-async fn watch_health(engine: Arc<Engine>, health: HealthReporter, stopping: CancellationToken) {
+/// Keeps the health of the services at what the database allows: it must be there, and its clock agree with this server's. The
+/// server itself ("") is healthy as long as it answers, so that nobody restarts it because its database is away.
+async fn watch_health(engine: Arc<Engine>, health: HealthReporter, stopping: CancellationToken, mut was_well: bool) {
     let mut every = tokio::time::interval(HEALTH_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut was_well = true;
     loop {
         tokio::select! {
             () = stopping.cancelled() => return,
             _ = every.tick() => {}
+            () = engine.clock_changed() => {}
         }
-        let checked = tokio::time::timeout(HEALTH_EVERY, engine.store().ping()).await;
-        let is_well = matches!(checked, Ok(Ok(())));
-        if is_well != was_well {
-            was_well = is_well;
-            if is_well {
-                tracing::info!("the database is there again");
-            } else {
-                tracing::error!("the database is away");
-            }
-            let status = if is_well {
-                ServingStatus::Serving
-            } else {
-                ServingStatus::NotServing
-            };
-            for service in SERVICES {
-                health.set_service_status(service, status).await;
-            }
+        let checked = check_ready(&engine).await;
+        if checked.is_ok() != was_well {
+            was_well = checked.is_ok();
+            report_health(&health, checked).await;
         }
+    }
+}
+
+/// Whether work may be done, or why not.
+async fn check_ready(engine: &Engine) -> Result<(), String> {
+    match tokio::time::timeout(HEALTH_EVERY, engine.check_ready()).await {
+        Ok(checked) => checked.map_err(|error| error.to_string()),
+        Err(_) => Err("the database does not answer".to_owned()),
+    }
+}
+
+/// Logs whether the server is ready, and tells whoever asks for its health.
+async fn report_health(health: &HealthReporter, checked: Result<(), String>) {
+    let status = match checked {
+        Ok(()) => {
+            tracing::info!("the server is ready");
+            ServingStatus::Serving
+        }
+        Err(why) => {
+            tracing::error!("the server is not ready: {why}");
+            ServingStatus::NotServing
+        }
+    };
+    for service in SERVICES {
+        health.set_service_status(service, status).await;
     }
 }

@@ -3,9 +3,9 @@
 use anyhow::Context as _;
 use campaign_automation::client::demo::{self, DemoOptions};
 use campaign_automation::clock::{Clock, SystemClock};
-use campaign_automation::config::{self, Cli, Command, Config, MigrateArgs};
+use campaign_automation::config::{self, Cli, Command, Config, FenceArgs, MigrateArgs};
 use campaign_automation::random::Random;
-use campaign_automation::server::Server;
+use campaign_automation::server::{self, Server};
 use campaign_automation::store::{ConnectSettings, Store};
 use campaign_automation::telemetry;
 use std::process::ExitCode;
@@ -19,6 +19,7 @@ async fn main() -> ExitCode {
         None => serve(cli.config).await,
         Some(Command::Serve(config)) => serve(*config).await,
         Some(Command::Migrate(args)) => migrate(args).await,
+        Some(Command::Fence(args)) => fence(args).await,
         Some(Command::Demo(args)) => {
             demo::run(DemoOptions {
                 outbox: args.outbox,
@@ -82,4 +83,9 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     store.migrate().await.context("can't migrate the database")?;
     tracing::info!("the database's schema is up to date");
     Ok(store.close().await?)
+}
+
+async fn fence(args: FenceArgs) -> anyhow::Result<()> {
+    telemetry::init(&args.log)?;
+    server::fence(args, SystemClock.now(), &mut std::io::stdout()).await
 }

@@ -6,6 +6,7 @@ mod channel;
 pub mod condition;
 mod customer;
 pub mod explain;
+pub mod fence;
 mod ids;
 mod outcome;
 pub mod plan;

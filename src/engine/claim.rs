@@ -350,7 +350,7 @@ impl Engine {
     }
 }
 
-fn count_decision(counts: &mut crate::domain::TickCounts, timeline: &Timeline, decision: &Decision) {
+pub(super) fn count_decision(counts: &mut crate::domain::TickCounts, timeline: &Timeline, decision: &Decision) {
     let Some(action) = timeline.action(decision.action) else {
         return;
     };
@@ -385,7 +385,8 @@ fn outcome_of(verdict: &Verdict) -> Option<(ExecutionOutcome, Option<ExecutionRe
     })
 }
 
-fn entry(run: &Run, timeline: &Timeline, decision: &Decision, now: Timestamp) -> Option<Execution> {
+/// The entry of the ledger for a decision; none for what is only put off.
+pub(super) fn entry(run: &Run, timeline: &Timeline, decision: &Decision, now: Timestamp) -> Option<Execution> {
     let (outcome, reason, error) = outcome_of(&decision.verdict)?;
     let detail = error.or_else(|| decision.detail.clone());
     Some(Execution {

@@ -90,6 +90,7 @@ impl Engine {
         command: ApplyTimeline,
         once: Once<'_, AppliedTimeline>,
     ) -> Result<Answer<AppliedTimeline>, EngineError> {
+        self.clock_agrees()?;
         let operation = match self.begin_once(once).await? {
             Begin::Do(operation) => operation,
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
@@ -172,6 +173,9 @@ impl Engine {
         reason: &str,
         once: Once<'_, Timeline>,
     ) -> Result<Answer<Timeline>, EngineError> {
+        if is_active {
+            self.clock_agrees()?;
+        }
         let operation = match self.begin_once(once).await? {
             Begin::Do(operation) => operation,
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),

@@ -1,7 +1,7 @@
 //! Why a call is refused. The words for the caller are in `rpc`, one arm for each.
 
 use crate::domain::{CampaignId, CustomerId, Invalid, ProgressId, Slug, Stage, Status, TimelineId};
-use crate::engine::ContentProblem;
+use crate::engine::{ClockSkew, ContentProblem};
 use crate::store::StoreError;
 
 /// Why a call is refused.
@@ -179,6 +179,9 @@ pub enum EngineError {
     /// A tick of this name is running here.
     #[error("tick {0} is running")]
     TickRunning(String),
+    /// This server's clock and the database's differ by more than they may.
+    #[error("{0}")]
+    ClockSkewed(ClockSkew),
     /// The server is about to stop.
     #[error("the server is stopping")]
     Stopping,

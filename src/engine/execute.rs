@@ -87,6 +87,7 @@ impl Engine {
         customer: &CustomerId,
         once: Once<'_, Vec<RunReport>>,
     ) -> Result<Answer<Vec<RunReport>>, EngineError> {
+        self.clock_agrees()?;
         let Some(key) = once.key else {
             return Ok(Answer::Fresh(self.execute_customer(customer).await?));
         };
@@ -155,6 +156,7 @@ impl Engine {
         id: &CustomerId,
         decided: &mut HashMap<(ProgressId, ActionId), ActionReportKind>,
     ) -> Result<bool, EngineError> {
+        self.clock_agrees()?;
         let term = Term::until(None);
         let mut blocked = false;
         let mut runs = self.store.reader().live_runs(id).await?;

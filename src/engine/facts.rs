@@ -54,6 +54,22 @@ impl Engine {
         engagements: Vec<LastEngagement>,
         now: Timestamp,
     ) -> BatchFacts {
+        BatchFacts {
+            stopped_channels: self.lanes.stopped(now).collect(),
+            of_tests: self.lanes.destination(true),
+            ..BatchFacts::gather(timeline, asked, customers, engagements)
+        }
+    }
+}
+
+impl BatchFacts {
+    /// What the database knows, where all channels go.
+    pub(super) fn gather(
+        timeline: &Timeline,
+        asked: Asked,
+        customers: Vec<Customer>,
+        engagements: Vec<LastEngagement>,
+    ) -> Self {
         let mut of_runs: HashMap<ProgressId, BTreeMap<EngagementQuery, Timestamp>> = HashMap::new();
         for LastEngagement {
             run,
@@ -82,17 +98,15 @@ impl Engine {
         let customers = customers
             .into_iter()
             .map(|customer| (customer.id.as_str().to_owned(), customer));
-        BatchFacts {
+        Self {
             asked,
             customers: customers.collect(),
             engagements: of_runs,
-            stopped_channels: self.lanes.stopped(now).collect(),
-            of_tests: self.lanes.destination(true),
+            stopped_channels: BTreeMap::new(),
+            of_tests: Destination::TestOutbox,
         }
     }
-}
 
-impl BatchFacts {
     /// The customer of a run, unless it is gone.
     pub(super) fn customer(&self, run: &Run) -> Option<&Customer> {
         self.customers.get(run.customer_id.as_str())

@@ -88,6 +88,8 @@ impl Engine {
         if aging.is_empty() {
             return Ok(());
         }
+        // A lease by a clock that is wrong would end at any time.
+        self.clock_guard.check().await?;
         // In the order in which everybody locks runs.
         aging.sort_by(|a, b| (&a.customer, a.run).cmp(&(&b.customer, b.run)));
         let expires_at = now + self.settings.lease;

@@ -14,6 +14,7 @@ mod error;
 mod execute;
 mod explain;
 mod facts;
+mod fence;
 mod flight;
 mod lanes;
 mod leases;
@@ -22,6 +23,7 @@ mod orchestrator;
 mod redrive;
 mod sending;
 mod simulate;
+mod skew;
 mod starts;
 mod tick;
 mod view;
@@ -35,11 +37,13 @@ pub use definitions::{
 pub use error::EngineError;
 pub use execute::{ActionReport, ActionReportKind, RunHold, RunReport};
 pub use explain::RunExplanation;
+pub use fence::{FenceReport, FenceRuns, fence_runs};
 pub use lanes::LaneSettings;
 pub use once::{Answer, Once};
 pub use orchestrator::{Assigned, Assignment, StageChange};
 pub use redrive::{RetriedActions, RetryActions};
 pub use simulate::{FIRST_NOT_STORED, SimulateTimeline, SimulatedCustomer, SimulatedTimeline};
+pub use skew::ClockSkew;
 pub use starts::{StartRun, Started};
 pub use tick::{Stop, TickEvents, TickRequest};
 pub use view::{ExecutionView, RunView};
@@ -60,6 +64,7 @@ use crate::store::{Store, StoreError};
 use cache::Definitions;
 use lanes::Lanes;
 use leases::Leases;
+use skew::ClockGuard;
 use tick::RunningTicks;
 
 /// How the engine behaves.
@@ -73,6 +78,9 @@ pub struct EngineSettings {
     pub lease: Duration,
     /// How often leases are prolonged that are under way for long.
     pub heartbeat: std::time::Duration,
+    /// By how much the server's clock and the database's may differ. Twice of it is at most what the lease is longer than
+    /// `send_timeout`, so that nobody takes over what is still being sent.
+    pub max_clock_skew: Duration,
     /// How long one attempt may take.
     pub send_timeout: Duration,
     /// How long a channel that is misconfigured stays stopped before it is tried again.
@@ -105,6 +113,7 @@ pub struct Parts {
 pub struct Engine {
     store: Store,
     clock: Arc<dyn Clock>,
+    clock_guard: Arc<ClockGuard>,
     random: Random,
     lanes: Lanes,
     leases: Leases,
@@ -133,9 +142,11 @@ impl Engine {
         let txn = store.begin().await?;
         let deployment = txn.deployment_id(random.uuid()).await?;
         txn.commit().await?;
+        let clock_guard = ClockGuard::new(store.clone(), Arc::clone(&clock), settings.max_clock_skew);
         Ok(Arc::new(Self {
             store,
             clock,
+            clock_guard: Arc::new(clock_guard),
             random,
             lanes: Lanes::new(senders, &settings.lanes),
             leases: Leases::default(),

@@ -58,6 +58,7 @@ impl Engine {
         allow_restart: bool,
         once: Once<'_, Assigned>,
     ) -> Result<Answer<Assigned>, EngineError> {
+        self.clock_agrees()?;
         let operation = match self.begin_once(once).await? {
             Begin::Do(operation) => operation,
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
@@ -102,6 +103,7 @@ impl Engine {
         stage: Stage,
         once: Once<'_, StageChange>,
     ) -> Result<Answer<StageChange>, EngineError> {
+        self.clock_agrees()?;
         let operation = match self.begin_once(once).await? {
             Begin::Do(operation) => operation,
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
@@ -161,6 +163,7 @@ impl Engine {
         next_day: bool,
         once: Once<'_, RunView>,
     ) -> Result<Answer<RunView>, EngineError> {
+        self.clock_agrees()?;
         let step = |run: Run, timeline: &Timeline, now| {
             let resumed = run.resume(reason, next_day, now);
             let mut run = resumed.map_err(|wrong| EngineError::RunNotPaused {

@@ -53,6 +53,7 @@ impl Engine {
         command: RetryActions,
         once: Once<'_, RetriedActions>,
     ) -> Result<Answer<RetriedActions>, EngineError> {
+        self.clock_agrees()?;
         if let Some(response) = self.answered(&once).await? {
             return Ok(Answer::Repeated(response));
         }

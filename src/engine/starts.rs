@@ -52,6 +52,7 @@ enum Decided {
 impl Engine {
     /// Starts a run of a timeline.
     pub async fn start_run(&self, command: StartRun, once: Once<'_, RunView>) -> Result<Answer<RunView>, EngineError> {
+        self.clock_agrees()?;
         let operation = match self.begin_once(once).await? {
             Begin::Do(operation) => operation,
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
@@ -67,6 +68,7 @@ impl Engine {
         commands: &[StartRun],
         once: Once<'_, Started>,
     ) -> Result<Answer<Started>, EngineError> {
+        self.clock_agrees()?;
         let operation = match self.begin_once(once).await? {
             Begin::Do(operation) => operation,
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),

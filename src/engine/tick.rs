@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::flight::Flight;
 use super::lanes::LOOK_AGAIN;
+use super::skew::ClockGuard;
 use super::{Engine, EngineError};
 use crate::domain::{ProgressId, TickCounts, TickKind, TickRun, TickRunId, TickSummary, TimelineId, Timestamp};
 use crate::store::{Buckets, Cursor, EnteredTick, Page, TimelineWake};
@@ -53,6 +54,7 @@ pub(super) struct Limits {
     deadline: Instant,
     abandoned: CancellationToken,
     stopping: CancellationToken,
+    clock_guard: Arc<ClockGuard>,
     budget: Option<u64>,
     /// Nothing was taken up yet.
     is_fresh: bool,
@@ -75,6 +77,7 @@ impl Limits {
         self.budget == Some(0)
             || self.abandoned.is_cancelled()
             || self.stopping.is_cancelled()
+            || self.clock_guard.agrees().is_err()
             || Instant::now() >= self.deadline
     }
 
@@ -114,6 +117,7 @@ impl Engine {
         if self.stopping.is_cancelled() {
             return Err(EngineError::Stopping);
         }
+        self.clock_guard.check().await?;
         let started_at = self.clock.now();
         let tick_id = request
             .tick_id
@@ -125,6 +129,7 @@ impl Engine {
                 .unwrap_or_else(|| Instant::now() + self.settings.tick_limit),
             abandoned: stop.abandoned,
             stopping: self.stopping.clone(),
+            clock_guard: Arc::clone(&self.clock_guard),
             budget: request.max_actions,
             is_fresh: true,
         };
@@ -150,6 +155,8 @@ impl Engine {
             EnteredTick::Finished(summary) => return Ok(*summary),
         };
         let worked = self.work(&request, &mut limits, events, &mut summary).await;
+        // One that stopped because of its clock says so, and the next one goes on with it.
+        let worked = worked.and_then(|()| self.clock_agrees());
         summary.finished_at = Some(self.clock.now());
         let error = worked.as_ref().err().map(ToString::to_string);
         self.finish_tick(id, &summary, error.as_deref()).await?;
@@ -225,6 +232,7 @@ impl Engine {
             is_fresh: true,
             abandoned: limits.abandoned.clone(),
             stopping: limits.stopping.clone(),
+            clock_guard: Arc::clone(&limits.clock_guard),
             deadline: limits.deadline,
         };
         if self.advance_days(request, &mut unlimited, flight, events).await? {

@@ -50,6 +50,8 @@ impl CustomerService for CustomersService {
         check_distinct(&mut violations, &request.customers);
         let mask = parse_mask(&mut violations, request.update_mask.as_ref());
         let mask = violations.finish(mask)?;
+        // Times that come with customers are compared with this server's.
+        self.engine.clock_agrees().map_err(status)?;
         let (upserts, refused) = parse_items(&request.customers, &mask, self.engine.clock().now());
         let zone = self.engine.default_zone();
         let convert = |outcomes: &Outcomes| pb::UpsertCustomersResponse {
@@ -140,6 +142,7 @@ impl CustomerService for CustomersService {
         let mut violations = Violations::default();
         check_count(&mut violations, "engagements", request.engagements.len());
         violations.finish(Some(()))?;
+        self.engine.clock_agrees().map_err(status)?;
         let now = self.engine.clock().now();
         let (mut events, mut results): (Vec<(usize, Engagement)>, Vec<pb::RecordEngagementsResult>) =
             (Vec::new(), Vec::new());

@@ -2,14 +2,15 @@
 //!
 //! The text is for the caller and says what to do. What went wrong inside goes to the log, never to the caller.
 
+use chrono::SecondsFormat;
 use std::collections::HashMap;
 use std::error::Error as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::violations::{fitting, refuse};
-use crate::domain::Stage;
 use crate::domain::text::shown;
+use crate::domain::{Stage, Timestamp};
 use crate::engine::{ContentProblem, EngineError, etag};
 use crate::store::StoreError;
 
@@ -273,9 +274,20 @@ pub(super) fn status_of(error: &EngineError) -> Status {
             );
             with_info(Code::Aborted, "TICK_RUNNING", &text, &[("tick_id", id.clone())])
         }
+        EngineError::ClockSkewed(skew) => {
+            let metadata = [
+                ("skew_ms", skew.ahead().num_milliseconds().to_string()),
+                ("max_clock_skew_ms", skew.allowed.num_milliseconds().to_string()),
+                ("server_time", rfc3339(skew.server_time)),
+                ("database_time", rfc3339(skew.database_time)),
+            ];
+            let text = format!("{skew}; until then this server does nothing by the time, and another one may");
+            unavailable("CLOCK_SKEWED", &text, &metadata)
+        }
         EngineError::Stopping => unavailable(
             "SERVER_STOPPING",
             "this server is stopping: call again, another one will answer",
+            &[],
         ),
     }
 }
@@ -289,6 +301,7 @@ fn store_status(error: &StoreError) -> Status {
             unavailable(
                 "DATABASE_UNAVAILABLE",
                 "the database can't be reached or is busy: call again in a moment",
+                &[],
             )
         }
         StoreError::Disk { place, .. } => {
@@ -305,13 +318,14 @@ fn store_status(error: &StoreError) -> Status {
             let text = format!(
                 "the database ({place}) can only be read: its file and its folder must be writable for the server"
             );
-            unavailable("DATABASE_READ_ONLY", &text)
+            unavailable("DATABASE_READ_ONLY", &text, &[])
         }
         StoreError::Schema(text) => {
             tracing::error!(%error, "the schema is not that of this program: {text}");
             unavailable(
                 "SCHEMA_OUTDATED",
                 "the server's database is not migrated: its operator must do so",
+                &[],
             )
         }
         StoreError::Duplicate | StoreError::Corrupt { .. } | StoreError::Refused(_) => {
@@ -406,6 +420,10 @@ fn with_info(code: Code, reason: &str, text: &str, metadata: &[(&str, String)]) 
     Status::with_error_details(code, text, info(reason, metadata))
 }
 
+fn rfc3339(at: Timestamp) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
 fn not_found(reason: &str, text: &str, metadata: &[(&str, String)]) -> Status {
     with_info(Code::NotFound, reason, text, metadata)
 }
@@ -420,8 +438,8 @@ fn precondition(reason: &str, text: &str, metadata: &[(&str, String)]) -> Status
     Status::with_error_details(Code::FailedPrecondition, text, details)
 }
 
-fn unavailable(reason: &str, text: &str) -> Status {
-    let mut details = info(reason, &[]);
+fn unavailable(reason: &str, text: &str, metadata: &[(&str, String)]) -> Status {
+    let mut details = info(reason, metadata);
     details.set_retry_info(Some(std::time::Duration::from_secs(1)));
     Status::with_error_details(Code::Unavailable, text, details)
 }

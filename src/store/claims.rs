@@ -344,7 +344,7 @@ impl Txn {
 }
 
 /// A planned run as it travels.
-const PLANNED: &[(&str, Col)] = &[
+pub(super) const PLANNED: &[(&str, Col)] = &[
     ("customer", Col::Text),
     ("run_id", Col::BigInt),
     ("timeline", Col::BigInt),
@@ -372,7 +372,7 @@ const PLANNED: &[(&str, Col)] = &[
     ("wake", Col::OptTime),
 ];
 
-fn push_planned(batch: &mut Batch, before: &Before, run: &Run, token: Option<i64>) {
+pub(super) fn push_planned(batch: &mut Batch, before: &Before, run: &Run, token: Option<i64>) {
     batch.push([
         run.customer_id.as_str().into(),
         run.id.0.into(),

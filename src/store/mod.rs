@@ -2,19 +2,21 @@
 //!
 //! One file per aggregate, the same functions for `SQLite` and `PostgreSQL`. Statements are written out, with `$1` as the
 //! first parameter, which both understand; where one must differ, both variants stand side by side in that function.
-//! Instants and dates are computed in Rust and bound. No statement asks the database for the time, and no
-//! transaction is held while something is sent.
+//! Instants and dates are computed in Rust and bound. No statement but the one in `clock` asks the database for the time, and
+//! no transaction is held while something is sent.
 
 mod advance;
 mod archive;
 mod batch;
 mod campaigns;
 mod claims;
+mod clock;
 mod connect;
 mod customers;
 mod engagements;
 mod error;
 mod executions;
+mod fence;
 mod metadata;
 mod partition;
 mod progress;
@@ -33,6 +35,7 @@ pub use customers::CustomerFilter;
 pub use engagements::LastEngagement;
 pub use error::StoreError;
 pub use executions::{Execution, ExecutionFilter, ExecutionKey, ExecutionOutcome, ExecutionReason};
+pub use fence::TicksAround;
 pub use partition::Buckets;
 pub use progress::ProgressFilter;
 pub use redrive::DeadAction;

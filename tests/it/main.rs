@@ -13,6 +13,7 @@ compile_error!("the tests kill servers at failpoints, which is in no release: ca
 
 mod archive;
 mod channels;
+mod clocks;
 mod conditions;
 mod content;
 mod contract;
@@ -22,6 +23,7 @@ mod execute;
 mod executions;
 mod explain;
 mod failures;
+mod fence;
 mod field_failures;
 mod gates;
 mod kills;

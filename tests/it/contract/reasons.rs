@@ -6,11 +6,12 @@ use std::path::Path;
 use super::is_reason;
 
 /// All reasons. One that is here is never renamed, because callers branch on it.
-const REASONS: [&str; 34] = [
+const REASONS: [&str; 35] = [
     "ACTION_NOT_FOUND",
     "AMBIGUOUS_RUN",
     "CALL_TOO_LONG",
     "CAMPAIGN_NOT_FOUND",
+    "CLOCK_SKEWED",
     "CONCURRENT_CHANGE",
     "CONTENT_IN_USE",
     "CONTENT_MISSING",

@@ -1,6 +1,6 @@
 //! The real server on a free port, with a hand-wound clock, a fresh database, and an outbox in place of providers.
 
-use campaign_automation::clock::ManualClock;
+use campaign_automation::clock::{Clock, ManualClock};
 use campaign_automation::config::Config;
 use campaign_automation::domain::Timestamp;
 use campaign_automation::proto::campaign::v1 as pb;
@@ -41,7 +41,44 @@ pub(crate) struct Sent {
     pub text: String,
 }
 
+/// What is left of an app whose server was stopped.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    pub clock: Arc<ManualClock>,
+    pub database: TestDatabase,
+    outbox: TempDir,
+}
+
+impl Stopped {
+    /// Another server in the place of the one that was stopped. `seed` is one that no server had before.
+    pub(crate) async fn start(self, seed: u64, change: impl FnOnce(&mut Config)) -> App {
+        let Self {
+            clock,
+            database,
+            outbox,
+        } = self;
+        let (server, channel) = serve(&database.url, outbox.path(), Arc::clone(&clock) as _, seed, change).await;
+        App {
+            clock,
+            server,
+            database,
+            outbox,
+            channel,
+        }
+    }
+}
+
 impl App {
+    /// Stops the server, so that its database may be copied.
+    pub(crate) async fn stop_server(self) -> Stopped {
+        self.server.shutdown().await.expect("stopped");
+        Stopped {
+            clock: self.clock,
+            database: self.database,
+            outbox: self.outbox,
+        }
+    }
+
     /// A server with the defaults, at noon UTC of Monday, 5 January 2026.
     pub(crate) async fn start(backend: Backend) -> Self {
         Self::start_with(backend, |_| {}).await
@@ -52,7 +89,7 @@ impl App {
         let database = TestDatabase::create(backend).await.expect("a database");
         let clock = Arc::new(ManualClock::new(at("2026-01-05T12:00:00Z")));
         let outbox = tempfile::tempdir().expect("a directory");
-        let (server, channel) = serve(&database.url, outbox.path(), &clock, 7, change).await;
+        let (server, channel) = serve(&database.url, outbox.path(), Arc::clone(&clock) as _, 7, change).await;
         Self {
             clock,
             server,
@@ -69,7 +106,17 @@ impl App {
 
     /// Another server with the same clock and outbox, on the database at a URL, with a changed configuration.
     pub(crate) async fn server_on(&self, url: &str, change: impl FnOnce(&mut Config)) -> (Server, Channel) {
-        serve(url, self.outbox.path(), &self.clock, 8, change).await
+        serve(url, self.outbox.path(), Arc::clone(&self.clock) as _, 8, change).await
+    }
+
+    /// Another server on the same database and outbox, with chance, a clock and a configuration of its own.
+    pub(crate) async fn second_server_with(
+        &self,
+        seed: u64,
+        clock: Arc<dyn Clock>,
+        change: impl FnOnce(&mut Config),
+    ) -> (Server, Channel) {
+        serve(&self.database.url, self.outbox.path(), clock, seed, change).await
     }
 
     /// A connection to the server.
@@ -308,7 +355,7 @@ impl App {
 async fn serve(
     url: &str,
     outbox: &Path,
-    clock: &Arc<ManualClock>,
+    clock: Arc<dyn Clock>,
     seed: u64,
     change: impl FnOnce(&mut Config),
 ) -> (Server, Channel) {
@@ -328,7 +375,7 @@ async fn serve(
         store.migrate().await.expect("a schema");
         store.close().await.expect("closed");
     }
-    let server = Server::start(config, Arc::clone(clock) as _, Random::from_seed(seed))
+    let server = Server::start(config, clock, Random::from_seed(seed))
         .await
         .expect("a server");
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.addr())).expect("an address");

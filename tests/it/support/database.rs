@@ -70,6 +70,41 @@ impl TestDatabase {
     }
 }
 
+impl TestDatabase {
+    /// A copy, as a backup that was restored. Nobody may be using the database.
+    pub(crate) async fn copy(&self) -> Self {
+        let backend = if self.url.starts_with("sqlite:") {
+            Backend::Sqlite
+        } else {
+            Backend::Postgres
+        };
+        let copy = Self::create(backend).await.expect("a database");
+        match backend {
+            Backend::Sqlite => {
+                let path = |url: &str| url.trim_start_matches("sqlite://").to_owned();
+                let database = Database::connect(&self.url).await.expect("the database");
+                let statement = format!("vacuum into '{}'", path(&copy.url));
+                database.execute_unprepared(&statement).await.expect("a copy");
+                database.close().await.expect("closed");
+            }
+            Backend::Postgres => {
+                let name = |url: &str| url.rsplit_once('/').expect("a URL with a database").1.to_owned();
+                let (of, to) = (name(&self.url), name(&copy.url));
+                let url = postgres_url().expect("a server");
+                let admin = Database::connect(&url).await.expect("the server of TEST_DATABASE_URL");
+                for statement in [
+                    format!("drop database {to}"),
+                    format!("create database {to} template {of}"),
+                ] {
+                    admin.execute_unprepared(&statement).await.expect("a copy");
+                }
+                admin.close().await.expect("closed");
+            }
+        }
+        copy
+    }
+}
+
 /// Runs tests on both databases: each of these async functions takes a [`Backend`].
 macro_rules! on_each_database {
     ($($name:ident),+ $(,)?) => {

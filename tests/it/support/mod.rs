@@ -7,9 +7,10 @@ pub(crate) mod mailing;
 pub(crate) mod process;
 pub(crate) mod raw;
 mod rows;
+pub(crate) mod skewed;
 pub(crate) mod smtp;
 pub(crate) mod story;
 
-pub(crate) use app::App;
+pub(crate) use app::{App, Stopped};
 pub(crate) use database::{Backend, TestDatabase, on_each_database, postgres_url};
 pub(crate) use rows::Rows;

@@ -1,0 +1,76 @@
+//! Runs that come from a backup, many at a time: read, fenced, and written back without a lease.
+
+use sea_orm::FromQueryResult;
+
+use super::batch::Batch;
+use super::claims::{PLANNED, push_planned};
+use super::progress::TABLE;
+use super::session::values;
+use super::{Before, CustomerRange, Reader, StoreError, Txn};
+use crate::domain::{Run, Timestamp};
+
+#[derive(FromQueryResult)]
+struct TickRow {
+    earlier: Option<Timestamp>,
+    latest: Option<Timestamp>,
+}
+
+/// The ticks around an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TicksAround {
+    /// When the last one before it began.
+    pub before: Option<Timestamp>,
+    /// When the last one from it on began.
+    pub since: Option<Timestamp>,
+}
+
+impl Reader {
+    /// The last ticks before an instant and from it on.
+    pub async fn ticks_around(&self, at: Timestamp) -> Result<TicksAround, StoreError> {
+        let sql = "select (select max(started_at) from tick_runs where started_at < $1) as earlier, \
+                   (select max(started_at) from tick_runs where started_at >= $1) as latest";
+        let row: Option<TickRow> = self.row(sql, values![at]).await?;
+        Ok(TicksAround {
+            before: row.as_ref().and_then(|row| row.earlier),
+            since: row.and_then(|row| row.latest),
+        })
+    }
+}
+
+impl Txn {
+    /// Runs of a range of customers that are live or held by somebody and were last changed before an instant, locked.
+    pub async fn runs_to_fence(&self, range: &CustomerRange, before: Timestamp) -> Result<Vec<Run>, StoreError> {
+        let condition = "p.customer_id > $1 and p.customer_id <= $2 and p.updated_at < $3 \
+                         and (p.status in ('active', 'paused') or p.lease_token is not null) order by p.customer_id, p.id";
+        let lock = self.pick("for update of p", "");
+        let values = values![range.after.as_str(), range.until.as_str(), before];
+        self.runs_where(condition, lock, values).await
+    }
+
+    /// Stores runs that were fenced. The runs must be locked by this transaction.
+    pub async fn put_fenced(&self, runs: &[Run], before: Timestamp) -> Result<(), StoreError> {
+        let mut batch = Batch::new(PLANNED);
+        for run in runs {
+            push_planned(&mut batch, &Before::of(run, 0), run, None);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (table, mut values) = batch.bind(self.backend, 2);
+        values.insert(0, before.into());
+        let sql = format!(
+            "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
+             completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
+             deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
+             day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
+             shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, next_action_at = u.wake, updated_at = $1 \
+             from {table} where p.customer_id = u.customer and p.id = u.run_id"
+        );
+        let changed = self.execute(&sql, values).await?;
+        if changed != runs.len() as u64 {
+            let what = format!("{changed} rows changed in place of {}", runs.len());
+            return Err(StoreError::corrupt(TABLE, "of fenced runs", what));
+        }
+        Ok(())
+    }
+}
