@@ -1,6 +1,8 @@
 //! Why a call is refused. The words for the caller are in `rpc`, one arm for each.
 
-use crate::domain::{CampaignId, CustomerId, Invalid, ProgressId, Slug, Stage, Status, TimelineId};
+use crate::domain::{
+    CampaignId, CustomerId, HoldScope, Invalid, ProgressId, Slug, Stage, Status, TimelineId, Timestamp,
+};
 use crate::engine::ContentProblem;
 use crate::store::StoreError;
 
@@ -167,6 +169,15 @@ pub enum EngineError {
     /// Actions need content that would be taken away.
     #[error("actions need content that would be taken away")]
     ContentInUse(Vec<String>),
+    /// There is no such hold in force.
+    #[error("there is no hold on {0}")]
+    HoldNotFound(HoldScope),
+    /// A hold can't end then.
+    #[error("a hold can't end at {0}")]
+    HoldEnd(Timestamp),
+    /// There are as many holds as there may be.
+    #[error("there are too many holds")]
+    TooManyHolds,
     /// Somebody else did the same at the same time.
     #[error("somebody else changed it at the same time")]
     Concurrent,

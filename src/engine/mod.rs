@@ -15,6 +15,7 @@ mod execute;
 mod explain;
 mod facts;
 mod flight;
+mod holds;
 mod lanes;
 mod once;
 mod orchestrator;
@@ -34,6 +35,7 @@ pub use definitions::{
 pub use error::EngineError;
 pub use execute::{ActionReport, ActionReportKind, RunHold, RunReport};
 pub use explain::RunExplanation;
+pub use holds::{HoldUntil, SendingStatus, SetHold};
 pub use lanes::LaneSettings;
 pub use once::{Answer, Once};
 pub use orchestrator::{Assigned, Assignment, StageChange};
@@ -57,6 +59,7 @@ use crate::domain::RetryPolicy;
 use crate::random::Random;
 use crate::store::{Store, StoreError};
 use cache::Definitions;
+use holds::HoldsView;
 use lanes::Lanes;
 use tick::RunningTicks;
 
@@ -106,6 +109,7 @@ pub struct Engine {
     renderer: Renderer,
     settings: EngineSettings,
     definitions: Definitions,
+    holds: HoldsView,
     deployment: Uuid,
     running: RunningTicks,
     /// Permits to simulate.
@@ -136,6 +140,7 @@ impl Engine {
             renderer: Renderer::new(),
             settings,
             definitions: Definitions::default(),
+            holds: HoldsView::default(),
             deployment,
             running: RunningTicks::default(),
             simulations: Semaphore::new(simulate::AT_A_TIME),

@@ -157,7 +157,8 @@ impl Engine {
             return Attempt::without(Attempted::HandedBack, self.clock.now());
         };
         let started_at = self.clock.now();
-        if Instant::now() > term.start_by || self.stopping.is_cancelled() {
+        let is_held = self.is_held_now(timeline, action, term.start_by).await;
+        if is_held || Instant::now() > term.start_by || self.stopping.is_cancelled() {
             return Attempt::without(Attempted::HandedBack, started_at);
         }
         if let Some(until) = lane.stopped_until(started_at) {

@@ -15,6 +15,7 @@ mod customers;
 mod engagements;
 mod error;
 mod executions;
+mod holds;
 mod metadata;
 mod partition;
 mod progress;

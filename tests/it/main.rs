@@ -20,6 +20,7 @@ mod executions;
 mod explain;
 mod failures;
 mod gates;
+mod holds;
 mod late;
 mod layers;
 mod main_job;

@@ -1,5 +1,6 @@
 //! Ticks.
 
+use super::sending::hold;
 use super::time::time;
 use super::timeline::channel;
 use crate::domain::{TickCounts, TickKind, TickRun, TickState, TickSummary, TimelineId};
@@ -83,6 +84,7 @@ pub(in crate::rpc) fn counts(counts: &TickCounts) -> pb::TickCounts {
         shifted_days: number(counts.shifted_days),
         handed_back: number(counts.handed_back),
         stale_completions: number(counts.stale_completions),
+        held: number(counts.held),
     }
 }
 
@@ -106,6 +108,7 @@ pub(in crate::rpc) fn summary(summary: &TickSummary) -> pb::TickSummary {
         next_due_time: summary.next_due_at.map(time),
         oldest_due_time: summary.oldest_due_at.map(time),
         dry_run: summary.dry_run,
+        sending_holds: summary.sending_holds.iter().map(hold).collect(),
     }
 }
 
