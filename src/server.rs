@@ -26,10 +26,11 @@ use crate::proto::campaign::v1::campaign_orchestrator_service_server::CampaignOr
 use crate::proto::campaign::v1::campaign_tick_service_server::CampaignTickServiceServer;
 use crate::proto::campaign::v1::campaign_timeline_service_server::CampaignTimelineServiceServer;
 use crate::proto::campaign::v1::customer_service_server::CustomerServiceServer;
+use crate::proto::campaign::v1::sending_service_server::SendingServiceServer;
 use crate::random::Random;
 use crate::rpc::{
     ContentService, CustomersService, DeadlineLayer, DeadlineSettings, MAX_MESSAGE_BYTES, OrchestratorService,
-    TickService, TimelinesService, UndecodableLayer,
+    SendingHoldsService, TickService, TimelinesService, UndecodableLayer,
 };
 use crate::store::{ConnectSettings, Store};
 
@@ -48,12 +49,13 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
 
 /// What is served, for the health service.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "campaign.v1.CampaignContentService",
     "campaign.v1.CampaignOrchestratorService",
     "campaign.v1.CampaignTickService",
     "campaign.v1.CampaignTimelineService",
     "campaign.v1.CustomerService",
+    "campaign.v1.SendingService",
 ];
 
 /// Sets the limits of messages, which every generated server has a method of its own for.
@@ -133,7 +135,10 @@ impl Server {
             ))))
             .add_service(limited!(CustomerServiceServer::new(CustomersService::new(Arc::clone(
                 &engine
-            )))));
+            )))))
+            .add_service(limited!(SendingServiceServer::new(SendingHoldsService::new(
+                Arc::clone(&engine)
+            ))));
         let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned()));
         let leases = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).keep_leases()));
         tracker.spawn(watch_health(

@@ -167,6 +167,14 @@ create table tick_runs (
     unique (kind, tick_id)
 );
 
+create table sending_holds (
+    scope text collate "C" primary key,
+    reason text not null,
+    started_at timestamptz not null,
+    end_at timestamptz,
+    updated_at timestamptz not null
+);
+
 create table time_zones (
     time_zone text primary key,
     swept_date date
@@ -338,6 +346,14 @@ create table tick_runs (
     summary text,
     error text,
     unique (kind, tick_id)
+);
+
+create table sending_holds (
+    scope text primary key,
+    reason text not null,
+    started_at text not null,
+    end_at text,
+    updated_at text not null
 );
 
 create table time_zones (

@@ -11,6 +11,7 @@ use tonic_types::StatusExt as _;
 
 use super::explain::explain;
 use super::files::parse;
+use super::hold::{HoldCommand, hold};
 use super::simulate::{SimulateArgs, simulate};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::campaign::v1 as pb;
@@ -67,6 +68,9 @@ pub enum CtlCommand {
     },
     /// Says what would become of a run, step by step, without starting it.
     Simulate(SimulateArgs),
+    /// Holds what is sent, and releases it: everything, a channel, a timeline or a campaign.
+    #[command(subcommand)]
+    Hold(HoldCommand),
 }
 
 /// What to apply.
@@ -95,7 +99,8 @@ pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
         CtlCommand::Start { .. }
         | CtlCommand::Progress { .. }
         | CtlCommand::Explain { .. }
-        | CtlCommand::Simulate(_) => Documents::default(),
+        | CtlCommand::Simulate(_)
+        | CtlCommand::Hold(_) => Documents::default(),
     };
     let endpoint = Endpoint::from_shared(cli.server.clone())
         .with_context(|| format!("--server (CAMPAIGN_SERVER) {:?}", cli.server))?;
@@ -109,6 +114,7 @@ pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
         CtlCommand::Progress { customer, progress_id } => progress(channel, customer, progress_id).await,
         CtlCommand::Explain { customer, progress_id } => explain(channel, customer, progress_id).await,
         CtlCommand::Simulate(args) => simulate(channel, args).await,
+        CtlCommand::Hold(command) => hold(channel, command).await,
     }
 }
 

@@ -4,6 +4,7 @@ pub mod ctl;
 pub mod demo;
 mod explain;
 pub mod files;
+mod hold;
 mod simulate;
 pub mod tick;
 mod words;

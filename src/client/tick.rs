@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use super::hold::told;
 use crate::config::duration;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_tick_service_client::CampaignTickServiceClient;
@@ -292,6 +293,9 @@ impl Display {
             .map(|time| format!("; next due {}", time.format("%Y-%m-%dT%H:%M:%SZ")))
             .unwrap_or_default();
         self.line(&format!("{counts}{rehearsed}{more}{next}"));
+        for hold in &summary.sending_holds {
+            self.line(&format!("sending is held: {}", told(hold)));
+        }
     }
 
     fn line(&self, text: &str) {
@@ -331,6 +335,7 @@ fn described(counts: &pb::TickCounts) -> String {
         ("given back", counts.handed_back),
         ("stale", counts.stale_completions),
         ("broken, see the server's log", counts.broken_runs),
+        ("held", counts.held),
     ];
     parts.extend(
         runs.into_iter()

@@ -50,6 +50,7 @@ pub(super) fn defer_reason(reason: DeferReason) -> &'static str {
         DeferReason::WaitingForAction => "waits for an earlier action",
         DeferReason::Spacing => "kept apart from another late message",
         DeferReason::ChannelUnavailable => "the channel is stopped",
+        DeferReason::SendingHeld => "sending is held",
         DeferReason::Unspecified => "",
     }
 }

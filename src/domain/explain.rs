@@ -7,8 +7,8 @@ use super::condition::{Finding, findings};
 use super::plan::{self, Pending};
 use super::schedule::{instant, plus_days};
 use super::{
-    Action, ActionId, Decision, DeferReason, Facts, FailureReason, FailureState, RetryPolicy, Run, SkipReason, Status,
-    Timeline, Timestamp, Verdict,
+    Action, ActionId, Decision, DeferReason, Facts, FailureReason, FailureState, RetryPolicy, Run, SendingHold,
+    SkipReason, Status, Timeline, Timestamp, Verdict,
 };
 
 /// What is to be said about a run at an instant.
@@ -31,6 +31,8 @@ pub struct ExplainedAction {
     pub due: Option<Timestamp>,
     /// What its conditions find now. Empty where it is over.
     pub findings: Vec<Finding>,
+    /// The sending hold that stops it now, whether or not it is due. None where it is over.
+    pub sending_hold: Option<SendingHold>,
 }
 
 /// Where an action stands in a run.
@@ -152,16 +154,18 @@ pub fn explain(timeline: &Timeline, run: &Run, facts: &Facts, retry: &RetryPolic
             Standing::Completed | Standing::Skipped(_) | Standing::Failed(_) | Standing::Never(_) => true,
             Standing::InFlight { .. } | Standing::Due(_) | Standing::Held { .. } => false,
         };
-        let (mut due, mut found) = (None, Vec::new());
+        let (mut due, mut found, mut sending_hold) = (None, Vec::new(), None);
         if !is_over {
             due = explainer.due(action);
             found = findings(&action.definition.conditions, facts, now);
+            sending_hold = facts.sending_holds.on(timeline.id, &action.definition, now).cloned();
         }
         Some(ExplainedAction {
             id: action.id,
             standing,
             due,
             findings: found,
+            sending_hold,
         })
     });
     let tomorrow = instant(plus_days(run.day_date, 1), 0, run.zone.tz);

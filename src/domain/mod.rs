@@ -7,6 +7,7 @@ pub mod condition;
 mod customer;
 pub mod explain;
 pub mod fence;
+mod hold;
 mod ids;
 mod outcome;
 pub mod plan;
@@ -23,6 +24,7 @@ pub use campaign::Campaign;
 pub use channel::{ActionType, Channel, DeliveryPolicy};
 pub use condition::{Asked, Condition, EngagementQuery, Test, Then};
 pub use customer::{Customer, Engagement, EngagementKind, Zone, check_attributes};
+pub use hold::{HOLD_PROBE, HoldScope, LONGEST_HOLD, MOST_HOLDS, RELEASE_WINDOW, SendingHold, SendingHolds, released};
 pub use ids::{ActionId, BUCKETS, CampaignId, CustomerId, ProgressId, TickRunId, TimelineId, token};
 pub use outcome::{
     Attempted, DeferReason, Deferred, Failed, FailureReason, FailureState, InFlight, SkipReason, Skipped,

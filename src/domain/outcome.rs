@@ -167,6 +167,8 @@ pub enum DeferReason {
     Spacing,
     /// The channel to be mended.
     ChannelUnavailable,
+    /// A sending hold to be over.
+    SendingHeld,
 }
 
 /// An action that is claimed.

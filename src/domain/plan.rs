@@ -77,6 +77,13 @@ pub fn advance_served(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<
     (planner.moves.advanced || planner.moves.completed || thawed).then_some((planner.run, planner.moves))
 }
 
+/// When a run is to be looked at next, as it is.
+pub(super) fn wake(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<Timestamp> {
+    let mut planner = Planner::new(timeline, run.clone(), now);
+    planner.set_wake();
+    planner.run.next_action_at
+}
+
 /// The run as it is now, if its timeline was switched off and on again since it last moved. One that had ended by then stays
 /// as it was.
 pub fn thawed(timeline: &Timeline, mut run: Run) -> Run {
@@ -363,6 +370,11 @@ impl<'a> Planner<'a> {
     /// Puts an action in flight, or says why not. False as in `decide_one`.
     fn send(&mut self, action: &Action, pending: &Pending, facts: &Facts, retry: &RetryPolicy) -> bool {
         let (id, channel, due) = (action.id, action.definition.channel, pending.due);
+        let holds = &facts.sending_holds;
+        if let Some(until) = holds.until(self.timeline.id, &action.definition, &self.run, id, self.now) {
+            self.defer(pending, until, DeferReason::SendingHeld);
+            return true;
+        }
         if let Some(until) = facts.stopped_channels.get(&channel).filter(|until| **until > self.now) {
             self.defer(pending, *until, DeferReason::ChannelUnavailable);
             return true;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Channel, Moves, TickRunId, Timestamp};
+use super::{Channel, Moves, SendingHold, TickRunId, Timestamp};
 
 /// Which of the two scheduled jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -65,6 +65,8 @@ pub struct TickCounts {
     pub stale_completions: u64,
     /// Runs that could not be planned because of a fault of this service, and stay as they are.
     pub broken_runs: u64,
+    /// Actions that sending holds put off; they are among the deferred ones.
+    pub held: u64,
 }
 
 impl TickCounts {
@@ -102,6 +104,8 @@ pub struct TickSummary {
     pub oldest_due_at: Option<Timestamp>,
     /// Whether it changed nothing.
     pub dry_run: bool,
+    /// The sending holds that were in force when it began or ended.
+    pub sending_holds: Vec<SendingHold>,
 }
 
 /// Where a tick stands.

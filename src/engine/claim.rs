@@ -16,8 +16,8 @@ use super::sending::Claimed;
 use super::tick::Limits;
 use super::{Engine, EngineError};
 use crate::domain::{
-    Attempted, Decision, Facts, FailureState, InFlight, Lease, Moves, ProgressId, Run, SkipReason, Timeline,
-    TimelineId, Timestamp, Verdict, plan,
+    Attempted, Decision, DeferReason, Facts, FailureState, InFlight, Lease, Moves, ProgressId, Run, SkipReason,
+    Timeline, TimelineId, Timestamp, Verdict, plan,
 };
 use crate::failpoint::{Failpoint, reach};
 use crate::store::{Before, Buckets, Claim, Cursor, Execution, ExecutionOutcome, ExecutionReason, Txn};
@@ -355,10 +355,17 @@ pub(super) fn count_decision(counts: &mut crate::domain::TickCounts, timeline: &
         return;
     };
     let channel = action.definition.channel;
-    match outcome_of(&decision.verdict) {
-        Some((outcome, _, _)) => count_outcome(counts, channel, outcome),
-        None => counts.channel(channel).deferred += 1,
+    if let Some((outcome, _, _)) = outcome_of(&decision.verdict) {
+        count_outcome(counts, channel, outcome);
+    } else {
+        counts.channel(channel).deferred += 1;
+        counts.held += u64::from(is_held(&decision.verdict));
     }
+}
+
+/// Whether a sending hold put it off.
+fn is_held(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Deferred { reason, .. } if *reason == DeferReason::SendingHeld)
 }
 
 /// The ledger's word for a decision, its reason and its error; none for what is only put off.

@@ -1,6 +1,8 @@
 //! Why a call is refused. The words for the caller are in `rpc`, one arm for each.
 
-use crate::domain::{CampaignId, CustomerId, Invalid, ProgressId, Slug, Stage, Status, TimelineId};
+use crate::domain::{
+    CampaignId, CustomerId, HoldScope, Invalid, ProgressId, Slug, Stage, Status, TimelineId, Timestamp,
+};
 use crate::engine::{ClockSkew, ContentProblem};
 use crate::store::StoreError;
 
@@ -170,6 +172,15 @@ pub enum EngineError {
     /// A run can't be planned, because the service has a fault.
     #[error("run {0} can't be planned")]
     Broken(ProgressId),
+    /// There is no such hold in force.
+    #[error("there is no hold on {0}")]
+    HoldNotFound(HoldScope),
+    /// A hold can't end then.
+    #[error("a hold can't end at {0}")]
+    HoldEnd(Timestamp),
+    /// There are as many holds as there may be.
+    #[error("there are too many holds")]
+    TooManyHolds,
     /// Somebody else did the same at the same time.
     #[error("somebody else changed it at the same time")]
     Concurrent,

@@ -1,10 +1,11 @@
 //! What is known about the customers of a batch of runs, as far as conditions of their timeline ask for it.
 
 use std::collections::{BTreeMap, HashMap};
+use tokio::time::Instant;
 
 use super::{Engine, EngineError};
 use crate::domain::{
-    Asked, Channel, Customer, Destination, EngagementQuery, Facts, ProgressId, Run, Timeline, Timestamp,
+    Asked, Channel, Customer, Destination, EngagementQuery, Facts, ProgressId, Run, SendingHolds, Timeline, Timestamp,
 };
 use crate::store::{LastEngagement, Reader, Txn};
 
@@ -15,6 +16,7 @@ pub(super) struct BatchFacts {
     customers: HashMap<String, Customer>,
     engagements: HashMap<ProgressId, BTreeMap<EngagementQuery, Timestamp>>,
     stopped_channels: BTreeMap<Channel, Timestamp>,
+    sending_holds: SendingHolds,
     /// Where messages to test customers go.
     of_tests: Destination,
 }
@@ -30,7 +32,10 @@ impl Engine {
     ) -> Result<BatchFacts, EngineError> {
         let asked = timeline.asked();
         let (customers, engagements) = txn.known_of(runs, &asked, now).await?;
-        Ok(self.batch_facts(timeline, asked, customers, engagements, now))
+        let read_at = Instant::now();
+        let holds = txn.sending_holds().await?;
+        self.holds.note(read_at, &holds, now);
+        Ok(self.batch_facts(timeline, asked, customers, engagements, holds, now))
     }
 
     /// Loads what is known at `now`, to show what would be done.
@@ -43,7 +48,8 @@ impl Engine {
     ) -> Result<BatchFacts, EngineError> {
         let asked = timeline.asked();
         let (customers, engagements) = reader.known_of(runs, &asked, now).await?;
-        Ok(self.batch_facts(timeline, asked, customers, engagements, now))
+        let holds = self.read_holds().await?;
+        Ok(self.batch_facts(timeline, asked, customers, engagements, holds, now))
     }
 
     fn batch_facts(
@@ -52,10 +58,12 @@ impl Engine {
         asked: Asked,
         customers: Vec<Customer>,
         engagements: Vec<LastEngagement>,
+        sending_holds: SendingHolds,
         now: Timestamp,
     ) -> BatchFacts {
         BatchFacts {
             stopped_channels: self.lanes.stopped(now).collect(),
+            sending_holds,
             of_tests: self.lanes.destination(true),
             ..BatchFacts::gather(timeline, asked, customers, engagements)
         }
@@ -103,6 +111,7 @@ impl BatchFacts {
             customers: customers.collect(),
             engagements: of_runs,
             stopped_channels: BTreeMap::new(),
+            sending_holds: SendingHolds::default(),
             of_tests: Destination::TestOutbox,
         }
     }
@@ -117,10 +126,11 @@ impl BatchFacts {
         let Some(customer) = self.customer(run) else {
             return Facts {
                 stopped_channels: self.stopped_channels.clone(),
+                sending_holds: self.sending_holds.clone(),
                 ..Facts::default()
             };
         };
-        // No provider's trouble holds up the test outbox.
+        // No provider's trouble holds up the test outbox. An operator's word does, so that it can be tried.
         let (destination, stopped_channels) = if customer.is_test {
             (self.of_tests, BTreeMap::new())
         } else {
@@ -136,6 +146,7 @@ impl BatchFacts {
             attributes: self.asked.attributes.iter().filter_map(attribute).collect(),
             destination,
             stopped_channels,
+            sending_holds: self.sending_holds.clone(),
         }
     }
 }

@@ -16,6 +16,7 @@ mod explain;
 mod facts;
 mod fence;
 mod flight;
+mod holds;
 mod lanes;
 mod leases;
 mod once;
@@ -38,6 +39,7 @@ pub use error::EngineError;
 pub use execute::{ActionReport, ActionReportKind, RunHold, RunReport};
 pub use explain::RunExplanation;
 pub use fence::{FenceReport, FenceRuns, fence_runs};
+pub use holds::{HoldUntil, SendingStatus, SetHold};
 pub use lanes::LaneSettings;
 pub use once::{Answer, Once};
 pub use orchestrator::{Assigned, Assignment, StageChange};
@@ -62,6 +64,7 @@ use crate::domain::RetryPolicy;
 use crate::random::Random;
 use crate::store::{Store, StoreError};
 use cache::Definitions;
+use holds::HoldsView;
 use lanes::Lanes;
 use leases::Leases;
 use skew::ClockGuard;
@@ -120,6 +123,7 @@ pub struct Engine {
     renderer: Renderer,
     settings: EngineSettings,
     definitions: Definitions,
+    holds: HoldsView,
     deployment: Uuid,
     running: RunningTicks,
     /// Permits to simulate.
@@ -153,6 +157,7 @@ impl Engine {
             renderer: Renderer::new(),
             settings,
             definitions: Definitions::default(),
+            holds: HoldsView::default(),
             deployment,
             running: RunningTicks::default(),
             simulations: Semaphore::new(simulate::AT_A_TIME),

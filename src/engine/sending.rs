@@ -165,8 +165,9 @@ impl Engine {
             return Attempt::without(Attempted::HandedBack, self.clock.now());
         };
         let started_at = self.clock.now();
-        let is_too_late = Instant::now() > term.start_by || !self.leases.is_held(run.id, token, started_at);
-        if is_too_late || self.stopping.is_cancelled() {
+        let is_stopped = self.is_held_now(timeline, action, term.start_by).await || self.stopping.is_cancelled();
+        let is_too_late = Instant::now() > term.start_by || !self.leases.is_held(run.id, token, self.clock.now());
+        if is_stopped || is_too_late {
             return Attempt::without(Attempted::HandedBack, started_at);
         }
         if let Some(until) = lane.stopped_until(started_at) {

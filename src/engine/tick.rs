@@ -7,10 +7,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::flight::Flight;
+use super::holds::at_either;
 use super::lanes::LOOK_AGAIN;
 use super::skew::ClockGuard;
 use super::{Engine, EngineError};
-use crate::domain::{ProgressId, TickCounts, TickKind, TickRun, TickRunId, TickSummary, TimelineId, Timestamp};
+use crate::domain::{
+    ProgressId, SendingHold, TickCounts, TickKind, TickRun, TickRunId, TickSummary, TimelineId, Timestamp,
+};
 use crate::store::{Buckets, Cursor, EnteredTick, Page, TimelineWake};
 
 /// How often a tick goes over what is due again, for runs that have something due after what it did.
@@ -143,6 +146,7 @@ impl Engine {
             next_due_at: None,
             oldest_due_at: None,
             dry_run: request.dry_run,
+            sending_holds: Vec::new(),
         };
         if request.dry_run {
             self.work(&request, &mut limits, events, &mut summary).await?;
@@ -199,8 +203,13 @@ impl Engine {
         if !request.dry_run {
             self.store.refresh_statistics().await?;
         }
+        let holds = self.read_holds().await?;
+        let began: Vec<SendingHold> = holds.in_force(summary.started_at).cloned().collect();
+        let wakes = request.kind == TickKind::Process && !request.dry_run;
+        let is_cut_short = wakes && self.wake_held(&holds, limits).await?;
         let flight = Flight::new(self, false);
         let worked = match request.kind {
+            _ if is_cut_short => Ok(true),
             TickKind::Advance => self.advance_days(request, limits, &flight, events).await,
             TickKind::Process => self.process(request, limits, &flight, events).await,
         };
@@ -214,6 +223,8 @@ impl Engine {
             .reader()
             .timeline_wakes(&request.timelines, request.buckets)
             .await?;
+        let holds: Vec<SendingHold> = self.sending_holds().await?.in_force(now).cloned().collect();
+        summary.sending_holds = at_either(&began, &holds);
         summary.oldest_due_at = wakes.iter().map(|wake| wake.earliest).filter(|at| *at <= now).min();
         summary.next_due_at = wakes.iter().map(|wake| wake.earliest).min();
         Ok(())

@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::violations::{fitting, refuse};
 use crate::domain::text::shown;
-use crate::domain::{Stage, Timestamp};
+use crate::domain::{MOST_HOLDS, Stage, Timestamp};
 use crate::engine::{ContentProblem, EngineError, etag};
 use crate::store::StoreError;
 
@@ -251,6 +251,24 @@ pub(super) fn status_of(error: &EngineError) -> Status {
         EngineError::Broken(id) => {
             let text = format!("run {id} can't be planned, which is a fault of the service; its log says more");
             with_info(Code::Internal, "RUN_BROKEN", &text, &[("progress_id", id.to_string())])
+        }
+        EngineError::HoldNotFound(scope) => {
+            let text = format!(
+                "there is no hold on {}: ListSendingHolds shows those that are in force",
+                shown(&scope.to_string())
+            );
+            not_found("SENDING_HOLD_NOT_FOUND", &text, &[("scope", scope.to_string())])
+        }
+        EngineError::HoldEnd(given) => {
+            let given = given.format("%FT%TZ");
+            refuse(
+                "end_time",
+                &format!("must be after now, by 366 days at most, but is {given}"),
+            )
+        }
+        EngineError::TooManyHolds => {
+            let text = format!("there are {MOST_HOLDS} holds in force, the most there may be: hold a wider scope");
+            precondition("TOO_MANY_HOLDS", &text, &[("holds", MOST_HOLDS.to_string())])
         }
         EngineError::Concurrent => with_info(
             Code::Aborted,

@@ -49,9 +49,11 @@ identified! {
     ChangePipelineStageRequest "ChangePipelineStage" customer_id;
     ExecuteActionsRequest "ExecuteActions" customer_id;
     PauseTimelineRequest "PauseTimeline" customer_id;
+    ReleaseSendingHoldRequest "ReleaseSendingHold";
     ResumeTimelineRequest "ResumeTimeline" customer_id;
     RetryActionsRequest "RetryActions";
     SetDefaultTimelineRequest "SetDefaultTimeline";
+    SetSendingHoldRequest "SetSendingHold";
     SetTimelineActiveRequest "SetTimelineActive";
     StartTimelineRequest "StartTimeline" customer_id;
     StartTimelinesRequest "StartTimelines";

@@ -11,6 +11,7 @@ use serde_json::json;
 use std::collections::{HashMap, HashSet};
 
 use super::batch::{Batch, Cell, Col};
+use super::holds::HOLDS_LOCK;
 use super::progress::TABLE;
 use super::session::{Session, values};
 use super::timelines::list;
@@ -205,13 +206,18 @@ impl<C: ConnectionTrait> Session<C> {
 
 impl Txn {
     /// Whether a timeline is active still, and its revision, held so until the end of the transaction: whoever switches it
-    /// off waits for claims that are about to commit, and no claim commits after it.
+    /// off waits for claims that are about to commit, and no claim commits after it. So does whoever sets or releases a sending
+    /// hold.
     pub async fn hold_timeline(&self, id: TimelineId) -> Result<Option<i64>, StoreError> {
-        let sql = format!(
-            "select id, is_active, revision from campaign_timelines where id = $1 {}",
-            self.pick("for share", "")
+        let locked = format!(
+            "select id, is_active, revision, pg_advisory_xact_lock_shared({HOLDS_LOCK})::text from campaign_timelines \
+             where id = $1 for share"
         );
-        let row: Option<ActiveRow> = self.row(&sql, values![id.0]).await?;
+        let sql = self.pick(
+            &locked,
+            "select id, is_active, revision from campaign_timelines where id = $1",
+        );
+        let row: Option<ActiveRow> = self.row(sql, values![id.0]).await?;
         Ok(row.filter(|row| row.is_active).map(|row| row.revision))
     }
 

@@ -114,6 +114,7 @@ impl Row {
                 next_due_at: None,
                 oldest_due_at: None,
                 dry_run: false,
+                sending_holds: Vec::new(),
             },
         };
         let state = state.ok_or_else(|| corrupt(format!("state {}", self.state)))?;

@@ -26,6 +26,7 @@ mod failures;
 mod fence;
 mod field_failures;
 mod gates;
+mod holds;
 mod kills;
 mod late;
 mod layers;

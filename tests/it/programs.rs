@@ -183,6 +183,80 @@ fn help_and_readme_name_every_variable() {
     }
 }
 
+#[test]
+fn sending_is_held_at_a_terminal() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let served = Served::start(program(CAMPAIGND, directory.path(), &["--listen", "127.0.0.1:0"]));
+    let server = format!("http://{}", served.addr);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let call = |path: &str, arguments: &[&str]| {
+        let mut command = program(path, root, arguments);
+        command.env("CAMPAIGN_SERVER", &server);
+        run(command)
+    };
+    check(&call(CAMPAIGNCTL, &["apply", "examples"]), 0, &["hook-90-day"]);
+    let cases: [(&[&str], i32, &str); 12] = [
+        (&["list"], 0, "nothing is held"),
+        (
+            &["set", "--channel", "sms", "--reason", "down", "--for", "2h"],
+            0,
+            "held: channel sms, from 20",
+        ),
+        (
+            &["set", "--timeline", "hook-90-day", "--reason", "a typo"],
+            0,
+            "held: timeline 1, from 20",
+        ),
+        (
+            &[
+                "set",
+                "--campaign",
+                "HOOK-001",
+                "--reason",
+                "a",
+                "--until",
+                "2020-01-01T00:00:00Z",
+            ],
+            1,
+            "end_time must be",
+        ),
+        (
+            &["set", "--campaign", "NONE", "--reason", "a"],
+            1,
+            "campaign \"NONE\" not found",
+        ),
+        (
+            &["set", "--timeline", "nothing", "--reason", "a"],
+            1,
+            "timeline \"nothing\" not found",
+        ),
+        (&["set", "--all"], 2, "--reason"),
+        (&["set", "--reason", "a"], 2, "--all"),
+        (
+            &["set", "--all", "--channel", "sms", "--reason", "a"],
+            2,
+            "cannot be used with",
+        ),
+        (&["list"], 0, "until it is released: a typo"),
+        (&["release", "--timeline", "hook-90-day"], 0, "released: timeline 1"),
+        (&["release", "--all"], 1, "there is no hold on \"all\""),
+    ];
+    for (arguments, code, says) in cases {
+        check(&call(CAMPAIGNCTL, &[&["hold"], arguments].concat()), code, &[says]);
+    }
+    served.until("sending is held, channel:sms, until");
+    served.until("sending is no longer held, timeline:1");
+    let tick = call(CAMPAIGN_TICK, &["hourly"]);
+    check(
+        &tick,
+        0,
+        &[
+            "hourly tick: nothing to do",
+            "hourly tick: sending is held: channel sms",
+        ],
+    );
+}
+
 /// A run is explained, and what README.md shows of a simulation is what comes out.
 #[test]
 fn runs_are_explained_and_simulated_at_a_terminal() {

@@ -5,13 +5,15 @@ use prost::Message as _;
 use std::collections::BTreeSet;
 use tonic::Code;
 
-use crate::support::app::{customer, definition, email, refused};
+use crate::support::app::{customer, definition, email, refused, stamp};
+use crate::support::holds::scope;
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
     calls_about_runs_are_done_once,
     calls_about_customers_are_done_once,
     calls_about_definitions_are_done_once,
+    calls_about_holds_are_done_once,
     twins_start_one_run,
     twins_execute_once,
     twins_without_an_id_assign_one_run,
@@ -162,6 +164,30 @@ async fn calls_about_customers_are_done_once(backend: Backend) {
     let outcome = done.assignment.expect("an assignment").outcome();
     assert_eq!(outcome, pb::AssignmentOutcome::Started, "also when it is asked again");
     app.server.shutdown().await.expect("stopped");
+}
+
+async fn calls_about_holds_are_done_once(backend: Backend) {
+    let app = App::start(backend).await;
+    let set = |reason: &str| pb::SetSendingHoldRequest {
+        scope: Some(scope::all()),
+        reason: reason.to_owned(),
+        // It is over when the call comes again.
+        end: Some(pb::set_sending_hold_request::End::EndTime(stamp(
+            "2026-01-05T12:30:00Z",
+        ))),
+        request_id: ID.to_owned(),
+    };
+    let hold = once!(app, sending, set_sending_hold, set("one"), set("two")).hold;
+    assert_eq!(hold.expect("a hold").reason, "one");
+    assert_eq!(app.holds().await, []);
+    app.hold(scope::all(), "three").await;
+    let release = |scope| pb::ReleaseSendingHoldRequest {
+        scope: Some(scope),
+        request_id: ID.to_owned(),
+    };
+    let sms = scope::channel(pb::Channel::Sms);
+    let hold = once!(app, sending, release_sending_hold, release(scope::all()), release(sms)).hold;
+    assert_eq!(hold.expect("a hold").reason, "three");
 }
 
 async fn calls_about_definitions_are_done_once(backend: Backend) {

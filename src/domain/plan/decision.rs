@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    ActionId, Channel, DeferReason, EngagementQuery, FailureReason, FailureState, Run, SkipReason, Stage, Timestamp,
+    ActionId, Channel, DeferReason, EngagementQuery, FailureReason, FailureState, Run, SendingHolds, SkipReason, Stage,
+    Timestamp,
 };
 
 /// What is known about the customer when a run is planned.
@@ -26,6 +27,8 @@ pub struct Facts {
     pub destination: Destination,
     /// Channels that are stopped, and until when. None for a test customer.
     pub stopped_channels: BTreeMap<Channel, Timestamp>,
+    /// The sending holds.
+    pub sending_holds: SendingHolds,
 }
 
 /// Where a customer's messages go.

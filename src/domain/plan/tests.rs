@@ -8,6 +8,7 @@ mod anything;
 mod attempts;
 mod changes;
 mod gates;
+mod held;
 mod hours;
 mod late;
 mod retried;
@@ -288,10 +289,14 @@ impl Play {
         self.look(now);
         if told.is_none_or(|at| at > now) {
             let Run {
-                day_date, updated_at, ..
+                day_date,
+                day_shifted_at,
+                updated_at,
+                ..
             } = self.run;
             let thawed = Run {
                 day_date,
+                day_shifted_at,
                 updated_at,
                 ..before
             };
@@ -673,6 +678,7 @@ fn word(reason: DeferReason) -> &'static str {
         DeferReason::WaitingForAction => "for an action",
         DeferReason::Spacing => "spacing",
         DeferReason::ChannelUnavailable => "channel",
+        DeferReason::SendingHeld => "held",
     }
 }
 

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Asked, Attempted, Channel, Customer, Destination, EngagementKind, EngagementQuery, Facts, FailureReason, Stage,
-    Timestamp, check_attributes,
+    Asked, Attempted, Channel, Customer, Destination, EngagementKind, EngagementQuery, Facts, FailureReason,
+    SendingHolds, Stage, Timestamp, check_attributes,
 };
 
 /// Something that happens.
@@ -146,6 +146,8 @@ impl World {
             attributes: asked.attributes.iter().filter_map(attribute).collect(),
             destination,
             stopped_channels: stopped.map(|(channel, until)| (*channel, *until)).collect(),
+            // What operators hold today says nothing about another day.
+            sending_holds: SendingHolds::default(),
         }
     }
 

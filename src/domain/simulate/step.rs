@@ -94,7 +94,7 @@ pub(super) fn decided_by_conditions(verdict: &Verdict) -> bool {
             SkipReason::Gated | SkipReason::HourPassedAtStart | SkipReason::Removed | SkipReason::Expired => false,
         },
         Verdict::Deferred { reason, .. } => match reason {
-            DeferReason::Spacing | DeferReason::ChannelUnavailable => true,
+            DeferReason::Spacing | DeferReason::ChannelUnavailable | DeferReason::SendingHeld => true,
             DeferReason::WaitingForAction => false,
         },
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::condition::finding;
 use super::progress::{action_ref, failure_reason, number, skip_reason, status};
+use super::sending::hold as sending_hold;
 use super::time::{date, time};
 use crate::domain::explain::{Expected, ExplainedAction, Hold, Never, Standing};
 use crate::domain::{ActionId, DeferReason, FailureState, SkipReason, Timestamp};
@@ -49,6 +50,7 @@ fn action(view: &RunView, explained: &ExplainedAction, execution: Option<&Execut
         due_time: explained.due.map(time),
         attempts: attempts(view, explained.id),
         conditions: explained.findings.iter().map(finding).collect(),
+        sending_hold: explained.sending_hold.as_ref().map(sending_hold),
         ..pb::ActionExplanation::default()
     };
     let of_ledger = || pb::ActionExplanation {
@@ -180,6 +182,7 @@ fn held(
         Hold::Deferred(DeferReason::WaitingForAction) => pb::ActionHold::WaitingForAction,
         Hold::Deferred(DeferReason::Spacing) => pb::ActionHold::Spacing,
         Hold::Deferred(DeferReason::ChannelUnavailable) => pb::ActionHold::ChannelUnavailable,
+        Hold::Deferred(DeferReason::SendingHeld) => pb::ActionHold::SendingHeld,
     };
     let failed = view.run.failed.iter().find(|failed| failed.id == id);
     pb::ActionExplanation {
@@ -263,6 +266,18 @@ fn summary(view: &RunView, explained: &ExplainedAction, message: &pb::ActionExpl
                 "Its channel is stopped because it is misconfigured; it is looked at {}{would_skip}.",
                 until(at)
             ),
+            Hold::Deferred(DeferReason::SendingHeld) => match &explained.sending_hold {
+                Some(hold) => format!(
+                    "Sending is held ({}): {}; ReleaseSendingHold ends that, and else it is looked at {}{would_skip}.",
+                    hold.scope,
+                    hold.reason,
+                    until(at)
+                ),
+                None => format!(
+                    "A sending hold put it off and is over; it is looked at {} at the latest{would_skip}.",
+                    until(at)
+                ),
+            },
         },
         Standing::Never(Never::DayPassed) => {
             "It never goes: its day was over when the run began, or when it was added or moved there.".to_owned()

@@ -8,6 +8,7 @@ pub(super) mod execute;
 pub(super) mod execution;
 pub(super) mod explain;
 pub(super) mod progress;
+pub(super) mod sending;
 pub(super) mod simulation;
 pub(super) mod start;
 pub(super) mod tick;

@@ -232,6 +232,7 @@ pub(in crate::rpc) fn defer_reason(reason: DeferReason) -> pb::DeferReason {
         DeferReason::WaitingForAction => pb::DeferReason::WaitingForAction,
         DeferReason::Spacing => pb::DeferReason::Spacing,
         DeferReason::ChannelUnavailable => pb::DeferReason::ChannelUnavailable,
+        DeferReason::SendingHeld => pb::DeferReason::SendingHeld,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Ticks.
 
+use super::sending::hold;
 use super::time::time;
 use super::timeline::channel;
 use crate::domain::{TickCounts, TickKind, TickRun, TickState, TickSummary, TimelineId};
@@ -84,6 +85,7 @@ pub(in crate::rpc) fn counts(counts: &TickCounts) -> pb::TickCounts {
         handed_back: number(counts.handed_back),
         stale_completions: number(counts.stale_completions),
         broken_runs: number(counts.broken_runs),
+        held: number(counts.held),
     }
 }
 
@@ -107,6 +109,7 @@ pub(in crate::rpc) fn summary(summary: &TickSummary) -> pb::TickSummary {
         next_due_time: summary.next_due_at.map(time),
         oldest_due_time: summary.oldest_due_at.map(time),
         dry_run: summary.dry_run,
+        sending_holds: summary.sending_holds.iter().map(hold).collect(),
     }
 }
 

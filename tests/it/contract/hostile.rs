@@ -6,6 +6,7 @@
 mod people;
 mod plans;
 mod runs;
+mod sending;
 
 use campaign_automation::proto::campaign::v1 as pb;
 use prost::Message;
@@ -14,6 +15,7 @@ use tonic_types::StatusExt as _;
 
 use super::{informed, status_of, violated};
 use crate::support::app::{customer, definition, email};
+use crate::support::holds::scope;
 use crate::support::raw::method;
 use crate::support::{App, Backend, Rows, on_each_database};
 
@@ -54,7 +56,8 @@ pub(super) struct World {
     carls: i64,
 }
 
-/// Anna is on day 1 of a timeline. Bert's run is paused. Carl has no address, so that his mail has failed.
+/// Anna is on day 1 of a timeline. Bert's run is paused. Carl has no address, so that his mail has failed. A campaign is held that
+/// nobody sends.
 pub(super) async fn world(app: &App) -> World {
     let default = pb::TimelineDefinition {
         is_default: true,
@@ -100,6 +103,7 @@ pub(super) async fn world(app: &App) -> World {
         ..Default::default()
     };
     app.record(vec![event(1), event(2)]).await;
+    app.hold(scope::campaign("SMS"), "a wrong price").await;
     World {
         plan,
         archived: gone,
@@ -191,6 +195,7 @@ async fn nothing_hostile_is_stored(backend: Backend) {
         plans::conditions(),
         runs::runs(&world),
         runs::starts(&world),
+        sending::holds(),
     ];
     let rows = Rows::of(&app, backend).await;
     let before = rows.all().await;

@@ -26,12 +26,13 @@ on_each_database!(
     an_idle_client_does_not_hold_the_server,
 );
 
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "campaign.v1.CampaignContentService",
     "campaign.v1.CampaignOrchestratorService",
     "campaign.v1.CampaignTickService",
     "campaign.v1.CampaignTimelineService",
     "campaign.v1.CustomerService",
+    "campaign.v1.SendingService",
 ];
 
 /// Bounds what must end by itself.

@@ -244,7 +244,8 @@ impl History {
                 due
             }
             Some(
-                What::Retrying(at, _) | What::Deferred(at, DeferReason::Spacing | DeferReason::ChannelUnavailable),
+                What::Retrying(at, _)
+                | What::Deferred(at, DeferReason::Spacing | DeferReason::ChannelUnavailable | DeferReason::SendingHeld),
             ) => {
                 ensure!(at <= now, "it was to wait until {at}");
                 self.first_due.get(&key).copied().unwrap_or(now)
@@ -354,7 +355,7 @@ impl History {
             let holds = match reason {
                 DeferReason::Spacing => is_late && until <= now + TimeDelta::hours(1),
                 DeferReason::ChannelUnavailable => act.kind == Kind::Email && side.mail_may_stop,
-                DeferReason::WaitingForAction | DeferReason::Unspecified => false,
+                DeferReason::WaitingForAction | DeferReason::SendingHeld | DeferReason::Unspecified => false,
             };
             ensure!(holds, "deferred: {reason:?} until {until}, {is_late}");
             self.deferred_at.insert(key, now);

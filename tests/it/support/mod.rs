@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod calls;
 mod database;
+pub(crate) mod holds;
 pub(crate) mod mailing;
 pub(crate) mod process;
 pub(crate) mod raw;

@@ -1,6 +1,7 @@
 //! Anything at all, in any order.
 
 use super::*;
+use crate::domain::{HoldScope, SendingHold, SendingHolds};
 
 /// What happens to a run in a random play.
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ enum Event {
     Thaw,
     Move(&'static str),
     Stop(Channel, i64),
+    /// An operator holds all that is sent, for some hours.
+    Hold(i64),
     Add(Action),
     Remove(usize),
     /// Somebody asks for what is due of this run alone.
@@ -110,6 +113,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Thaw),
         1 => prop::sample::select(&ZONES[..]).prop_map(Event::Move),
         1 => (prop::sample::select(&Channel::ALL[..3]), 0i64..50).prop_map(|(channel, hours)| Event::Stop(channel, hours)),
+        1 => (0i64..50).prop_map(Event::Hold),
         1 => any_action().prop_map(Event::Add),
         1 => (0usize..12).prop_map(Event::Remove),
         1 => Just(Event::Ask),
@@ -160,6 +164,16 @@ fn happen(play: &mut Play, event: &Event, now: Timestamp) {
                 .stopped_channels
                 .insert(*channel, now + Duration::hours(*hours)),
         ),
+        Event::Hold(hours) => {
+            let hold = SendingHold {
+                scope: HoldScope::All,
+                reason: "why".to_owned(),
+                started_at: now,
+                end_at: Some(now + Duration::hours(*hours)),
+                updated_at: now,
+            };
+            play.facts.sending_holds = SendingHolds::new(vec![hold]);
+        }
         Event::Add(action) => {
             let mut action = action.clone();
             action.definition.key = format!("later {}", play.timeline.definition.actions.len());
@@ -231,6 +245,7 @@ fn finish(play: &mut Play, mut now: Timestamp) {
     happen(play, &Event::Resume(false), now);
     play.outcomes.clear();
     play.facts.stopped_channels.clear();
+    play.facts.sending_holds = SendingHolds::default();
     for _ in 0..40 * 24 {
         now += Duration::hours(1);
         play.tick(now);

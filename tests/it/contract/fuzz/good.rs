@@ -141,6 +141,19 @@ const REQUESTS: &[(&str, &str)] = &[
         "AdvanceCampaignDays",
         r#"{"tickId": "t", "maxActions": 10, "timelineIds": ["1", "2"]}"#,
     ),
+    (
+        "SetSendingHold",
+        r#"{"scope": {"campaignId": "A"}, "reason": "a wrong price", "holdFor": "7200s", "requestId": "hold"}"#,
+    ),
+    (
+        "SetSendingHold",
+        r#"{"scope": {"channel": "CHANNEL_SMS"}, "reason": "down", "endTime": "2026-01-06T12:00:00Z"}"#,
+    ),
+    ("SetSendingHold", r#"{"scope": {"timelineId": "1"}, "reason": "why"}"#),
+    ("ReleaseSendingHold", r#"{"scope": {"campaignId": "SMS"}}"#),
+    ("ReleaseSendingHold", r#"{"scope": {"all": {}}}"#),
+    ("ListSendingHolds", r#"{"pageSize": 1}"#),
+    ("GetSendingStatus", "{}"),
     ("ListTickRuns", r#"{"kind": "TICK_KIND_PROCESS", "pageSize": 1}"#),
 ];
 

@@ -1,0 +1,85 @@
+//! `SendingService`.
+
+use prost::Message as _;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+use super::convert::sending::{hold, parse_hold, parse_scope, sending_status};
+use super::error::status;
+use super::page::Scope;
+use super::request::{key, respond};
+use super::violations::Violations;
+use crate::domain::SendingHold;
+use crate::engine::{Engine, Once};
+use crate::proto::campaign::v1 as pb;
+use crate::proto::campaign::v1::sending_service_server::SendingService;
+
+/// Holds what is sent, and releases it.
+#[derive(Debug, Clone)]
+pub struct SendingHoldsService {
+    engine: Arc<Engine>,
+}
+
+impl SendingHoldsService {
+    /// The service over an engine.
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+}
+
+#[tonic::async_trait]
+impl SendingService for SendingHoldsService {
+    async fn set_sending_hold(
+        &self,
+        request: Request<pb::SetSendingHoldRequest>,
+    ) -> Result<Response<pb::SetSendingHoldResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let key = key(&mut violations, &request);
+        let command = parse_hold(&mut violations, &request);
+        let command = violations.finish(command)?;
+        let convert = |set: &SendingHold| pb::SetSendingHoldResponse { hold: Some(hold(set)) };
+        let encode = |set: &SendingHold| convert(set).encode_to_vec();
+        let once = Once { key, encode: &encode };
+        respond(self.engine.set_sending_hold(command, once).await, convert)
+    }
+
+    async fn release_sending_hold(
+        &self,
+        request: Request<pb::ReleaseSendingHoldRequest>,
+    ) -> Result<Response<pb::ReleaseSendingHoldResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let key = key(&mut violations, &request);
+        let scope = parse_scope(&mut violations, request.scope.as_ref());
+        let scope = violations.finish(scope)?;
+        let convert = |ended: &SendingHold| pb::ReleaseSendingHoldResponse {
+            hold: Some(hold(ended)),
+        };
+        let encode = |ended: &SendingHold| convert(ended).encode_to_vec();
+        let once = Once { key, encode: &encode };
+        respond(self.engine.release_sending_hold(&scope, once).await, convert)
+    }
+
+    async fn list_sending_holds(
+        &self,
+        request: Request<pb::ListSendingHoldsRequest>,
+    ) -> Result<Response<pb::ListSendingHoldsResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let scope = Scope::new("ListSendingHolds", &[]);
+        let page = scope.parse(&mut violations, request.page_size, &request.page_token);
+        let page = violations.finish(page)?;
+        let found = self.engine.holds_in_force(&page).await.map_err(status)?;
+        let (holds, next_page_token) = scope.page(page.size, &found, hold, |hold| hold.scope.to_string());
+        Ok(Response::new(pb::ListSendingHoldsResponse { holds, next_page_token }))
+    }
+
+    async fn get_sending_status(
+        &self,
+        _: Request<pb::GetSendingStatusRequest>,
+    ) -> Result<Response<pb::GetSendingStatusResponse>, Status> {
+        let found = self.engine.sending_status().await.map_err(status)?;
+        Ok(Response::new(sending_status(&found)))
+    }
+}
