@@ -399,7 +399,8 @@ async fn restarts_in_the_middle_skip_and_repeat_nobody(backend: Backend) {
             ..Default::default()
         };
         let ticked = tokio::spawn(async move { hourly(&mut client, request).await });
-        smtp.until_stalled(16).await;
+        let stalled = tokio::time::timeout(Duration::from_secs(60), smtp.until_stalled(16));
+        stalled.await.expect("there is more to send");
         // It is told before what is under way can end.
         let (stopped, ()) = tokio::join!(server.shutdown(), async {
             smtp.accept_all();
