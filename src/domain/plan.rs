@@ -53,6 +53,26 @@ pub fn plan(timeline: &Timeline, run: &Run, facts: &Facts, retry: &RetryPolicy, 
     }
 }
 
+/// What became of the messages of a run that is not active, whose sender died: as for any other run, but nothing is repeated in
+/// one that is over.
+pub fn lost(timeline: &Timeline, run: Run, retry: &RetryPolicy, now: Timestamp) -> (Run, Vec<Decision>) {
+    let once = RetryPolicy {
+        max_attempts: 1,
+        ..*retry
+    };
+    let retry = if run.status.is_live() { retry } else { &once };
+    let mut planner = Planner {
+        timeline,
+        run,
+        now,
+        decisions: Vec::new(),
+        moves: Moves::default(),
+    };
+    planner.recover(retry);
+    planner.run.updated_at = now;
+    (planner.run, planner.decisions)
+}
+
 /// Moves a run on after its sends were recorded: to the next day if its day is over, and to its next wake-up.
 pub fn settle(timeline: &Timeline, run: &mut Run, now: Timestamp) -> Moves {
     if run.status != Status::Active {

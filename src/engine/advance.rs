@@ -31,7 +31,9 @@ impl Engine {
         events: &TickEvents,
     ) -> Result<bool, EngineError> {
         if !request.dry_run
-            && (self.stop_archived(request, limits).await? || self.wake_changed(request, limits).await?)
+            && (self.settle_frozen(limits).await?
+                || self.stop_archived(request, limits).await?
+                || self.wake_changed(request, limits).await?)
         {
             return Ok(true);
         }

@@ -16,6 +16,7 @@ mod explain;
 mod facts;
 mod fence;
 mod flight;
+mod frozen;
 mod holds;
 mod lanes;
 mod leases;

@@ -17,6 +17,7 @@ mod engagements;
 mod error;
 mod executions;
 mod fence;
+mod frozen;
 mod holds;
 mod metadata;
 mod partition;

@@ -215,6 +215,7 @@ impl Txn {
                 format!("{changed} rows changed in place of one"),
             ));
         }
+        self.note_frozen(run).await?;
         self.note_zone(run.zone.tz).await
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of the library, and the modules that it may use beside itself. The programs in `src/bin` are `bin`.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     (
         "bin",
         &["client", "clock", "config", "random", "server", "store", "telemetry"],
@@ -18,7 +18,11 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("clock", &[]),
     ("config", &["channels", "domain", "engine", "store"]),
     ("domain", &[]),
-    ("engine", &["channels", "clock", "domain", "random", "store"]),
+    (
+        "engine",
+        &["channels", "clock", "domain", "failpoint", "random", "store"],
+    ),
+    ("failpoint", &[]),
     ("proto", &[]),
     ("random", &[]),
     ("rpc", &["channels", "clock", "domain", "engine", "proto", "store"]),
@@ -60,6 +64,7 @@ const RESERVED: [(&[&str], &[&str]); 7] = [
             "clock",
             "config",
             "engine",
+            "failpoint",
             "proto",
             "random",
             "rpc",

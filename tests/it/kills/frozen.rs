@@ -1,16 +1,91 @@
 //! Servers that are stopped for longer than their lease and go on, as machines do that sleep, and faults that panic.
 
 use campaign_automation::failpoint::Failpoint;
+use campaign_automation::proto::campaign::v1 as pb;
 use chrono::TimeDelta;
 
-use super::rig::{BREADTH, CUSTOMERS, Rig, Way, tick, ticking};
+use super::rig::{BREADTH, CUSTOMERS, Rig, Way, killed, tick, ticking};
 use crate::support::{Backend, on_each_database};
 
 on_each_database!(
     a_server_that_sleeps_beyond_its_lease_changes_nothing,
     a_lease_that_is_prolonged_is_not_taken_over,
     a_fault_in_one_run_holds_up_no_other,
+    what_was_under_way_in_a_frozen_run_is_told_when_its_server_dies,
 );
+
+/// Runs that are stopped or paused while they are sent to are looked at by no tick; a server that dies then must not leave
+/// their messages under way for ever.
+async fn what_was_under_way_in_a_frozen_run_is_told_when_its_server_dies(backend: Backend) {
+    for (way, of_paused) in [
+        (Way::Mail, pb::FailureState::Retrying),
+        (Way::Text, pb::FailureState::Unknown),
+    ] {
+        let mut rig = Rig::start(backend, way, 1).await;
+        rig.wind_to_hour_of(1);
+        rig.stall();
+        let (sender, other) = (rig.serve(None), rig.serve(None));
+        let ticking = ticking(&sender);
+        rig.until_stalled().await;
+        let mut client = rig.orchestrator(&other).await;
+        let listed = client.list_progress(pb::ListProgressRequest::default()).await;
+        let listed = listed.expect("runs").into_inner().progress;
+        let under_way = listed.into_iter().filter(|run| !run.in_flight_actions.is_empty());
+        let runs: Vec<pb::Progress> = under_way.take(2).collect();
+        let [stopped, paused] = runs.as_slice() else {
+            panic!("{runs:?}")
+        };
+        let stop = pb::StopTimelineRequest {
+            customer_id: stopped.customer_id.clone(),
+            progress_id: stopped.progress_id,
+            ..Default::default()
+        };
+        client.stop_timeline(stop).await.expect("stopped");
+        let pause = pb::PauseTimelineRequest {
+            customer_id: paused.customer_id.clone(),
+            progress_id: paused.progress_id,
+            ..Default::default()
+        };
+        client.pause_timeline(pause).await.expect("paused");
+        sender.signal("KILL");
+        killed(sender);
+        ticking.await.expect("a task").expect_err("a tick of a dead server");
+        rig.release();
+        tick(&other).await.expect("a tick");
+        for run in [stopped, paused] {
+            let shown = rig.run(&other, run).await;
+            assert!(!shown.in_flight_actions.is_empty(), "its lease holds still: {shown:?}");
+        }
+        rig.wind(TimeDelta::seconds(76));
+        tick(&other).await.expect("a tick");
+        let mut client = rig.orchestrator(&other).await;
+        for (run, status, state) in [
+            (stopped, pb::ProgressStatus::Stopped, pb::FailureState::Unknown),
+            (paused, pb::ProgressStatus::Paused, of_paused),
+        ] {
+            let shown = rig.run(&other, run).await;
+            let states: Vec<_> = shown.failed_actions.iter().map(pb::FailedAction::state).collect();
+            assert_eq!((shown.status(), states), (status, vec![state]), "{way:?}");
+            assert!(shown.in_flight_actions.is_empty(), "{shown:?}");
+            let filter = pb::ExecutionFilter {
+                progress_id: run.progress_id,
+                customer_id: run.customer_id.clone(),
+                ..Default::default()
+            };
+            let request = pb::ListExecutionsRequest {
+                filter: Some(filter),
+                ..Default::default()
+            };
+            let listed = client
+                .list_executions(request)
+                .await
+                .expect("executions")
+                .into_inner()
+                .executions;
+            assert_eq!(listed.len(), 1, "{listed:?}");
+        }
+    }
+}
 
 /// Another server takes over while the first one sleeps; what that one does when it wakes up counts for nothing.
 async fn a_server_that_sleeps_beyond_its_lease_changes_nothing(backend: Backend) {

@@ -156,6 +156,16 @@ impl Rig {
         CustomerServiceClient::new(connect(server).await)
     }
 
+    /// A run as it is shown now.
+    pub(super) async fn run(&self, server: &Served, run: &pb::Progress) -> pb::Progress {
+        let request = pb::GetProgressRequest {
+            customer_id: run.customer_id.clone(),
+            progress_id: run.progress_id,
+        };
+        let shown = self.orchestrator(server).await.get_progress(request).await;
+        shown.expect("a run").into_inner().progress.expect("a run")
+    }
+
     // Time, and what the providers do.
 
     /// Moves the clock on.

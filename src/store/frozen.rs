@@ -1,0 +1,75 @@
+//! `frozen_in_flight`: runs that were paused or stopped while messages of them were under way.
+//!
+//! No tick takes up a run that is not active, so one whose sender dies meanwhile is found here.
+
+use sea_orm::FromQueryResult;
+
+use super::progress::TABLE;
+use super::session::values;
+use super::{CustomerRange, Reader, StoreError, Txn};
+use crate::domain::{CustomerId, ProgressId, Run, TimelineId, Timestamp};
+
+#[derive(FromQueryResult)]
+struct FrozenRow {
+    customer_id: String,
+    progress_id: i64,
+}
+
+impl Reader {
+    /// Runs that were frozen under a lease that was to end by now, the oldest first.
+    pub async fn frozen_in_flight(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(CustomerId, ProgressId)>, StoreError> {
+        let sql = format!(
+            "select customer_id, progress_id from frozen_in_flight where lease_expires_at <= $1 \
+             order by lease_expires_at limit {limit}"
+        );
+        let rows: Vec<FrozenRow> = self.rows(&sql, values![now]).await?;
+        let parsed = rows.into_iter().map(|row| {
+            let customer = CustomerId::parse(&row.customer_id)
+                .map_err(|error| StoreError::corrupt("frozen_in_flight", row.progress_id, error.to_string()))?;
+            Ok((customer, ProgressId(row.progress_id)))
+        });
+        parsed.collect()
+    }
+}
+
+impl Txn {
+    /// Notes that a run is frozen under a lease, to be looked at when that is over.
+    pub(super) async fn note_frozen(&self, run: &Run) -> Result<(), StoreError> {
+        let Some(lease) = run.lease.filter(|_| run.status != crate::domain::Status::Active) else {
+            return Ok(());
+        };
+        self.look_again(&run.customer_id, run.id, lease.expires_at).await
+    }
+
+    /// Looks at a frozen run at another time.
+    pub async fn look_again(&self, customer: &CustomerId, id: ProgressId, at: Timestamp) -> Result<(), StoreError> {
+        let sql = "insert into frozen_in_flight (customer_id, progress_id, lease_expires_at) values ($1, $2, $3) \
+                   on conflict (customer_id, progress_id) do update set lease_expires_at = excluded.lease_expires_at";
+        self.execute(sql, values![customer.as_str(), id.0, at]).await?;
+        Ok(())
+    }
+
+    /// Notes the same of the runs of a timeline within a range that are about to be stopped.
+    pub(super) async fn note_all_frozen(&self, id: TimelineId, range: &CustomerRange) -> Result<(), StoreError> {
+        let sql = format!(
+            "insert into frozen_in_flight (customer_id, progress_id, lease_expires_at) \
+             select customer_id, id, lease_expires_at from {TABLE} where customer_id > $1 and customer_id <= $2 \
+             and campaign_timeline_id = $3 and status in ('active', 'paused') and lease_expires_at is not null \
+             on conflict (customer_id, progress_id) do nothing"
+        );
+        let values = values![range.after.as_str(), range.until.as_str(), id.0];
+        self.execute(&sql, values).await?;
+        Ok(())
+    }
+
+    /// Forgets a run that was frozen.
+    pub async fn forget_frozen(&self, customer: &CustomerId, id: ProgressId) -> Result<(), StoreError> {
+        let sql = "delete from frozen_in_flight where customer_id = $1 and progress_id = $2";
+        self.execute(sql, values![customer.as_str(), id.0]).await?;
+        Ok(())
+    }
+}
