@@ -134,15 +134,15 @@ create unique index customer_timeline_progress_live on customer_timeline_progres
 create index customer_timeline_progress_due on customer_timeline_progress (campaign_timeline_id, next_action_at, id)
     where status = 'active' and next_action_at is not null;
 
--- Runs that were paused or stopped while messages of them were under way, until it is known what became of those. An index on the
+-- Runs that were stopped while messages of them were under way, until it is known what became of those. An index on the
 -- runs themselves would cost each claim its in-place update.
-create table frozen_in_flight (
+create table stopped_in_flight (
     customer_id text collate "C" not null,
     progress_id bigint not null,
     lease_expires_at timestamptz not null,
     primary key (customer_id, progress_id)
 );
-create index frozen_in_flight_due on frozen_in_flight (lease_expires_at);
+create index stopped_in_flight_due on stopped_in_flight (lease_expires_at);
 
 create table action_executions (
     customer_id text collate "C" not null,
@@ -325,15 +325,15 @@ create unique index customer_timeline_progress_live on customer_timeline_progres
 create index customer_timeline_progress_due on customer_timeline_progress (campaign_timeline_id, next_action_at, id)
     where status = 'active' and next_action_at is not null;
 
--- Runs that were paused or stopped while messages of them were under way, until it is known what became of those. An index on the
+-- Runs that were stopped while messages of them were under way, until it is known what became of those. An index on the
 -- runs themselves would cost each claim its in-place update.
-create table frozen_in_flight (
+create table stopped_in_flight (
     customer_id text not null,
     progress_id bigint not null,
     lease_expires_at text not null,
     primary key (customer_id, progress_id)
 ) without rowid;
-create index frozen_in_flight_due on frozen_in_flight (lease_expires_at);
+create index stopped_in_flight_due on stopped_in_flight (lease_expires_at);
 
 create table action_executions (
     customer_id text not null,

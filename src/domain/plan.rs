@@ -53,14 +53,8 @@ pub fn plan(timeline: &Timeline, run: &Run, facts: &Facts, retry: &RetryPolicy, 
     }
 }
 
-/// What became of the messages of a run that is not active, whose sender died: as for any other run, but nothing is repeated in
-/// one that is over.
+/// What became of the messages of a run that was stopped and whose sender died: nothing is repeated in it.
 pub fn lost(timeline: &Timeline, run: Run, retry: &RetryPolicy, now: Timestamp) -> (Run, Vec<Decision>) {
-    let once = RetryPolicy {
-        max_attempts: 1,
-        ..*retry
-    };
-    let retry = if run.status.is_live() { retry } else { &once };
     let mut planner = Planner {
         timeline,
         run,
@@ -68,7 +62,10 @@ pub fn lost(timeline: &Timeline, run: Run, retry: &RetryPolicy, now: Timestamp) 
         decisions: Vec::new(),
         moves: Moves::default(),
     };
-    planner.recover(retry);
+    planner.recover(&RetryPolicy {
+        max_attempts: 1,
+        ..*retry
+    });
     planner.run.updated_at = now;
     (planner.run, planner.decisions)
 }

@@ -31,7 +31,7 @@ impl Engine {
         events: &TickEvents,
     ) -> Result<bool, EngineError> {
         if !request.dry_run
-            && (self.settle_frozen(limits).await?
+            && (self.settle_stopped(limits, flight).await?
                 || self.stop_archived(request, limits).await?
                 || self.wake_changed(request, limits).await?)
         {

@@ -16,7 +16,6 @@ mod explain;
 mod facts;
 mod fence;
 mod flight;
-mod frozen;
 mod holds;
 mod lanes;
 mod leases;
@@ -27,6 +26,7 @@ mod sending;
 mod simulate;
 mod skew;
 mod starts;
+mod stopped;
 mod tick;
 mod view;
 

@@ -75,7 +75,7 @@ impl Txn {
         range: &CustomerRange,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        self.note_all_frozen(id, range).await?;
+        self.note_all_stopped(id, range).await?;
         let sql = format!(
             "update {TABLE} set status = 'stopped', status_reason = $4, next_action_at = null, ended_at = $5, updated_at = $5 \
              where customer_id > $1 and customer_id <= $2 and campaign_timeline_id = $3 and status in ('active', 'paused')"

@@ -17,7 +17,6 @@ mod engagements;
 mod error;
 mod executions;
 mod fence;
-mod frozen;
 mod holds;
 mod metadata;
 mod partition;
@@ -27,6 +26,7 @@ mod requests;
 mod session;
 mod starts;
 mod statistics;
+mod stopped;
 mod ticks;
 mod timelines;
 

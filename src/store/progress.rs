@@ -215,7 +215,7 @@ impl Txn {
                 format!("{changed} rows changed in place of one"),
             ));
         }
-        self.note_frozen(run).await?;
+        self.note_stopped_run(run).await?;
         self.note_zone(run.zone.tz).await
     }
 }

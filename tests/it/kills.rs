@@ -9,6 +9,8 @@
 
 mod frozen;
 mod judge;
+mod network;
+mod proxy;
 mod random;
 mod rig;
 mod texts;

@@ -23,7 +23,7 @@ const BATCH: usize = 500;
 const GROUP_STATEMENTS: u64 = 3;
 
 /// The most statements of a batch.
-const MOST_STATEMENTS: u64 = 8;
+const MOST_STATEMENTS: u64 = 9;
 
 /// Stores customers and starts each on the timeline.
 async fn started(app: &App, prefix: &str, count: usize) {

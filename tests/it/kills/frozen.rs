@@ -11,12 +11,12 @@ on_each_database!(
     a_server_that_sleeps_beyond_its_lease_changes_nothing,
     a_lease_that_is_prolonged_is_not_taken_over,
     a_fault_in_one_run_holds_up_no_other,
-    what_was_under_way_in_a_frozen_run_is_told_when_its_server_dies,
+    what_was_under_way_is_told_of_a_stopped_run_at_once_and_of_a_paused_one_later,
 );
 
-/// Runs that are stopped or paused while they are sent to are looked at by no tick; a server that dies then must not leave
-/// their messages under way for ever.
-async fn what_was_under_way_in_a_frozen_run_is_told_when_its_server_dies(backend: Backend) {
+/// Runs that are stopped or paused while they are sent to are served by no tick; a server that dies then must not leave
+/// their messages under way for ever. A paused one finds out when it is resumed, and has its full time to repeat them then.
+async fn what_was_under_way_is_told_of_a_stopped_run_at_once_and_of_a_paused_one_later(backend: Backend) {
     for (way, of_paused) in [
         (Way::Mail, pb::FailureState::Retrying),
         (Way::Text, pb::FailureState::Unknown),
@@ -59,9 +59,16 @@ async fn what_was_under_way_in_a_frozen_run_is_told_when_its_server_dies(backend
         rig.wind(TimeDelta::seconds(76));
         tick(&other).await.expect("a tick");
         let mut client = rig.orchestrator(&other).await;
+        let resume = pb::ResumeTimelineRequest {
+            customer_id: paused.customer_id.clone(),
+            progress_id: paused.progress_id,
+            ..Default::default()
+        };
+        client.resume_timeline(resume).await.expect("resumed");
+        tick(&other).await.expect("a tick");
         for (run, status, state) in [
             (stopped, pb::ProgressStatus::Stopped, pb::FailureState::Unknown),
-            (paused, pb::ProgressStatus::Paused, of_paused),
+            (paused, pb::ProgressStatus::Active, of_paused),
         ] {
             let shown = rig.run(&other, run).await;
             let states: Vec<_> = shown.failed_actions.iter().map(pb::FailedAction::state).collect();

@@ -11,7 +11,8 @@ use super::rig::{BREADTH, Way};
 pub(super) struct Judge {
     way: Way,
     database: DatabaseConnection,
-    kills: usize,
+    /// How often a server died with a claim.
+    pub(super) kills: usize,
     /// For each message how often a server was killed when it had arrived and was not recorded.
     windows: BTreeMap<String, usize>,
     /// How many messages more may arrive twice, as a server slept that was about to send them.
@@ -125,6 +126,17 @@ impl Judge {
         let sql = "select min(lease_expires_at) as at from customer_timeline_progress where lease_token is not null";
         let rows = self.rows(sql).await;
         rows[0].try_get("", "at").expect("an instant")
+    }
+
+    /// How many leases are held.
+    pub(super) async fn leases(&self) -> usize {
+        self.number("customer_timeline_progress where lease_token is not null")
+            .await
+    }
+
+    /// How many attempts ended with nobody knowing, for good.
+    pub(super) async fn unknown(&self) -> usize {
+        self.number("action_executions where outcome = 'unknown'").await
     }
 
     /// Whether all runs have ended.

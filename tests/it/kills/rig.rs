@@ -50,6 +50,8 @@ pub(super) struct Rig {
     way: Way,
     days: usize,
     database: TestDatabase,
+    /// Where servers find the database.
+    url: String,
     smtp: SmtpServer,
     texts: TextServer,
     directory: TempDir,
@@ -69,6 +71,7 @@ impl Rig {
             way,
             days,
             judge: Judge::new(&database.url, way).await,
+            url: database.url.clone(),
             database,
             smtp: SmtpServer::start().await,
             texts: TextServer::start().await,
@@ -227,11 +230,27 @@ impl Rig {
 
     // Servers.
 
+    /// Where the database listens, as host and port.
+    pub(super) fn database_address(&self) -> String {
+        let (_, rest) = self.database.url.rsplit_once('@').expect("a URL with a user");
+        rest.split_once('/').expect("a URL with a database").0.to_owned()
+    }
+
+    /// Servers find the database at this address from now on.
+    pub(super) fn reach_the_database_by(&mut self, addr: SocketAddr) {
+        self.url = self.database.url.replace(&self.database_address(), &addr.to_string());
+    }
+
     /// A server, with a failpoint or without.
     pub(super) fn serve(&self, failpoint: Option<&str>) -> Served {
+        self.serve_with(failpoint, &[])
+    }
+
+    /// A server with more of a configuration.
+    pub(super) fn serve_with(&self, failpoint: Option<&str>, more: &[(&str, &str)]) -> Served {
         let mut command = program(CAMPAIGND, self.directory.path(), &["--listen", "127.0.0.1:0"]);
         command
-            .env("CAMPAIGN_DATABASE_URL", &self.database.url)
+            .env("CAMPAIGN_DATABASE_URL", &self.url)
             .env("CAMPAIGN_EMAIL_URL", self.smtp.url())
             .env("CAMPAIGN_EMAIL_FROM", "Shop <shop@example.com>")
             .env("CAMPAIGN_SMS_URL", "outbox:outbox")
@@ -245,7 +264,8 @@ impl Rig {
             .env("CAMPAIGN_RETRY_CAP", "1m")
             .env("CAMPAIGN_RETRY_ATTEMPTS", "100")
             .env("CAMPAIGN_TEST_SMS", self.texts.addr().to_string())
-            .env("CAMPAIGN_TEST_CLOCK", self.clock());
+            .env("CAMPAIGN_TEST_CLOCK", self.clock())
+            .envs(more.iter().copied());
         if let Some(failpoint) = failpoint {
             command.env("CAMPAIGN_FAILPOINT", failpoint);
         }
@@ -291,6 +311,21 @@ impl Rig {
         self.judge.asleep += BREADTH;
     }
 
+    /// A claim was committed, and its server did not learn of it.
+    pub(super) fn note_lost_claim(&mut self) {
+        self.judge.kills += 1;
+    }
+
+    /// How many leases are held.
+    pub(super) async fn leases(&self) -> usize {
+        self.judge.leases().await
+    }
+
+    /// How many attempts ended with nobody knowing, for good.
+    pub(super) async fn unknown(&self) -> usize {
+        self.judge.unknown().await
+    }
+
     /// How many messages arrived, each as often as it did.
     pub(super) fn arrivals(&self) -> usize {
         self.delivered().len()
@@ -298,6 +333,7 @@ impl Rig {
 
     /// Ticks with a server that nobody kills until all runs have ended, and judges.
     pub(super) async fn finish_and_judge(mut self, what: &str) {
+        self.url.clone_from(&self.database.url);
         let server = self.serve(None);
         for _ in 0..PATIENCE + 30 * self.days {
             tick(&server).await.expect("a tick");

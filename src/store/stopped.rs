@@ -1,35 +1,35 @@
-//! `frozen_in_flight`: runs that were paused or stopped while messages of them were under way.
+//! `stopped_in_flight`: runs that were stopped while messages of them were under way.
 //!
-//! No tick takes up a run that is not active, so one whose sender dies meanwhile is found here.
+//! No tick takes up a run that is over, so one whose sender dies is found here. A paused one is found when it is resumed.
 
 use sea_orm::FromQueryResult;
 
 use super::progress::TABLE;
 use super::session::values;
 use super::{CustomerRange, Reader, StoreError, Txn};
-use crate::domain::{CustomerId, ProgressId, Run, TimelineId, Timestamp};
+use crate::domain::{CustomerId, ProgressId, Run, Status, TimelineId, Timestamp};
 
 #[derive(FromQueryResult)]
-struct FrozenRow {
+struct StoppedRow {
     customer_id: String,
     progress_id: i64,
 }
 
 impl Reader {
-    /// Runs that were frozen under a lease that was to end by now, the oldest first.
-    pub async fn frozen_in_flight(
+    /// Runs that were stopped under a lease that was to end by now, the oldest first.
+    pub async fn stopped_in_flight(
         &self,
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<(CustomerId, ProgressId)>, StoreError> {
         let sql = format!(
-            "select customer_id, progress_id from frozen_in_flight where lease_expires_at <= $1 \
+            "select customer_id, progress_id from stopped_in_flight where lease_expires_at <= $1 \
              order by lease_expires_at limit {limit}"
         );
-        let rows: Vec<FrozenRow> = self.rows(&sql, values![now]).await?;
+        let rows: Vec<StoppedRow> = self.rows(&sql, values![now]).await?;
         let parsed = rows.into_iter().map(|row| {
             let customer = CustomerId::parse(&row.customer_id)
-                .map_err(|error| StoreError::corrupt("frozen_in_flight", row.progress_id, error.to_string()))?;
+                .map_err(|error| StoreError::corrupt("stopped_in_flight", row.progress_id, error.to_string()))?;
             Ok((customer, ProgressId(row.progress_id)))
         });
         parsed.collect()
@@ -37,26 +37,26 @@ impl Reader {
 }
 
 impl Txn {
-    /// Notes that a run is frozen under a lease, to be looked at when that is over.
-    pub(super) async fn note_frozen(&self, run: &Run) -> Result<(), StoreError> {
-        let Some(lease) = run.lease.filter(|_| run.status != crate::domain::Status::Active) else {
+    /// Notes that a run is stopped under a lease, to be looked at when that is over.
+    pub(super) async fn note_stopped_run(&self, run: &Run) -> Result<(), StoreError> {
+        let Some(lease) = run.lease.filter(|_| run.status == Status::Stopped) else {
             return Ok(());
         };
         self.look_again(&run.customer_id, run.id, lease.expires_at).await
     }
 
-    /// Looks at a frozen run at another time.
+    /// Looks at a stopped run at another time.
     pub async fn look_again(&self, customer: &CustomerId, id: ProgressId, at: Timestamp) -> Result<(), StoreError> {
-        let sql = "insert into frozen_in_flight (customer_id, progress_id, lease_expires_at) values ($1, $2, $3) \
+        let sql = "insert into stopped_in_flight (customer_id, progress_id, lease_expires_at) values ($1, $2, $3) \
                    on conflict (customer_id, progress_id) do update set lease_expires_at = excluded.lease_expires_at";
         self.execute(sql, values![customer.as_str(), id.0, at]).await?;
         Ok(())
     }
 
     /// Notes the same of the runs of a timeline within a range that are about to be stopped.
-    pub(super) async fn note_all_frozen(&self, id: TimelineId, range: &CustomerRange) -> Result<(), StoreError> {
+    pub(super) async fn note_all_stopped(&self, id: TimelineId, range: &CustomerRange) -> Result<(), StoreError> {
         let sql = format!(
-            "insert into frozen_in_flight (customer_id, progress_id, lease_expires_at) \
+            "insert into stopped_in_flight (customer_id, progress_id, lease_expires_at) \
              select customer_id, id, lease_expires_at from {TABLE} where customer_id > $1 and customer_id <= $2 \
              and campaign_timeline_id = $3 and status in ('active', 'paused') and lease_expires_at is not null \
              on conflict (customer_id, progress_id) do nothing"
@@ -66,9 +66,9 @@ impl Txn {
         Ok(())
     }
 
-    /// Forgets a run that was frozen.
-    pub async fn forget_frozen(&self, customer: &CustomerId, id: ProgressId) -> Result<(), StoreError> {
-        let sql = "delete from frozen_in_flight where customer_id = $1 and progress_id = $2";
+    /// Forgets a run that was stopped.
+    pub async fn forget_stopped(&self, customer: &CustomerId, id: ProgressId) -> Result<(), StoreError> {
+        let sql = "delete from stopped_in_flight where customer_id = $1 and progress_id = $2";
         self.execute(sql, values![customer.as_str(), id.0]).await?;
         Ok(())
     }
