@@ -67,19 +67,27 @@ async fn carry(client: TcpStream, target: String, mut broken: watch::Receiver<u6
     }
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let always = watch::Sender::new(false);
+    let (one, other) = (broken.clone(), broken.clone());
     tokio::select! {
-        () = copy(from_client, to_server, always.subscribe()) => {}
-        () = copy(from_server, to_client, is_mute) => {}
+        () = copy(from_client, to_server, always.subscribe(), one) => {}
+        () = copy(from_server, to_client, is_mute, other) => {}
         _ = broken.changed() => {}
     }
 }
 
-/// Copies until one side ends, and waits while it is mute.
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is_mute: watch::Receiver<bool>) {
+/// Copies until one side ends, and waits while it is mute. What was kept when the connection broke is lost.
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut is_mute: watch::Receiver<bool>,
+    broken: watch::Receiver<u64>,
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let heard = is_mute.wait_for(|is_mute| !is_mute).await.is_ok();
-        if !heard || to.write_all(&buffer[..count]).await.is_err() {
+        let is_heard = is_mute.wait_for(|is_mute| !is_mute).await.is_ok();
+        // Whoever breaks connections does so before it lets others be heard again.
+        let is_whole = broken.has_changed().is_ok_and(|has_changed| !has_changed);
+        if !is_heard || !is_whole || to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }
