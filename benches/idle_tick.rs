@@ -15,8 +15,8 @@ use campaign_automation::proto::campaign::v1::campaign_content_service_client::C
 use campaign_automation::proto::campaign::v1::campaign_tick_service_client::CampaignTickServiceClient;
 use campaign_automation::proto::campaign::v1::campaign_timeline_service_client::CampaignTimelineServiceClient;
 use campaign_automation::random::Random;
-use campaign_automation::server::Server;
-use campaign_automation::store::{ConnectSettings, Store, StoreUrl};
+use campaign_automation::server::{self, Server};
+use campaign_automation::store::StoreUrl;
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
 use std::collections::BTreeMap;
@@ -26,6 +26,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tonic::transport::Channel;
+
+/// The secret of the servers of tests.
+const SECRET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/secret.key");
 
 const CALLS: usize = 200;
 
@@ -89,15 +92,8 @@ impl Place {
 
     async fn migrate(&self) -> anyhow::Result<()> {
         let url = StoreUrl::parse(&self.url).map_err(anyhow::Error::msg)?;
-        let store = Store::connect(&ConnectSettings {
-            url,
-            max_connections: 2,
-            forced_to_disk: false,
-            busy_timeout: std::time::Duration::from_secs(10),
-        })
-        .await?;
-        store.migrate().await?;
-        Ok(store.close().await?)
+        let config = Config::embedded(url, &self.directory.path().join("outbox"));
+        server::migrate(&config.database).await
     }
 
     /// Adds runs of a timeline, on day 1, which is the date of `next`'s day or the one before.
@@ -168,7 +164,8 @@ async fn run(db: &DatabaseConnection, sql: &str) -> anyhow::Result<()> {
 /// A server in this process, whose clock stands still.
 async fn serve(place: &Place, now: &str) -> anyhow::Result<(Server, Channel)> {
     let url = StoreUrl::parse(&place.url).map_err(anyhow::Error::msg)?;
-    let config = Config::embedded(url, &place.directory.path().join("outbox"));
+    let mut config = Config::embedded(url, &place.directory.path().join("outbox"));
+    config.secret_key_file = Some(SECRET.into());
     let now: DateTime<Utc> = now.parse()?;
     // Names of ticks come from chance: a second server with the same would be answered what the first has done.
     let server = Server::start(config, Arc::new(ManualClock::new(now)), Random::from_os()).await?;
@@ -182,6 +179,7 @@ async fn serve(place: &Place, now: &str) -> anyhow::Result<(Server, Channel)> {
 async fn define(channel: &Channel) -> anyhow::Result<[i64; 2]> {
     let campaign = pb::CampaignDefinition {
         campaign_id: "A".to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
         subject: "For {{ customer.name }}".to_owned(),
         text_body: "Hello {{ customer.name }}".to_owned(),
         ..Default::default()
@@ -396,6 +394,8 @@ async fn peak(due: usize) -> anyhow::Result<u64> {
             "json",
             "--database-url",
             &place.url,
+            "--secret-key-file",
+            SECRET,
         ])
         .args(["--email-url", "outbox:outbox", "--sms-url", "outbox:outbox"])
         .args(["--phone-url", "outbox:outbox", "--interaction-url", "outbox:outbox"])

@@ -1,17 +1,29 @@
 //! What is configured: flags and environment variables, checked before anything is opened.
 
-use chrono::SubsecRound as _;
+mod error;
+mod feedback;
+mod limits;
+mod parse;
+mod providers;
+mod values;
+
 use chrono_tz::Tz;
-use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::channels::{ChannelUrl, Mailbox};
-use crate::domain::{Timestamp, parse_zone};
-use crate::engine::LaneSettings;
-use crate::store::StoreUrl;
+use crate::channels::{ChannelUrl, Mailbox, SmsFrom};
+use crate::domain::{Hours, PhoneNumber, SendingHours, Timestamp};
+use crate::engine::{LaneSettings, PublicUrl};
+use crate::store::{ConnectSettings, StoreUrl};
+pub use error::ConfigError;
+pub use feedback::{EventsSecretError, FeedbackArgs};
+pub use limits::LimitArgs;
+pub use parse::parse;
+pub use providers::{ProviderArgs, ProviderError, SpokenRoute, TaskRoute};
+pub use values::duration;
+use values::{clock_skew, concurrency, postal_address, statement_timeout, time, zone};
 
 /// The smallest distance between the time that a send may take and the lease under which it runs.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
@@ -40,33 +52,6 @@ pub enum Command {
     Fence(FenceArgs),
     /// Shows the main job on an embedded database, with 90 days in some seconds.
     Demo(DemoArgs),
-}
-
-/// Reads the command line and the environment, or ends the program with what is wrong with them. Where a value may come from the
-/// environment, it says from which variable.
-pub fn parse<C: Parser>() -> C {
-    C::try_parse().unwrap_or_else(|error| {
-        // Nobody is there to be told where that fails.
-        let _ = error.print();
-        let flag = match error.get(ContextKind::InvalidArg) {
-            Some(ContextValue::String(flag)) => flag.split(' ').next().and_then(|flag| flag.strip_prefix("--")),
-            Some(_) | None => None,
-        };
-        let variable = flag.and_then(|flag| variable_of(&C::command(), flag));
-        if let Some(variable) = variable.filter(|variable| std::env::var_os(variable).is_some()) {
-            eprintln!("The environment sets it, as {variable}.");
-        }
-        std::process::exit(error.exit_code());
-    })
-}
-
-/// The variable of a flag.
-fn variable_of(command: &clap::Command, flag: &str) -> Option<String> {
-    let own = command
-        .get_arguments()
-        .find(|argument| argument.get_long() == Some(flag));
-    let variable = own.and_then(|argument| argument.get_env()?.to_str().map(str::to_owned));
-    variable.or_else(|| command.get_subcommands().find_map(|command| variable_of(command, flag)))
 }
 
 /// Which database to migrate.
@@ -127,6 +112,23 @@ pub struct DatabaseArgs {
     /// How long `SQLite` waits for its turn to write while others do, before a call is refused as UNAVAILABLE.
     #[arg(skip = Duration::from_secs(10))]
     pub busy_timeout: Duration,
+    /// How long `PostgreSQL` works on a statement, 1s to 10m. When it has said nothing after a quarter more, the connection is taken
+    /// for dead.
+    #[arg(long, env = "CAMPAIGN_STATEMENT_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = statement_timeout)]
+    pub statement_timeout: Duration,
+}
+
+impl DatabaseArgs {
+    /// How to open it.
+    pub fn settings(&self) -> ConnectSettings {
+        ConnectSettings {
+            url: self.database_url.clone(),
+            max_connections: self.database_connections,
+            forced_to_disk: self.forced_to_disk,
+            busy_timeout: self.busy_timeout,
+            statement_timeout: self.statement_timeout,
+        }
+    }
 }
 
 /// The log.
@@ -169,21 +171,76 @@ pub struct Config {
     /// The time zone of customers that have none, an IANA id.
     #[arg(long, env = "CAMPAIGN_DEFAULT_TIME_ZONE", value_name = "ZONE", default_value = "Etc/UTC", value_parser = zone)]
     pub default_time_zone: Tz,
+    /// The file with the deployment's secret, 32 random bytes or more in base64. It is the same for all servers, and kept for ever.
+    /// Required on `PostgreSQL`; on `SQLite` it is made beside the database (`campaign.db.key`) when it is not there.
+    #[arg(long, env = "CAMPAIGN_SECRET_KEY_FILE", value_name = "FILE")]
+    pub secret_key_file: Option<PathBuf>,
+    /// When text messages may be sent, by the clock where the customer is: two times of the day, overnight if the second is
+    /// the smaller, or `always`.
+    #[arg(
+        long,
+        env = "CAMPAIGN_SMS_HOURS",
+        value_name = "HOURS",
+        default_value = "08:00-21:00"
+    )]
+    pub sms_hours: Hours,
+    /// When calls may be made, in the same way.
+    #[arg(
+        long,
+        env = "CAMPAIGN_PHONE_HOURS",
+        value_name = "HOURS",
+        default_value = "08:00-21:00"
+    )]
+    pub phone_hours: Hours,
+    /// When mails may be sent, in the same way.
+    #[arg(long, env = "CAMPAIGN_EMAIL_HOURS", value_name = "HOURS", default_value = "always")]
+    pub email_hours: Hours,
     /// How mail leaves: `smtp://`, `smtps://`, or `outbox:DIR` for files. Default on `SQLite`: `outbox:outbox`.
     #[arg(long, env = "CAMPAIGN_EMAIL_URL", value_name = "URL", hide_env_values = true)]
     pub email_url: Option<ChannelUrl>,
     /// Who mails are from, as in `Our Shop <hello@shop.example>`. Required for SMTP.
     #[arg(long, env = "CAMPAIGN_EMAIL_FROM", value_name = "MAILBOX", value_parser = Mailbox::parse)]
     pub email_from: Option<Mailbox>,
-    /// How text messages leave: `outbox:DIR`. Default on `SQLite`: `outbox:outbox`.
+    /// The postal address of whoever sends the mails, in one line, for `{{ sender.postal_address }}`. Marketing mail is not sent without.
+    #[arg(long, env = "CAMPAIGN_POSTAL_ADDRESS", value_name = "ADDRESS", value_parser = postal_address)]
+    pub postal_address: Option<String>,
+    /// Where recipients and providers reach this server from outside, as in `https://mail.example.com`, for `{{ links.unsubscribe }}` and
+    /// delivery reports: a proxy there hands on what is under `/u/` and `/callbacks/`. Marketing mail is not sent without. It must stay: mails keep their links for years.
+    #[arg(long, env = "CAMPAIGN_PUBLIC_URL", value_name = "URL", value_parser = PublicUrl::parse)]
+    pub public_url: Option<PublicUrl>,
+    /// The private key that signs mails (DKIM), a PEM file as `openssl genpkey` makes it: RSA of 2048 bits or more, or Ed25519. Its
+    /// public half is published under `SELECTOR._domainkey.` of the domain that each mail is from. Default: mails are not signed here.
+    #[arg(
+        long,
+        env = "CAMPAIGN_DKIM_KEY_FILE",
+        value_name = "FILE",
+        requires = "dkim_selector"
+    )]
+    pub dkim_key_file: Option<PathBuf>,
+    /// The selector under which the public half of the DKIM key is published.
+    #[arg(
+        long,
+        env = "CAMPAIGN_DKIM_SELECTOR",
+        value_name = "SELECTOR",
+        requires = "dkim_key_file"
+    )]
+    pub dkim_selector: Option<String>,
+    /// How text messages leave: `twilio://SID:TOKEN@api.twilio.com`, `gateway+https://host/path`, or `outbox:DIR` for files. Default
+    /// on `SQLite`: `outbox:outbox`.
     #[arg(long, env = "CAMPAIGN_SMS_URL", value_name = "URL", hide_env_values = true)]
     pub sms_url: Option<ChannelUrl>,
-    /// How calls leave: `outbox:DIR`. Default on `SQLite`: `outbox:outbox`.
+    /// How calls leave, as text messages do. Default on `SQLite`: `outbox:outbox`.
     #[arg(long, env = "CAMPAIGN_PHONE_URL", value_name = "URL", hide_env_values = true)]
     pub phone_url: Option<ChannelUrl>,
-    /// How tasks leave: `outbox:DIR`. Default on `SQLite`: `outbox:outbox`.
+    /// How tasks leave: `https://host/path` for webhooks, or `outbox:DIR` for files. Default on `SQLite`: `outbox:outbox`.
     #[arg(long, env = "CAMPAIGN_INTERACTION_URL", value_name = "URL", hide_env_values = true)]
     pub interaction_url: Option<ChannelUrl>,
+    /// What providers of text messages, calls and tasks need.
+    #[command(flatten)]
+    pub providers: ProviderArgs,
+    /// What is needed for what comes back about messages.
+    #[command(flatten)]
+    pub feedback: FeedbackArgs,
     /// The folder for messages to test customers, which never go to a provider. Default on `SQLite`: `test-outbox`; otherwise, unless
     /// it is set, their actions fail.
     #[arg(long, env = "CAMPAIGN_TEST_OUTBOX_DIR", value_name = "DIR")]
@@ -222,9 +279,12 @@ pub struct Config {
     /// The longest wait between attempts.
     #[arg(long, env = "CAMPAIGN_RETRY_CAP", value_name = "DURATION", default_value = "4h", value_parser = duration)]
     pub retry_cap: Duration,
-    /// How long a misconfigured channel stays stopped before it is tried again.
+    /// How long a channel that is misconfigured, or fails again and again, stays stopped before it is tried again.
     #[arg(long, env = "CAMPAIGN_CHANNEL_PROBE", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub channel_probe: Duration,
+    /// What is sent at most, and when a channel is left alone.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// The longest that a call may take until it answers; callers may ask for less.
     #[arg(long, env = "CAMPAIGN_CALL_LIMIT", value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub call_limit: Duration,
@@ -239,57 +299,13 @@ pub struct Config {
     pub log: LogArgs,
 }
 
-/// What is wrong with the configuration, and how to mend it.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The address can be reached by others.
-    #[error(
-        "--listen (CAMPAIGN_LISTEN) {0} can be reached by others, and nobody is asked who he is: listen on loopback, or set --insecure-public (CAMPAIGN_INSECURE_PUBLIC=true)"
-    )]
-    Public(SocketAddr),
-    /// A channel goes nowhere.
-    #[error("{flag} ({variable}) must be set on PostgreSQL: {allowed}")]
-    NoChannel {
-        /// The flag.
-        flag: &'static str,
-        /// The variable.
-        variable: &'static str,
-        /// What it may be.
-        allowed: &'static str,
-    },
-    /// A channel goes where it can't.
-    #[error("{flag} ({variable}) must be outbox:DIR, because its providers are still to come")]
-    NotAnOutbox {
-        /// The flag.
-        flag: &'static str,
-        /// The variable.
-        variable: &'static str,
-    },
-    /// Mail has no sender.
-    #[error("--email-from (CAMPAIGN_EMAIL_FROM) must be set for SMTP, as in \"Our Shop <hello@shop.example>\"")]
-    NoSender,
-    /// The heartbeat is too slow.
-    #[error(
-        "--heartbeat (CAMPAIGN_HEARTBEAT) must be a third of --lease (CAMPAIGN_LEASE) at most, but they are {heartbeat:?} and {lease:?}"
-    )]
-    SlowHeartbeat {
-        /// The heartbeat.
-        heartbeat: Duration,
-        /// The lease.
-        lease: Duration,
-    },
-    /// The lease is too short.
-    #[error(
-        "--lease (CAMPAIGN_LEASE) must be longer than --send-timeout (CAMPAIGN_SEND_TIMEOUT) by 10 seconds at least, and by twice --max-clock-skew (CAMPAIGN_MAX_CLOCK_SKEW), but they are {lease:?}, {send_timeout:?} and {max_clock_skew:?}"
-    )]
-    ShortLease {
-        /// The lease.
-        lease: Duration,
-        /// The time-out.
-        send_timeout: Duration,
-        /// By how much clocks may differ.
-        max_clock_skew: Duration,
-    },
+/// Where the deployment's secret is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretFile {
+    /// There, and it must be there.
+    Given(PathBuf),
+    /// There, or else it is made.
+    BesideDatabase(PathBuf),
 }
 
 /// Where the messages of each channel go.
@@ -298,11 +314,11 @@ pub struct Routes {
     /// Mail.
     pub email: ChannelUrl,
     /// Text messages.
-    pub sms: PathBuf,
+    pub sms: SpokenRoute<SmsFrom>,
     /// Calls.
-    pub phone: PathBuf,
+    pub phone: SpokenRoute<PhoneNumber>,
     /// Tasks.
-    pub interaction: PathBuf,
+    pub interaction: TaskRoute,
     /// Whatever goes to test customers.
     pub test: Option<PathBuf>,
     /// Who mails are from.
@@ -353,21 +369,30 @@ impl Config {
         let mail = "smtp://host, smtps://host, or outbox:DIR for files";
         let email = self.channel(self.email_url.as_ref(), "--email-url", "CAMPAIGN_EMAIL_URL", mail)?;
         let from = match (&self.email_from, &email) {
-            (Some(from), _) => from.clone(),
+            (_, ChannelUrl::Twilio(_) | ChannelUrl::Gateway(_) | ChannelUrl::Webhook(_)) => {
+                return Err(ProviderError::NotForMail.into());
+            }
+            (Some(from), ChannelUrl::Outbox(_) | ChannelUrl::Smtp(_)) => from.clone(),
             (None, ChannelUrl::Outbox(_)) => {
                 Mailbox::parse("Campaigns <campaigns@example.com>").map_err(|_| ConfigError::NoSender)?
             }
             (None, ChannelUrl::Smtp(_)) => return Err(ConfigError::NoSender),
         };
+        let spoken = "twilio://SID:TOKEN@host, gateway+https://host/path, or outbox:DIR for files";
+        let sms = self.channel(self.sms_url.as_ref(), "--sms-url", "CAMPAIGN_SMS_URL", spoken)?;
+        let phone = self.channel(self.phone_url.as_ref(), "--phone-url", "CAMPAIGN_PHONE_URL", spoken)?;
+        let tasks = "https://host/path, or outbox:DIR for files";
+        let interaction = self.channel(
+            self.interaction_url.as_ref(),
+            "--interaction-url",
+            "CAMPAIGN_INTERACTION_URL",
+            tasks,
+        )?;
         Ok(Routes {
             email,
-            sms: self.outbox(self.sms_url.as_ref(), "--sms-url", "CAMPAIGN_SMS_URL")?,
-            phone: self.outbox(self.phone_url.as_ref(), "--phone-url", "CAMPAIGN_PHONE_URL")?,
-            interaction: self.outbox(
-                self.interaction_url.as_ref(),
-                "--interaction-url",
-                "CAMPAIGN_INTERACTION_URL",
-            )?,
+            sms: self.providers.sms(sms)?,
+            phone: self.providers.phone(phone)?,
+            interaction: self.providers.interaction(interaction)?,
             test: self.test_outbox(),
             from,
         })
@@ -377,6 +402,30 @@ impl Config {
     pub fn heartbeat(&self) -> Duration {
         let most = self.lease / 3;
         self.heartbeat.unwrap_or(most)
+    }
+
+    /// Where the deployment's secret is.
+    pub fn secret_file(&self) -> Result<SecretFile, ConfigError> {
+        if let Some(file) = &self.secret_key_file {
+            return Ok(SecretFile::Given(file.clone()));
+        }
+        match self.database.database_url.file() {
+            Some(database) => {
+                let mut file = database.into_os_string();
+                file.push(".key");
+                Ok(SecretFile::BesideDatabase(file.into()))
+            }
+            None => Err(ConfigError::NoSecret),
+        }
+    }
+
+    /// When messages may be sent.
+    pub fn hours(&self) -> SendingHours {
+        SendingHours {
+            email: self.email_hours,
+            sms: self.sms_hours,
+            phone: self.phone_hours,
+        }
     }
 
     /// How many messages are under way at a time.
@@ -413,148 +462,11 @@ impl Config {
         let default = || is_embedded.then(|| PathBuf::from("test-outbox"));
         self.test_outbox_dir.clone().or_else(default)
     }
-
-    fn outbox(
-        &self,
-        given: Option<&ChannelUrl>,
-        flag: &'static str,
-        variable: &'static str,
-    ) -> Result<PathBuf, ConfigError> {
-        match self.channel(given, flag, variable, "outbox:DIR for files")? {
-            ChannelUrl::Outbox(directory) => Ok(directory),
-            ChannelUrl::Smtp(_) => Err(ConfigError::NotAnOutbox { flag, variable }),
-        }
-    }
 }
 
 fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-fn time(given: &str) -> Result<Timestamp, String> {
-    let parsed = given.parse::<Timestamp>().map(|time| time.trunc_subsecs(6));
-    parsed.map_err(|_| "must be an instant with its offset, such as 2026-03-02T16:30:00Z".to_owned())
-}
-
-fn zone(given: &str) -> Result<Tz, String> {
-    parse_zone(given).map_err(|error| error.to_string())
-}
-
-fn concurrency(given: &str) -> Result<usize, String> {
-    let number = given.parse().ok().filter(|number| (1..=10_000).contains(number));
-    number.ok_or_else(|| "must be 1 to 10000".to_owned())
-}
-
-fn clock_skew(given: &str) -> Result<Duration, String> {
-    let bounds = Duration::from_millis(100)..=Duration::from_mins(1);
-    let skew = duration(given).ok().filter(|skew| bounds.contains(skew));
-    skew.ok_or_else(|| "must be 100ms to 60s".to_owned())
-}
-
-/// Parses a duration such as `500ms`, `90s`, `5m` or `4h`.
-pub fn duration(given: &str) -> Result<Duration, String> {
-    let digits = given.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = given.split_at(digits);
-    let milliseconds = match unit {
-        "ms" => Some(1),
-        "s" => Some(1000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        _ => None,
-    };
-    let parsed = number
-        .parse::<u64>()
-        .ok()
-        .zip(milliseconds)
-        .and_then(|(number, unit)| number.checked_mul(unit));
-    match parsed {
-        Some(milliseconds) if (1..=30 * 86_400_000).contains(&milliseconds) => Ok(Duration::from_millis(milliseconds)),
-        Some(_) | None => Err("must be a number with ms, s, m or h, up to 30 days, such as 90s".to_owned()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(arguments: &[&str], expected: Result<(), &str>) {
-        let cli = Cli::try_parse_from([&["campaignd"], arguments].concat());
-        let outcome = cli
-            .map_err(|error| error.to_string())
-            .and_then(|cli| cli.config.routes().map(|_| ()).map_err(|error| error.to_string()));
-        match (outcome, expected) {
-            (Ok(()), Ok(())) => {}
-            (Err(error), Err(part)) => assert!(error.contains(part), "{arguments:?}: {error}"),
-            (outcome, _) => panic!("{arguments:?}: {outcome:?}"),
-        }
-    }
-
-    #[test]
-    fn the_defaults_serve_the_embedded_database() {
-        check(&[], Ok(()));
-    }
-
-    #[test]
-    fn what_is_wrong_names_the_variable() {
-        let postgres = "--database-url=postgres://localhost/x";
-        check(&["--listen=0.0.0.0:1"], Err("CAMPAIGN_INSECURE_PUBLIC"));
-        check(&["--listen=0.0.0.0:1", "--insecure-public"], Ok(()));
-        check(&[postgres], Err("CAMPAIGN_EMAIL_URL"));
-        check(
-            &[
-                postgres,
-                "--email-url=outbox:o",
-                "--phone-url=outbox:o",
-                "--interaction-url=outbox:o",
-            ],
-            Err("CAMPAIGN_SMS_URL"),
-        );
-        check(&["--email-url=smtp://localhost"], Err("CAMPAIGN_EMAIL_FROM"));
-        check(
-            &["--email-url=smtp://localhost", "--email-from=Shop <a@example.com>"],
-            Ok(()),
-        );
-        check(&["--sms-url=smtp://localhost"], Err("CAMPAIGN_SMS_URL"));
-        check(&["--lease=65s"], Err("CAMPAIGN_LEASE"));
-        check(&["--lease=70s"], Ok(()));
-        check(&["--heartbeat=41s"], Err("CAMPAIGN_HEARTBEAT"));
-        check(&["--heartbeat=40s"], Ok(()));
-        check(&["--lease=70s", "--max-clock-skew=6s"], Err("CAMPAIGN_MAX_CLOCK_SKEW"));
-        check(&["--lease=72s", "--max-clock-skew=6s"], Ok(()));
-        check(&["--max-clock-skew=0s"], Err("must be 100ms to 60s"));
-        check(&["--max-clock-skew=61s"], Err("must be 100ms to 60s"));
-        check(&["--default-time-zone=US/Eastern"], Err("America/New_York"));
-        check(&["--send-timeout=5"], Err("must be a number with"));
-        check(&["--database-url=mysql://x"], Err("must begin with"));
-    }
-
-    #[test]
-    fn test_customers_have_an_outbox_by_default_on_the_embedded_database_only() {
-        let test = |arguments: &[&str]| {
-            let channels = [
-                "--email-url=outbox:o",
-                "--sms-url=outbox:o",
-                "--phone-url=outbox:o",
-                "--interaction-url=outbox:o",
-            ];
-            let cli = Cli::try_parse_from([&["campaignd"], &channels[..], arguments].concat()).expect("arguments");
-            cli.config.routes().expect("routes").test
-        };
-        assert_eq!(test(&[]), Some(PathBuf::from("test-outbox")));
-        assert_eq!(test(&["--test-outbox-dir=t"]), Some(PathBuf::from("t")));
-        let postgres = "--database-url=postgres://localhost/x";
-        assert_eq!(test(&[postgres]), None);
-        assert_eq!(test(&[postgres, "--test-outbox-dir=t"]), Some(PathBuf::from("t")));
-    }
-
-    #[test]
-    fn durations_have_units() {
-        for (text, milliseconds) in [("500ms", 500), ("90s", 90_000), ("5m", 300_000), ("4h", 14_400_000)] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
-        }
-        for bad in ["", "5", "s", "0s", "-5s", "5d", "99999999999h"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

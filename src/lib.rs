@@ -8,7 +8,7 @@
 //! ```text
 //! bin ─> client ─> proto          (the demo also starts a server)
 //!  └───> server ─> rpc ─> engine ─> store ────┐
-//!          │                └─────> channels ─┼─> domain      (store and channels don't know each other)
+//!          ├───> web ──────┘  └───> channels ─┼─> domain      (store and channels don't know each other)
 //!          └─> config, telemetry
 //! ```
 //!
@@ -18,13 +18,16 @@
 //! - [`channels`]: the ways out, one file each.
 //! - [`engine`]: carries out what the rules say: claims, sends, records; starts and moves runs; the two ticks.
 //! - [`rpc`]: the gRPC services of `proto/`: parse, call the engine, wrap. Nobody else knows statuses.
+//! - [`web`]: what people and providers reach by HTTP on the same port: links of mails, and what became of messages.
 //! - [`server`], [`config`], [`telemetry`]: a process of it. [`client`]: programs that call one.
+//! - [`keys`]: what follows from the deployment's secret.
 //! - [`failpoint`]: where tests end a process. Nothing in a release.
 //!
 //! What never happens:
 //!
 //! - Nothing is sent that was not committed as claimed before; no transaction is open while something is sent.
 //! - `domain` does no I/O and never asks for the time. Only [`clock`] knows what time it is, only [`random`] is random.
+//! - No claim commits that does not know of a suppression of its recipient, and no SMS or call begins in the quiet hours there.
 //! - A server whose clock differs from the database's claims nothing.
 //! - An SMS or a call whose outcome is not known is not sent again. A mail goes again with the same Message-ID.
 //! - A tick keeps no state: it may run twice, overlap, come late or never, and the next one does the rest.
@@ -40,9 +43,11 @@ pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod failpoint;
+pub mod keys;
 pub mod proto;
 pub mod random;
 pub mod rpc;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod web;

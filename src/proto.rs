@@ -48,6 +48,7 @@ pub mod campaign {
         Replied,
         Event,
         Attribute,
+        TaskOutcome,
         All,
         Any
     );

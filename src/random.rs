@@ -1,6 +1,22 @@
 //! The only source of chance: lease tokens, names of ticks, jitter. Seeded in tests, so that they are exact.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::rand::SecureRandom as _;
 use std::sync::{Mutex, PoisonError};
+
+/// There is no chance to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gives no random bytes")]
+pub struct NoRandomness;
+
+/// A secret that nobody can guess: 32 random bytes of the operating system, in base64.
+pub fn secret() -> Result<String, NoRandomness> {
+    let mut bytes = [0; 32];
+    let filled = ring::rand::SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| NoRandomness)?;
+    Ok(STANDARD.encode(bytes))
+}
 
 /// A random number generator to be shared. Not for secrets.
 #[derive(Debug)]

@@ -1,25 +1,33 @@
 //! The server: built from its configuration, bound, run, and stopped in good order.
 
 mod fence;
+mod providers;
+mod secret;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::channels::{ChannelUrl, OutboxSender, Sender, Senders, SmtpLimits, SmtpSender};
+use crate::channels::{
+    ChannelUrl, DkimSigner, GatewaySender, HttpClient, HttpSettings, OutboxSender, Sender, Senders, SmtpLimits,
+    SmtpSender, SystemResolver, TwilioSender, WebhookSender,
+};
 use crate::clock::Clock;
-use crate::config::{Config, Routes};
-use crate::domain::RetryPolicy;
-use crate::engine::{Engine, EngineSettings, Parts};
+use crate::config::{self, Config, DatabaseArgs, ProviderError, SpokenRoute, TaskRoute};
+use crate::domain::{Channel, CircuitPolicy, RetryPolicy};
+use crate::engine::{Engine, EngineSettings, MailIdentity, Parts};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::campaign::v1::campaign_content_service_server::CampaignContentServiceServer;
 use crate::proto::campaign::v1::campaign_orchestrator_service_server::CampaignOrchestratorServiceServer;
@@ -30,9 +38,11 @@ use crate::proto::campaign::v1::sending_service_server::SendingServiceServer;
 use crate::random::Random;
 use crate::rpc::{
     ContentService, CustomersService, DeadlineLayer, DeadlineSettings, MAX_MESSAGE_BYTES, OrchestratorService,
-    SendingHoldsService, TickService, TimelinesService, UndecodableLayer,
+    SendingHoldsService, TickService, TimelinesService, UndecodableLayer, is_grpc,
 };
-use crate::store::{ConnectSettings, Store};
+use crate::store::Store;
+use crate::web;
+use providers::Callbacks;
 
 pub use fence::fence;
 
@@ -47,6 +57,9 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// How often the health service looks at the database.
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
+
+/// The longest that a request to a provider takes, and no longer than an attempt to send.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is served, for the health service.
 const SERVICES: [&str; 6] = [
@@ -85,19 +98,31 @@ pub struct Server {
 impl Server {
     /// Opens the database, binds, and serves until [`Server::shutdown`].
     pub async fn start(config: Config, clock: Arc<dyn Clock>, random: Random) -> anyhow::Result<Self> {
+        // Many steps with much to keep between them: on the heap, so that who waits for it stays small.
+        Box::pin(Self::start_with(config, clock, random)).await
+    }
+
+    async fn start_with(config: Config, clock: Arc<dyn Clock>, random: Random) -> anyhow::Result<Self> {
         let routes = config.routes()?;
-        let store = open_store(&config).await?;
+        let events = config.feedback.secrets()?;
+        let keys = secret::keys(&config.secret_file()?)?;
+        let store = open_store(&config.database).await?;
         let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
-        let senders = senders(&config, routes, &clock)?;
+        let settings = engine_settings(&config, &routes);
+        let keys = Arc::new(keys);
+        let providers = providers::known(&routes);
+        let callbacks = Callbacks::new(&config, &providers, &keys);
+        let senders = senders(&config, routes, &callbacks, &clock)?;
         let parts = Parts {
             store,
             clock,
             random,
             senders,
+            keys,
             tracker: tracker.clone(),
             stopping: stopping.clone(),
         };
-        let engine = Engine::new(parts, engine_settings(&config))
+        let engine = Engine::new(parts, settings)
             .await
             .context("the database can't be used")?;
         let listener = TcpListener::bind(config.listen)
@@ -110,15 +135,14 @@ impl Server {
         let is_well = checked.is_ok();
         report_health(&health, checked).await;
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let router = tonic::transport::Server::builder()
-            .max_concurrent_streams(MAX_STREAMS)
-            .http2_max_header_list_size(MAX_HEADER_BYTES)
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
-            .layer(DeadlineLayer::new(DeadlineSettings {
-                limit: config.call_limit,
-            }))
-            .layer(UndecodableLayer)
+        let endpoints = web::Shared {
+            engine: Arc::clone(&engine),
+            public_url: config.public_url.clone(),
+            providers,
+            events,
+            call_limit: config.call_limit,
+        };
+        let routes = Routes::from(web::router(endpoints).fallback(nothing_there))
             .add_service(health_service)
             .add_service(reflection()?)
             .add_service(limited!(CampaignContentServiceServer::new(ContentService::new(
@@ -139,6 +163,17 @@ impl Server {
             .add_service(limited!(SendingServiceServer::new(SendingHoldsService::new(
                 Arc::clone(&engine)
             ))));
+        let router = tonic::transport::Server::builder()
+            .accept_http1(true)
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_max_header_list_size(MAX_HEADER_BYTES)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .layer(DeadlineLayer::new(DeadlineSettings {
+                limit: config.call_limit,
+            }))
+            .layer(UndecodableLayer)
+            .add_routes(routes);
         let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned()));
         let leases = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).keep_leases()));
         tracker.spawn(watch_health(
@@ -193,7 +228,9 @@ impl Server {
             Ok(served) => served?.context("serving broke off")?,
             Err(_) => abort.abort(),
         }
-        Ok(self.engine.store().clone().close().await?)
+        // A database that does not answer ends what was under way when the connections end with this process.
+        let closed = tokio::time::timeout(idle, self.engine.store().clone().close()).await;
+        Ok(closed.unwrap_or(Ok(()))?)
     }
 
     /// Ends when serving does, which it does by itself only when it breaks off.
@@ -202,23 +239,18 @@ impl Server {
     }
 }
 
+/// Brings the schema of a database up to date.
+pub async fn migrate(database: &DatabaseArgs) -> anyhow::Result<()> {
+    let store = connect(database).await?;
+    store.migrate().await.context("can't migrate the database")?;
+    tracing::info!("the database's schema is up to date");
+    Ok(store.close().await?)
+}
+
 /// Opens the database. The embedded one is migrated on the way; a shared one must have been, so that no replica that
 /// happens to start changes it under the others.
-async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let database = &config.database;
-    let settings = ConnectSettings {
-        url: database.database_url.clone(),
-        max_connections: database.database_connections,
-        forced_to_disk: database.forced_to_disk,
-        busy_timeout: database.busy_timeout,
-    };
-    let opened = Store::connect(&settings).await;
-    let store = opened.with_context(|| {
-        format!(
-            "can't open the database {:?} (CAMPAIGN_DATABASE_URL)",
-            database.database_url
-        )
-    })?;
+async fn open_store(database: &DatabaseArgs) -> anyhow::Result<Store> {
+    let store = connect(database).await?;
     if database.database_url.is_sqlite() {
         store.migrate().await.context("can't migrate the database")?;
     } else {
@@ -227,8 +259,19 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(store)
 }
 
-fn senders(config: &Config, routes: Routes, clock: &Arc<dyn Clock>) -> anyhow::Result<Senders> {
-    let Routes {
+async fn connect(database: &DatabaseArgs) -> anyhow::Result<Store> {
+    let url = &database.database_url;
+    let connected = Store::connect(&database.settings()).await;
+    connected.with_context(|| format!("can't open the database {url:?} (CAMPAIGN_DATABASE_URL)"))
+}
+
+fn senders(
+    config: &Config,
+    routes: config::Routes,
+    callbacks: &Callbacks,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Senders> {
+    let config::Routes {
         email,
         sms,
         phone,
@@ -236,11 +279,11 @@ fn senders(config: &Config, routes: Routes, clock: &Arc<dyn Clock>) -> anyhow::R
         test,
         from,
     } = routes;
+    let signer = dkim_signer(config)?;
     let outbox = |directory: std::path::PathBuf| -> anyhow::Result<Arc<dyn Sender>> {
         let sender = OutboxSender::new(&directory, from.clone(), Arc::clone(clock));
-        Ok(Arc::new(sender.with_context(|| {
-            format!("can't use the outbox {}", directory.display())
-        })?))
+        let sender = sender.with_context(|| format!("can't use the outbox {}", directory.display()))?;
+        Ok(Arc::new(sender.signed_by(signer.clone())))
     };
     let email: Arc<dyn Sender> = match email {
         ChannelUrl::Outbox(directory) => outbox(directory)?,
@@ -250,43 +293,74 @@ fn senders(config: &Config, routes: Routes, clock: &Arc<dyn Clock>) -> anyhow::R
                 send_timeout: config.send_timeout,
                 ..SmtpLimits::default()
             };
-            Arc::new(SmtpSender::new(server, from.clone(), Arc::clone(clock), limits)?)
+            let sender = SmtpSender::new(server, from.clone(), Arc::clone(clock), limits)?;
+            Arc::new(sender.signed_by(signer.clone()))
+        }
+        ChannelUrl::Twilio(_) | ChannelUrl::Gateway(_) | ChannelUrl::Webhook(_) => {
+            return Err(ProviderError::NotForMail.into());
         }
     };
-    let sms = match test_provider()? {
-        Some(provider) => provider,
-        None => outbox(sms)?,
+    let settings = HttpSettings {
+        policy: config.providers.policy(),
+        timeout: REQUEST_LIMIT.min(config.send_timeout),
+    };
+    let client = Arc::new(HttpClient::new(settings, Arc::new(SystemResolver), Arc::clone(clock))?);
+    let limit = config.providers.sms_max_segments;
+    let http = || Arc::clone(&client);
+    let sms: Arc<dyn Sender> = match sms {
+        SpokenRoute::Outbox(directory) => outbox(directory)?,
+        SpokenRoute::Twilio(account, from) => {
+            let callbacks = callbacks.texts.clone();
+            Arc::new(TwilioSender::messages(http(), account, from, limit, callbacks))
+        }
+        SpokenRoute::Gateway(url, secrets, from) => {
+            let from = from.map(|from| from.as_str().to_owned());
+            let callbacks = callbacks.gateway.clone();
+            Arc::new(GatewaySender::new(http(), url, secrets, from, limit, callbacks))
+        }
+    };
+    let phone: Arc<dyn Sender> = match phone {
+        SpokenRoute::Outbox(directory) => outbox(directory)?,
+        SpokenRoute::Twilio(account, from) => {
+            Arc::new(TwilioSender::calls(http(), account, from, callbacks.calls.clone()))
+        }
+        SpokenRoute::Gateway(url, secrets, from) => {
+            let from = from.map(|from| from.as_str().to_owned());
+            let callbacks = callbacks.gateway.clone();
+            Arc::new(GatewaySender::new(http(), url, secrets, from, limit, callbacks))
+        }
+    };
+    let interaction: Arc<dyn Sender> = match interaction {
+        TaskRoute::Outbox(directory) => outbox(directory)?,
+        TaskRoute::Webhook(url, secrets) => Arc::new(WebhookSender::new(http(), url, secrets)),
     };
     Ok(Senders {
         email,
         sms,
-        phone: outbox(phone)?,
-        interaction: outbox(interaction)?,
+        phone,
+        interaction,
         test: test.map(|directory| -> Arc<dyn Sender> {
-            Arc::new(OutboxSender::when_needed(directory, from.clone(), Arc::clone(clock)))
+            let sender = OutboxSender::when_needed(directory, from.clone(), Arc::clone(clock));
+            Arc::new(sender.signed_by(signer.clone()))
         }),
     })
 }
 
-/// Where text messages go in tests that kill this process.
-#[cfg(feature = "test-support")]
-fn test_provider() -> anyhow::Result<Option<Arc<dyn Sender>>> {
-    let Ok(addr) = std::env::var("CAMPAIGN_TEST_SMS") else {
+/// Who signs mails, if anybody.
+fn dkim_signer(config: &Config) -> anyhow::Result<Option<Arc<DkimSigner>>> {
+    let (Some(file), Some(selector)) = (&config.dkim_key_file, &config.dkim_selector) else {
         return Ok(None);
     };
-    Ok(Some(Arc::new(crate::channels::LineSender::new(addr.parse()?))))
+    let what = || format!("mails can't be signed with {} (CAMPAIGN_DKIM_KEY_FILE)", file.display());
+    let pem = std::fs::read_to_string(file).with_context(what)?;
+    Ok(Some(Arc::new(DkimSigner::new(selector, &pem).with_context(what)?)))
 }
 
-#[cfg(not(feature = "test-support"))]
-#[expect(clippy::unnecessary_wraps, reason = "it fails where it is there")]
-fn test_provider() -> anyhow::Result<Option<Arc<dyn Sender>>> {
-    Ok(None)
-}
-
-fn engine_settings(config: &Config) -> EngineSettings {
+fn engine_settings(config: &Config, routes: &config::Routes) -> EngineSettings {
     let chrono = |duration: Duration| chrono::Duration::from_std(duration).unwrap_or(chrono::Duration::MAX);
     EngineSettings {
         default_zone: config.default_time_zone,
+        hours: config.hours(),
         retry: RetryPolicy {
             max_attempts: config.retry_attempts,
             base: chrono(config.retry_base),
@@ -296,9 +370,20 @@ fn engine_settings(config: &Config) -> EngineSettings {
         heartbeat: config.heartbeat(),
         max_clock_skew: chrono(config.max_clock_skew),
         send_timeout: chrono(config.send_timeout),
-        channel_probe: chrono(config.channel_probe),
+        circuits: CircuitPolicy {
+            failures: config.limits.channel_failures,
+            pause: chrono(config.channel_probe),
+            cap: chrono(config.limits.channel_probe_cap),
+        },
+        rates: config.limits.rates(),
         tick_limit: config.tick_limit,
         lanes: config.lanes(),
+        identity: MailIdentity {
+            from: routes.from.clone(),
+            postal_address: config.postal_address.clone(),
+        },
+        public_url: config.public_url.clone(),
+        bounce_address: config.feedback.bounce_address.clone(),
     }
 }
 
@@ -311,6 +396,14 @@ fn reflection() -> anyhow::Result<
     Ok(builder.build_v1()?)
 }
 
+/// The answer to a path that is none, as gRPC says it or as HTTP does.
+async fn nothing_there(headers: HeaderMap) -> axum::response::Response {
+    if is_grpc(&headers) {
+        return tonic::Status::unimplemented("there is no such method").into_http();
+    }
+    StatusCode::NOT_FOUND.into_response()
+}
+
 /// Keeps the health of the services at what the database allows: it must be there, and its clock agree with this server's. The
 /// server itself ("") is healthy as long as it answers, so that nobody restarts it because its database is away.
 async fn watch_health(engine: Arc<Engine>, health: HealthReporter, stopping: CancellationToken, mut was_well: bool) {
@@ -321,12 +414,31 @@ async fn watch_health(engine: Arc<Engine>, health: HealthReporter, stopping: Can
             () = stopping.cancelled() => return,
             _ = every.tick() => {}
             () = engine.clock_changed() => {}
+            () = engine.circuits_changed() => {}
         }
+        report_channels(&engine, &health).await;
         let checked = check_ready(&engine).await;
         if checked.is_ok() != was_well {
             was_well = checked.is_ok();
             report_health(&health, checked).await;
         }
+    }
+}
+
+/// Tells whoever asks for the health of a channel whether its circuit is closed.
+async fn report_channels(engine: &Engine, health: &HealthReporter) {
+    let Ok(Ok(open)) = tokio::time::timeout(HEALTH_EVERY, engine.open_circuits()).await else {
+        return;
+    };
+    for channel in Channel::ALL.into_iter().filter(|channel| *channel != Channel::Wait) {
+        let is_open = open.iter().any(|circuit| circuit.channel == channel);
+        let status = if is_open {
+            ServingStatus::NotServing
+        } else {
+            ServingStatus::Serving
+        };
+        let name = format!("channel.{}", channel.as_str());
+        health.set_service_status(name, status).await;
     }
 }
 

@@ -1,12 +1,10 @@
 //! The server.
 
-use anyhow::Context as _;
 use campaign_automation::client::demo::{self, DemoOptions};
 use campaign_automation::clock::{Clock, SystemClock};
 use campaign_automation::config::{self, Cli, Command, Config, FenceArgs, MigrateArgs};
 use campaign_automation::random::Random;
 use campaign_automation::server::{self, Server};
-use campaign_automation::store::{ConnectSettings, Store};
 use campaign_automation::telemetry;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -71,18 +69,7 @@ fn clock() -> Arc<dyn Clock> {
 
 async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log)?;
-    let settings = ConnectSettings {
-        url: args.database.database_url,
-        max_connections: args.database.database_connections,
-        forced_to_disk: args.database.forced_to_disk,
-        busy_timeout: args.database.busy_timeout,
-    };
-    let store = Store::connect(&settings)
-        .await
-        .with_context(|| format!("can't open the database {:?} (CAMPAIGN_DATABASE_URL)", settings.url))?;
-    store.migrate().await.context("can't migrate the database")?;
-    tracing::info!("the database's schema is up to date");
-    Ok(store.close().await?)
+    server::migrate(&args.database).await
 }
 
 async fn fence(args: FenceArgs) -> anyhow::Result<()> {

@@ -10,13 +10,21 @@
 //! then the mail goes over a new connection. Nothing of the message was handed over by then, so this costs neither an
 //! attempt nor an unknown outcome, and no round trip as long as connections are sound. After MAIL nothing is repeated.
 //!
-//! What is not here: retries (the engine's), DKIM and bounces (the relay's), `List-Unsubscribe` (a later issue).
+//! What is not here: retries, and links by which recipients unsubscribe (the engine's).
 
+mod dkim;
 mod mail;
+mod options;
 mod reply;
+mod report;
 mod session;
+mod tracking;
 
+pub use dkim::{DkimError, DkimSigner};
 pub use mail::{Mailbox, MailboxError};
+pub use options::MailOptions;
+pub use report::{MailReport, read_mail_report};
+pub use tracking::{is_link_target, tracked_html};
 
 pub(super) use mail::build_mail;
 
@@ -70,6 +78,7 @@ pub struct SmtpSender {
     tls: Option<TlsParameters>,
     hello: ClientId,
     from: Mailbox,
+    signer: Option<Arc<DkimSigner>>,
     clock: Arc<dyn Clock>,
     limits: SmtpLimits,
     free: Semaphore,
@@ -101,6 +110,7 @@ impl SmtpSender {
             tls,
             hello,
             from,
+            signer: None,
             clock,
             limits,
             free,
@@ -108,21 +118,32 @@ impl SmtpSender {
         })
     }
 
+    /// The same sender with its mails signed, if there is a signer.
+    #[must_use]
+    pub fn signed_by(mut self, signer: Option<Arc<DkimSigner>>) -> Self {
+        self.signer = signer;
+        self
+    }
+
     async fn deliver(&self, message: &Message) -> Outcome {
-        let mail = match build_mail(message, &self.from, self.clock.now()) {
+        let mail = match build_mail(message, &self.from, self.signer.as_deref(), self.clock.now()) {
             Ok(mail) => mail,
             Err(outcome) => return outcome,
         };
-        let Ok(bytes) = String::from_utf8(mail.formatted()) else {
-            return Outcome::Rejected {
-                error: "the mail is not UTF-8".to_owned(),
-            };
-        };
-        match self.hand_over(mail.envelope(), &bytes).await {
+        match self.hand_over(&mail.envelope, &mail.text).await {
             Ok(()) => Outcome::Delivered {
-                provider_id: self.from.message_id(&message.idempotency_key),
+                provider_id: mail.message_id,
             },
-            Err(failure) => failure.outcome(),
+            Err(failure) => {
+                if failure.is_policy() {
+                    tracing::error!(
+                        customer_id = %message.customer_id,
+                        key = message.idempotency_key,
+                        "a mail server refuses a mail by policy (5.7.x); look at the sender's reputation, SPF, DKIM and DMARC"
+                    );
+                }
+                failure.outcome()
+            }
         }
     }
 

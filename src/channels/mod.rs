@@ -5,17 +5,24 @@
 //! never retries by itself, because a retry that nobody recorded is a double send.
 
 mod email;
-#[cfg(feature = "test-support")]
-mod line;
+mod http;
 mod outbox;
 mod render;
 mod url;
 
-pub use email::{Mailbox, MailboxError, SmtpLimits, SmtpSender, TlsSetUpError};
-#[cfg(feature = "test-support")]
-pub use line::LineSender;
+pub use self::http::{
+    CallbackUrls, DestinationPolicy, Forbidden, GatewaySender, HttpClient, HttpSetUpError, HttpSettings, HttpUrl,
+    HttpUrlError, NameResolver, SmsFrom, SmsLimit, SystemResolver, TwilioRequests, TwilioSender, TwilioUrl,
+    WebhookSecretError, WebhookSecrets, WebhookSender,
+};
+pub use email::{
+    DkimError, DkimSigner, MailOptions, MailReport, Mailbox, MailboxError, SmtpLimits, SmtpSender, TlsSetUpError,
+    is_link_target, read_mail_report, tracked_html,
+};
 pub use outbox::OutboxSender;
-pub use render::{Part, Place, RenderError, Rendered, Renderer, check_template};
+pub use render::{
+    Part, Place, RenderError, Rendered, Renderer, VARIABLES, VariableUses, check_template, least_segments,
+};
 pub use url::{ChannelUrl, ChannelUrlError, Login, SmtpServer, TlsMode};
 
 use futures::future::BoxFuture;
@@ -23,7 +30,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{Channel, CustomerId, EmailAddress, PhoneNumber};
+use crate::domain::{ActionId, Channel, CustomerId, EmailAddress, PhoneNumber, ProgressId, Slug};
 
 /// Something that carries messages of one channel to the world outside.
 pub trait Sender: Send + Sync + fmt::Debug {
@@ -38,8 +45,18 @@ pub struct Message {
     pub idempotency_key: String,
     /// Which attempt this is, from 1.
     pub attempt: u32,
-    /// Whose message it is, for the file outbox and for tasks.
+    /// Whose message it is.
     pub customer_id: CustomerId,
+    /// The run that it belongs to.
+    pub progress_id: ProgressId,
+    /// The timeline of that run.
+    pub timeline: Slug,
+    /// The action that it carries out.
+    pub action_id: ActionId,
+    /// That action's key.
+    pub action_key: String,
+    /// After how long a provider that can't deliver it gives up; none: as long as the provider usually does.
+    pub valid_for: Option<Duration>,
     /// What is sent, and where to.
     pub content: Content,
 }
@@ -59,6 +76,8 @@ pub enum Content {
         text: Option<String>,
         /// The HTML part.
         html: Option<String>,
+        /// What else it has.
+        options: Box<MailOptions>,
     },
     /// A text message.
     Sms {
@@ -88,7 +107,7 @@ pub enum Content {
 pub enum Outcome {
     /// The provider took it over.
     Delivered {
-        /// The provider's id of the message; for a mail, its Message-ID with angle brackets.
+        /// The provider's id of the message; for a mail, its Message-ID with angle brackets. Empty when it did not say.
         provider_id: String,
     },
     /// Not delivered, and worth another attempt.
@@ -118,6 +137,23 @@ pub enum Outcome {
         /// What must be mended.
         error: String,
     },
+}
+
+impl Outcome {
+    /// The same with another error.
+    fn map_error(self, change: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Delivered { provider_id } => Self::Delivered { provider_id },
+            Self::Retry { error, after } => Self::Retry {
+                error: change(error),
+                after,
+            },
+            Self::Rejected { error } => Self::Rejected { error: change(error) },
+            Self::Suppress { error } => Self::Suppress { error: change(error) },
+            Self::Unknown { error } => Self::Unknown { error: change(error) },
+            Self::Misconfigured { error } => Self::Misconfigured { error: change(error) },
+        }
+    }
 }
 
 /// The senders of a deployment, one for each channel that sends.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::email::build_mail;
-use super::{Content, Mailbox, Message, Outcome, Sender};
+use super::{Content, DkimSigner, Mailbox, Message, Outcome, Sender};
 use crate::clock::Clock;
 
 /// Writes messages of all channels into a directory.
@@ -29,6 +29,7 @@ use crate::clock::Clock;
 pub struct OutboxSender {
     directory: Arc<Path>,
     from: Mailbox,
+    signer: Option<Arc<DkimSigner>>,
     clock: Arc<dyn Clock>,
     written: AtomicU64,
 }
@@ -46,9 +47,17 @@ impl OutboxSender {
         Self {
             directory: directory.into().into(),
             from,
+            signer: None,
             clock,
             written: AtomicU64::new(0),
         }
+    }
+
+    /// The same outbox with its mails signed, if there is a signer.
+    #[must_use]
+    pub fn signed_by(mut self, signer: Option<Arc<DkimSigner>>) -> Self {
+        self.signer = signer;
+        self
     }
 
     async fn deliver(&self, message: &Message) -> Outcome {
@@ -93,7 +102,10 @@ impl OutboxSender {
                     error: error.to_owned(),
                 });
             }
-            Content::Email { .. } => ("email", Some(build_mail(message, &self.from, now)?)),
+            Content::Email { .. } => {
+                let signer = self.signer.as_deref();
+                ("email", Some(build_mail(message, &self.from, signer, now)?))
+            }
             Content::Sms { .. } => ("sms", None),
             Content::Call { .. } => ("phone", None),
             Content::Task { .. } => ("interaction", None),
@@ -102,17 +114,17 @@ impl OutboxSender {
             idempotency_key,
             attempt,
             customer_id,
-            content: _,
+            ..
         } = message;
         let time = now.format("%Y%m%dT%H%M%SZ");
         let stem = format!("{time}-{customer_id}-{channel}-{idempotency_key}-{attempt}").replace(is_unsafe, "_");
         Ok(match mail {
             Some(mail) => {
-                let mail_id = Some(self.from.message_id(idempotency_key));
+                let mail_id = Some(mail.message_id);
                 File {
                     stem,
                     extension: "eml",
-                    bytes: mail.formatted(),
+                    bytes: mail.text.into_bytes(),
                     mail_id,
                 }
             }

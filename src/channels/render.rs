@@ -13,11 +13,15 @@
 
 mod error;
 mod language;
+mod length;
 mod part;
+mod variables;
 
 pub use error::{Place, RenderError};
 pub use language::check_template;
+pub use length::least_segments;
 pub use part::Part;
+pub use variables::{VARIABLES, VariableUses};
 
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, ErrorKind, Template, UndefinedBehavior};
@@ -43,6 +47,8 @@ pub enum Rendered {
     Email {
         /// The subject, in one line.
         subject: String,
+        /// What mail programs show beside the subject, in one line.
+        preheader: Option<String>,
         /// The plain text part.
         text: Option<String>,
         /// The HTML part.
@@ -108,7 +114,13 @@ impl Renderer {
                 if text.is_none() && html.is_none() {
                     return Err(missing("text_body or html_body"));
                 }
-                Ok(Rendered::Email { subject, text, html })
+                let preheader = part(Part::Preheader)?;
+                Ok(Rendered::Email {
+                    subject,
+                    preheader,
+                    text,
+                    html,
+                })
             }
             Channel::Sms => Ok(Rendered::Sms {
                 text: part(Part::SmsText)?.ok_or_else(|| missing("sms_text"))?,
@@ -125,6 +137,12 @@ impl Renderer {
             }
             Channel::Wait => Err(RenderError::NothingToSend(channel)),
         }
+    }
+
+    /// Fills in one text of `campaign`; none when it does not have it.
+    pub fn render_part(&self, part: Part, campaign: &Campaign, context: &Json) -> Result<Option<String>, RenderError> {
+        let values = Value::from(Serde(context));
+        self.compiled(campaign).render(part, campaign, &values, context)
     }
 
     /// The campaign's templates, compiled now unless they were before.
@@ -218,7 +236,7 @@ impl Compiled {
                 problem,
             });
         }
-        let is_line = part == Part::Subject;
+        let is_line = matches!(part, Part::Subject | Part::Preheader);
         if is_line && text.chars().any(is_forbidden_in_line) {
             return Err(RenderError::ControlCharacter(part));
         }
@@ -253,6 +271,7 @@ fn without_value(template: &Template<'_, '_>, context: &Json, line: Option<usize
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{CampaignKind, MailHeaders, Tracking};
     use chrono::DateTime;
     use serde_json::json;
 
@@ -272,6 +291,13 @@ mod tests {
             html_body: text(Part::HtmlBody),
             sms_text: text(Part::SmsText),
             call_script: text(Part::CallScript),
+            kind: CampaignKind::Transactional,
+            preheader: text(Part::Preheader),
+            sender: String::new(),
+            reply_to: String::new(),
+            headers: MailHeaders::default(),
+            tracking: Tracking::default(),
+            sms_max_segments: 3,
             revision,
             created_at: DateTime::UNIX_EPOCH,
             updated_at: DateTime::UNIX_EPOCH,
@@ -345,6 +371,7 @@ mod tests {
     fn a_channel_takes_its_own_texts() {
         let all = [
             (Part::Subject, "S {{ customer.name }}"),
+            (Part::Preheader, "P {{ customer.name }}"),
             (Part::TextBody, "T {{ customer.name }}"),
             (Part::HtmlBody, "H {{ customer.name }}"),
             (Part::SmsText, "M"),
@@ -354,6 +381,7 @@ mod tests {
         let render = |channel| renderer.render(channel, &campaign(1, &all), &context());
         let email = Rendered::Email {
             subject: "S Zoë <O'Neil>".to_owned(),
+            preheader: Some("P Zoë <O'Neil>".to_owned()),
             text: Some("T Zoë <O'Neil>".to_owned()),
             html: Some("H Zoë &lt;O&#x27;Neil&gt;".to_owned()),
         };

@@ -4,6 +4,7 @@
 //! - `smtp://[user:password@]host[:port][?tls=starttls|opportunistic|none]` speaks SMTP, with STARTTLS required unless
 //!   `tls` says otherwise. To the machine itself (`localhost`, `127.0.0.0/8`, `::1`) the default is `none`.
 //! - `smtps://[user:password@]host[:port]` speaks SMTP in TLS from the first byte.
+//! - `twilio://`, `gateway+https://` and `https://` are providers that are reached by HTTP; see [`super::http`].
 //!
 //! The default port is 587 with STARTTLS required, 465 for `smtps`, and otherwise 25. User and password are
 //! percent-encoded. The password is never shown: not by `Display`, not by `Debug`, not in an error.
@@ -13,6 +14,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::http::{HttpUrl, HttpUrlError, TwilioUrl};
+
 /// Where messages go.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ChannelUrl {
@@ -20,6 +23,12 @@ pub enum ChannelUrl {
     Outbox(PathBuf),
     /// To a mail server.
     Smtp(SmtpServer),
+    /// To Twilio, or somebody who speaks as Twilio does.
+    Twilio(TwilioUrl),
+    /// To a gateway of one's own.
+    Gateway(HttpUrl),
+    /// To a webhook.
+    Webhook(HttpUrl),
 }
 
 /// A mail server, and how to speak with it.
@@ -75,8 +84,11 @@ impl Login {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelUrlError {
     /// It begins with something else.
-    #[error("a channel's URL begins with outbox:, smtp:// or smtps://")]
+    #[error("a channel's URL begins with outbox:, smtp://, smtps://, twilio://, gateway+https:// or https://")]
     Scheme,
+    /// A URL for HTTP that can't be one.
+    #[error(transparent)]
+    Http(#[from] HttpUrlError),
     /// An outbox without a directory.
     #[error("outbox: needs a directory, such as outbox:/var/lib/campaign/outbox")]
     Directory,
@@ -119,6 +131,15 @@ impl ChannelUrl {
         }
         if let Some(rest) = given.strip_prefix("smtp://") {
             return smtp(rest, false).map(Self::Smtp);
+        }
+        if let Some(rest) = given.strip_prefix("twilio") {
+            return Ok(Self::Twilio(TwilioUrl::parse_rest(rest)?));
+        }
+        if let Some(url) = given.strip_prefix("gateway+") {
+            return Ok(Self::Gateway(HttpUrl::parse(url)?));
+        }
+        if given.starts_with("https://") || given.starts_with("http://") {
+            return Ok(Self::Webhook(HttpUrl::parse(given)?));
         }
         Err(ChannelUrlError::Scheme)
     }
@@ -211,7 +232,7 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-fn percent_decoded(given: &str) -> Result<String, ChannelUrlError> {
+pub(super) fn percent_decoded(given: &str) -> Result<String, ChannelUrlError> {
     let mut bytes = Vec::with_capacity(given.len());
     let mut rest = given.as_bytes();
     while let [first, after @ ..] = rest {
@@ -251,6 +272,9 @@ impl fmt::Display for ChannelUrl {
         match self {
             Self::Outbox(directory) => write!(f, "outbox:{}", directory.display()),
             Self::Smtp(server) => server.fmt(f),
+            Self::Twilio(account) => account.fmt(f),
+            Self::Gateway(url) => write!(f, "gateway+{url}"),
+            Self::Webhook(url) => url.fmt(f),
         }
     }
 }
@@ -339,9 +363,43 @@ mod tests {
     }
 
     #[test]
+    fn urls_of_providers_are_read() {
+        check(
+            "twilio://AC1:s3cret@api.twilio.com",
+            "account AC1 at https://api.twilio.com",
+        );
+        check(
+            "gateway+https://sms.example.com/in",
+            "gateway+https://sms.example.com/***",
+        );
+        check("gateway+http://127.0.0.1:8080", "gateway+http://127.0.0.1:8080");
+        check("https://crm.example.com/tasks", "https://crm.example.com/***");
+    }
+
+    #[test]
     fn bad_urls_are_refused_with_what_is_allowed() {
         check_refused("", &ChannelUrlError::Scheme);
-        check_refused("http://u:s3cret@example.com", &ChannelUrlError::Scheme);
+        check_refused("ftp://u:s3cret@example.com", &ChannelUrlError::Scheme);
+        check_refused(
+            "https://u:s3cret@example.com",
+            &ChannelUrlError::Http(HttpUrlError::User),
+        );
+        check_refused(
+            "gateway+ftp://example.com",
+            &ChannelUrlError::Http(HttpUrlError::Scheme),
+        );
+        check_refused(
+            "gateway+https://u:s3cret@example.com",
+            &ChannelUrlError::Http(HttpUrlError::User),
+        );
+        check_refused(
+            "twilio://s3cret@example.com",
+            &ChannelUrlError::Http(HttpUrlError::Account),
+        );
+        check_refused(
+            "twilio+ssh://a:s3cret@example.com",
+            &ChannelUrlError::Http(HttpUrlError::Scheme),
+        );
         check_refused("outbox:", &ChannelUrlError::Directory);
         check_refused("smtp://", &ChannelUrlError::Host);
         check_refused("smtp://a b", &ChannelUrlError::Host);

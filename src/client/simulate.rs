@@ -169,6 +169,10 @@ fn event(what: &Happens) -> String {
             let names: Vec<&str> = given.fields.keys().map(String::as_str).collect();
             format!("attributes {}", names.join(", "))
         }
+        Happens::TaskReport(given) => {
+            let outcome = given.outcome().as_str_name().trim_start_matches("TASK_OUTCOME_");
+            format!("{} reported as {}", given.action_key, outcome.to_lowercase())
+        }
         Happens::Pause(pb::ScriptPause {}) => "paused".to_owned(),
         Happens::Resume(_) => "resumed".to_owned(),
         Happens::Stop(pb::ScriptStop {}) => "stopped".to_owned(),
@@ -194,6 +198,7 @@ fn action(done: &pb::SimulatedAction, zone: &str) -> String {
     let result = match done.outcome() {
         pb::ActionOutcome::Executed => carried_out.to_owned(),
         pb::ActionOutcome::Skipped => format!("skipped, {}", skipped(done)),
+        pb::ActionOutcome::Expired if done.skip_reason() == pb::SkipReason::NotCompletedInTime => skipped(done),
         pb::ActionOutcome::Expired => "too late".to_owned(),
         pb::ActionOutcome::Failed => format!("failed, {}", failure()),
         pb::ActionOutcome::Retrying => format!("tried again at {}, {}", until(), failure()),
@@ -235,6 +240,10 @@ fn skipped(done: &pb::SimulatedAction) -> String {
         }
         pb::SkipReason::Gated => "the gate is closed".to_owned(),
         pb::SkipReason::HourPassedAtStart => "its hour had passed".to_owned(),
+        pb::SkipReason::Suppressed => "must not be written to".to_owned(),
+        pb::SkipReason::QuietHoursUnknown => "no hour suits all zones".to_owned(),
+        pb::SkipReason::EventMissing => "the event did not come".to_owned(),
+        pb::SkipReason::NotCompletedInTime => "nobody reported the task".to_owned(),
         pb::SkipReason::Removed | pb::SkipReason::Expired | pb::SkipReason::Unspecified => String::new(),
     }
 }

@@ -335,6 +335,7 @@ fn described(counts: &pb::TickCounts) -> String {
         ("given back", counts.handed_back),
         ("stale", counts.stale_completions),
         ("broken, see the server's log", counts.broken_runs),
+        ("timelines broken, see the server's log", counts.broken_timelines),
         ("held", counts.held),
     ];
     parts.extend(

@@ -17,6 +17,14 @@ pub(super) fn one_test(test: &Test, holds: bool) -> String {
         Test::EngagementScoreAbove(it) => format!("score {not}above {}", it.threshold),
         Test::PipelineStage(it) => format!("{not}in stage {}", it.stage),
         Test::Attribute(it) => format!("{} {not}as asked", it.name),
+        Test::TaskOutcome(it) => {
+            let outcome = it
+                .outcome()
+                .as_str_name()
+                .trim_start_matches("TASK_OUTCOME_")
+                .to_lowercase();
+            format!("{} {not}{}", it.of_action, outcome.replace('_', " "))
+        }
         Test::Not(it) => it.test.as_ref().map_or_else(String::new, |test| one_test(test, !holds)),
         // Not all of several means that one of them does not hold, and none of several that all of them don't.
         Test::All(several) => joined(several, holds, if holds { " and " } else { " or " }),
@@ -51,6 +59,10 @@ pub(super) fn defer_reason(reason: DeferReason) -> &'static str {
         DeferReason::Spacing => "kept apart from another late message",
         DeferReason::ChannelUnavailable => "the channel is stopped",
         DeferReason::SendingHeld => "sending is held",
+        DeferReason::QuietHours => "it is quiet there",
+        DeferReason::WaitingForCompletion => "somebody has the task",
+        DeferReason::WaitingForEvent => "waits for an event",
+        DeferReason::RateLimited => "the channel's rate is reached",
         DeferReason::Unspecified => "",
     }
 }

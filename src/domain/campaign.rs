@@ -1,8 +1,39 @@
 //! What actions send.
 
-use super::{ActionType, CampaignId, Timestamp};
+use super::{ActionType, CampaignId, MailHeaders, Timestamp};
 
-/// The stored content of a campaign. Empty text: there is none. All parts but id and name are templates.
+/// What kind of campaign it is, and so what law asks of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CampaignKind {
+    /// It advertises.
+    Marketing,
+    /// It serves what the customer asked for.
+    Transactional,
+}
+
+impl CampaignKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Marketing, Self::Transactional];
+
+    /// The stored name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Marketing => "marketing",
+            Self::Transactional => "transactional",
+        }
+    }
+}
+
+/// What is watched of the mails of a campaign, in their HTML.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tracking {
+    /// Whether they are opened, by a picture that nobody sees.
+    pub opens: bool,
+    /// Whether their links are followed, by way of this server.
+    pub clicks: bool,
+}
+
+/// The stored content of a campaign. Empty text: there is none. Subject, preheader, bodies, SMS and script are templates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Campaign {
     /// Its id.
@@ -19,6 +50,20 @@ pub struct Campaign {
     pub sms_text: String,
     /// What a call says.
     pub call_script: String,
+    /// What kind it is.
+    pub kind: CampaignKind,
+    /// What mail programs show beside the subject.
+    pub preheader: String,
+    /// Who its mails are from, a mailbox; empty: the deployment's sender.
+    pub sender: String,
+    /// Where answers go, a mailbox; empty: to the sender.
+    pub reply_to: String,
+    /// More headers of its mails.
+    pub headers: MailHeaders,
+    /// What is watched of its mails.
+    pub tracking: Tracking,
+    /// Into how many parts its text message may be split, 1 to 10.
+    pub sms_max_segments: u8,
     /// Counts the versions from 1. Also its etag.
     pub revision: i64,
     /// When it was created.

@@ -11,7 +11,7 @@ use serde_json::{Number, Value};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use super::{EngagementKind, Facts, Stage, Timestamp};
+use super::{EngagementKind, Facts, Stage, TaskOutcome, Timestamp};
 pub use json::{from_json, to_json};
 
 /// How deep `all`, `any` and `not` may stand in one another.
@@ -68,6 +68,13 @@ pub enum Leaf {
         name: String,
         /// What it is compared with.
         comparison: Comparison,
+    },
+    /// A task of the run was reported with this outcome.
+    TaskOutcome {
+        /// The key of the task.
+        of_action: String,
+        /// What came of it.
+        is: TaskOutcome,
     },
 }
 
@@ -140,6 +147,8 @@ pub enum Fact {
     Stage(Stage),
     /// The attribute's value.
     Attribute(Value),
+    /// What came of the task.
+    Task(TaskOutcome),
 }
 
 /// What conditions ask about a customer, so that no more is loaded.
@@ -193,7 +202,7 @@ impl Asked {
             match leaf {
                 Leaf::Engaged { query, .. } => drop(asked.engagements.insert(query.clone())),
                 Leaf::Attribute { name, .. } => drop(asked.attributes.insert(name.clone())),
-                Leaf::EngagementScoreAbove { .. } | Leaf::PipelineStage { .. } => {}
+                Leaf::EngagementScoreAbove { .. } | Leaf::PipelineStage { .. } | Leaf::TaskOutcome { .. } => {}
             }
         }
         asked
@@ -205,6 +214,7 @@ impl Condition {
     pub fn of_actions(&self) -> impl Iterator<Item = &str> {
         self.test.leaves().into_iter().filter_map(|leaf| match leaf {
             Leaf::Engaged { query, .. } => query.of_action.as_deref(),
+            Leaf::TaskOutcome { of_action, .. } => Some(of_action.as_str()),
             Leaf::EngagementScoreAbove { .. } | Leaf::PipelineStage { .. } | Leaf::Attribute { .. } => None,
         })
     }
@@ -260,6 +270,10 @@ impl Leaf {
             Self::Attribute { name, comparison } => {
                 let value = facts.attributes.get(name);
                 (comparison.holds(value), value.cloned().map(Fact::Attribute))
+            }
+            Self::TaskOutcome { of_action, is } => {
+                let outcome = facts.task_outcomes.get(of_action).copied();
+                (outcome == Some(*is), outcome.map(Fact::Task))
             }
         };
         LeafFinding {

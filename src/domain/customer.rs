@@ -110,6 +110,14 @@ pub enum EngagementKind {
 }
 
 impl EngagementKind {
+    /// The name of a custom event.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Custom(name) => Some(name),
+            Self::EmailOpened | Self::EmailClicked | Self::Replied => None,
+        }
+    }
+
     /// The word in the database; a custom event's name is apart.
     pub fn as_str(&self) -> &'static str {
         match self {

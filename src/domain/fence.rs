@@ -7,14 +7,15 @@
 //!
 //! Conditions of messages are not asked, because what customers did after the backup is not known: what they would skip is
 //! unknown as well, and they are asked when somebody tries it again. Gates are, as what comes after the instant hangs on them;
-//! but what they shut out before it is unknown.
+//! but what they shut out before it is unknown. So is a task whose time to be reported ended before the instant, as somebody may have
+//! reported it; one whose time goes on still waits.
 
 use chrono::Duration;
 
 use super::schedule::{instant, plus_days};
 use super::{
-    Action, ActionId, ActionType, Attempted, Decision, DeliveryPolicy, Facts, FailureState, InFlight, RetryPolicy, Run,
-    SkipReason, Status, Timeline, Timestamp, Verdict, plan,
+    ActionId, Attempted, Decision, DeliveryPolicy, Facts, Failed, FailureReason, FailureState, InFlight, RetryPolicy,
+    Run, SkipReason, Status, Timeline, Timestamp, Verdict, plan,
 };
 
 /// Nothing is repeated.
@@ -147,7 +148,42 @@ impl Player<'_> {
             };
             return self.end(&attempt, at);
         }
+        if decision.verdict == Verdict::Skipped(SkipReason::NotCompletedInTime) {
+            return self.lose_report(at, &decision);
+        }
         self.decisions.push((at, decision));
+    }
+
+    /// Ends a task that somebody had, and may have reported after the backup. It is not handed over again.
+    fn lose_report(&mut self, at: Timestamp, decision: &Decision) {
+        let (state, reason) = (FailureState::Unknown, FailureReason::OutcomeUnknown);
+        let error = format!(
+            "fenced: the database comes from a backup, and by {} this may have been reported",
+            self.fence.before.format("%FT%TZ")
+        );
+        self.run.skipped.retain(|skipped| skipped.id != decision.action);
+        self.run.failed.push(Failed {
+            id: decision.action,
+            attempts: decision.attempt.saturating_sub(1),
+            state,
+            reason,
+            error: error.clone(),
+            due: decision.due,
+            since: decision.due,
+            at,
+            may_have_arrived: true,
+            retry_reason: String::new(),
+        });
+        let verdict = Verdict::Failed { state, reason, error };
+        let detail = None;
+        self.decisions.push((
+            at,
+            Decision {
+                verdict,
+                detail,
+                ..decision.clone()
+            },
+        ));
     }
 
     /// Whether a message was shut out by a gate that was asked in this play, and so with what was known at the backup.
@@ -158,9 +194,8 @@ impl Player<'_> {
             .decisions
             .iter()
             .filter_map(|(_, decision)| action(decision.action));
-        let is_gate = |gate: &Action| gate.definition.action_type == ActionType::CheckCondition;
         let mut days = gates
-            .filter(|gate| is_gate(gate))
+            .filter(|gate| gate.is_gate())
             .map(|gate| gate.definition.day_number);
         day.is_some_and(|day| days.any(|of_gate| of_gate == day.definition.day_number))
     }
@@ -201,3 +236,6 @@ impl Player<'_> {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests;

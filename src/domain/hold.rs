@@ -122,7 +122,7 @@ impl SendingHold {
 }
 
 /// Where in a window a run has its place. Runs that were started one after the other are far from one another.
-fn share_of(run: ProgressId, window: Duration) -> Duration {
+pub(super) fn share_of(run: ProgressId, window: Duration) -> Duration {
     const PLACES: i64 = 1 << 20;
     // By multiples of the golden ratio.
     let place = run.0.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;

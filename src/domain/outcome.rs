@@ -30,6 +30,14 @@ pub enum SkipReason {
     Removed,
     /// It came too late.
     Expired,
+    /// The customer's zone is not known, and no hour suits all zones where he may be.
+    QuietHoursUnknown,
+    /// The recipient must not be written to by its channel.
+    Suppressed,
+    /// A task that was handed over, and nobody reported what came of it in time.
+    NotCompletedInTime,
+    /// A wait whose event did not come, and that holds the rest of its day then.
+    EventMissing,
 }
 
 impl SkipReason {
@@ -41,6 +49,24 @@ impl SkipReason {
             Self::HourPassedAtStart => "hour_passed_at_start",
             Self::Removed => "removed",
             Self::Expired => "expired",
+            Self::QuietHoursUnknown => "quiet_hours_unknown",
+            Self::Suppressed => "suppressed",
+            Self::NotCompletedInTime => "not_completed_in_time",
+            Self::EventMissing => "event_missing",
+        }
+    }
+
+    /// Whether its time is over, rather than that somebody decided against it.
+    pub fn is_expiry(self) -> bool {
+        match self {
+            Self::Expired | Self::NotCompletedInTime => true,
+            Self::Condition
+            | Self::Gated
+            | Self::HourPassedAtStart
+            | Self::Removed
+            | Self::QuietHoursUnknown
+            | Self::Suppressed
+            | Self::EventMissing => false,
         }
     }
 
@@ -165,10 +191,18 @@ pub enum DeferReason {
     WaitingForAction,
     /// An hour since the last late message of the channel.
     Spacing,
-    /// The channel to be mended.
+    /// The channel to be mended: its circuit is open.
     ChannelUnavailable,
     /// A sending hold to be over.
     SendingHeld,
+    /// A token of the rate of its channel, or of its recipient's domain.
+    RateLimited,
+    /// The quiet hours to be over where the customer is. From then on it ages again.
+    QuietHours,
+    /// Somebody to report what came of a task that was handed over. Then it expires.
+    WaitingForCompletion,
+    /// An event, at most until its day is over.
+    WaitingForEvent,
 }
 
 /// An action that is claimed.
@@ -241,6 +275,10 @@ mod tests {
             SkipReason::HourPassedAtStart,
             SkipReason::Removed,
             SkipReason::Expired,
+            SkipReason::QuietHoursUnknown,
+            SkipReason::Suppressed,
+            SkipReason::NotCompletedInTime,
+            SkipReason::EventMissing,
         ] {
             assert_eq!(SkipReason::parse(reason.as_str()), Some(reason));
         }

@@ -6,22 +6,23 @@
 //! An invariant that the bulk advance relies on: a run with unfinished actions on its current day has a wake-up no later
 //! than its next local midnight. So whoever has no overdue wake-up after that midnight has nothing left to do.
 
+mod awaits;
+mod decide;
 mod decision;
 mod gate;
+mod missed;
 mod next;
 
 use chrono::Duration;
 
-use super::condition::skips;
 use super::outcome::{Attempted, Deferred, Failed};
 use super::schedule::{instant, local_date, plus_days};
 use super::text::shortened;
 use super::{
-    Action, ActionId, Channel, DeferReason, DeliveryPolicy, FailureReason, FailureState, InFlight, Position,
-    RetryPolicy, Run, SkipReason, Status, Timeline, Timestamp, WhenMissed,
+    Action, ActionId, DeferReason, FailureReason, FailureState, InFlight, Position, RetryPolicy, Run, SkipReason,
+    Status, Timeline, Timestamp, WhenMissed,
 };
 pub use decision::{Decision, Destination, Facts, Moves, Plan, Verdict};
-use gate::Gate;
 pub use next::{expected, next_action};
 
 /// Messages that are later than this are kept [`SPACING`] apart.
@@ -37,6 +38,7 @@ const MAX_SENDS: usize = 10;
 pub fn plan(timeline: &Timeline, run: &Run, facts: &Facts, retry: &RetryPolicy, now: Timestamp) -> Plan {
     let mut planner = Planner::new(timeline, run.clone(), now);
     planner.recover(retry);
+    planner.hear(facts);
     loop {
         planner.drop_removed();
         planner.miss();
@@ -181,6 +183,12 @@ impl<'a> Planner<'a> {
         today.filter(|action| action.removed_at.is_none() && !self.is_known(action.id))
     }
 
+    /// Whether an action is a task that was handed over, and waits for somebody to report it.
+    fn awaits_report(&self, id: ActionId) -> bool {
+        let awaits = |deferred: &Deferred| deferred.id == id && deferred.reason == DeferReason::WaitingForCompletion;
+        self.run.deferred.iter().any(awaits)
+    }
+
     fn is_known(&self, id: ActionId) -> bool {
         let run = &self.run;
         run.is_final(id)
@@ -225,10 +233,8 @@ impl<'a> Planner<'a> {
             pending(action.id, due, due, self.looked_at(action))
         });
         let deferred = run.deferred.iter();
-        let deferred = deferred.filter_map(|deferred| {
-            let since = self.now - Duration::milliseconds(deferred.late_by_ms);
-            pending(deferred.id, deferred.due, since, deferred.until)
-        });
+        let deferred = deferred
+            .filter_map(|deferred| pending(deferred.id, deferred.due, self.waited_since(deferred), deferred.until));
         let retrying = run.failed.iter();
         let retrying =
             retrying.filter_map(|failed| pending(failed.id, failed.due, self.since(failed), failed.retry_at()?));
@@ -242,6 +248,7 @@ impl<'a> Planner<'a> {
             self.fail(&attempt, Attempted::Unknown { error }, retry);
         }
         self.run.lease = None;
+        self.run.take_in_reports();
     }
 
     /// Ends what was pending when it was removed from the timeline.
@@ -269,46 +276,24 @@ impl<'a> Planner<'a> {
         })
     }
 
+    /// From when the lateness of a deferred action counts: what waits does not age. Once its quiet hours are over it does.
+    fn waited_since(&self, deferred: &Deferred) -> Timestamp {
+        let young_until = match deferred.reason {
+            DeferReason::QuietHours => deferred.until.max(self.run.not_before).min(self.now),
+            DeferReason::WaitingForAction
+            | DeferReason::Spacing
+            | DeferReason::ChannelUnavailable
+            | DeferReason::RateLimited
+            | DeferReason::SendingHeld
+            | DeferReason::WaitingForCompletion
+            | DeferReason::WaitingForEvent => self.now,
+        };
+        young_until - Duration::milliseconds(deferred.late_by_ms)
+    }
+
     /// From when the lateness of a failed action counts.
     fn since(&self, failed: &Failed) -> Timestamp {
         failed.since.max(self.run.not_before)
-    }
-
-    /// Deals with actions of the day that nobody took up in time, and with repetitions for which it is too late.
-    fn miss(&mut self) {
-        if self.timeline.definition.when_missed == WhenMissed::CatchUp {
-            self.expire_retries();
-        }
-        let missed: Vec<&Action> = self.undone().filter(|action| self.is_missed(action)).collect();
-        if missed.is_empty() {
-            return;
-        }
-        let today = local_date(self.now, self.run.zone.tz);
-        match self.timeline.definition.when_missed {
-            WhenMissed::Shift if today > self.run.day_date => {
-                self.shift((today - self.run.day_date).num_days());
-                self.run.day_date = today;
-                self.run.day_shifted_at.get_or_insert(self.now);
-            }
-            WhenMissed::Shift => {}
-            WhenMissed::CatchUp => {
-                for action in missed {
-                    self.expire(action.id, self.due(action));
-                }
-            }
-        }
-    }
-
-    /// Gives up what was to be repeated while nobody ticked.
-    fn expire_retries(&mut self) {
-        let is_over = |failed: &&Failed| {
-            failed.retry_at().is_some() && !self.timeline.may_retry_at(failed.id, self.since(failed), self.now)
-        };
-        let over = self.run.failed.iter().filter(is_over);
-        let over: Vec<_> = over.map(|failed| (failed.id, failed.due)).collect();
-        for (id, due) in over {
-            self.expire(id, due);
-        }
     }
 
     fn shift(&mut self, days: i64) {
@@ -333,101 +318,6 @@ impl<'a> Planner<'a> {
             Some((_, last)) if *last + 1 == day => *last = day,
             _ => self.run.jumped_days.push((day, day)),
         }
-    }
-
-    /// Decides all that is due, in order, until something has to be sent first.
-    fn decide(&mut self, facts: &Facts, retry: &RetryPolicy) {
-        let mut due = self.pending();
-        due.retain(|pending| pending.at <= self.now);
-        due.sort_by_key(|pending| pending.position);
-        for pending in due {
-            let Some(action) = self.timeline.action(pending.id) else {
-                continue;
-            };
-            if !self.decide_one(action, &pending, facts, retry) {
-                return;
-            }
-        }
-    }
-
-    /// Decides one action. False: it and what follows must wait until what is in flight is recorded.
-    fn decide_one(&mut self, action: &Action, pending: &Pending, facts: &Facts, retry: &RetryPolicy) -> bool {
-        let (id, due) = (pending.id, pending.due);
-        match self.gate(action, due) {
-            Gate::Open => {}
-            Gate::Closed(gate) => {
-                let gate = self.timeline.action(gate).map(|gate| gate.definition.key.as_str());
-                self.skip(
-                    id,
-                    due,
-                    SkipReason::Gated,
-                    gate.map(|key| format!("gate {key} said skip")),
-                );
-                return true;
-            }
-            Gate::InFlight => return false,
-            Gate::Waiting(until) => {
-                self.defer(pending, until, DeferReason::WaitingForAction);
-                return true;
-            }
-        }
-        if let Some(finding) = skips(&action.definition.conditions, facts, self.now) {
-            self.skip(id, due, SkipReason::Condition, Some(finding.in_words(self.now)));
-            return true;
-        }
-        if !action.definition.action_type.sends() {
-            self.decided(id, due, Verdict::Completed, None);
-            self.run.forget(id);
-            self.run.completed.push(id);
-            return true;
-        }
-        self.send(action, pending, facts, retry)
-    }
-
-    /// Puts an action in flight, or says why not. False as in `decide_one`.
-    fn send(&mut self, action: &Action, pending: &Pending, facts: &Facts, retry: &RetryPolicy) -> bool {
-        let (id, channel, due) = (action.id, action.definition.channel, pending.due);
-        let holds = &facts.sending_holds;
-        if let Some(until) = holds.until(self.timeline.id, &action.definition, &self.run, id, self.now) {
-            self.defer(pending, until, DeferReason::SendingHeld);
-            return true;
-        }
-        if let Some(until) = facts.stopped_channels.get(&channel).filter(|until| **until > self.now) {
-            self.defer(pending, *until, DeferReason::ChannelUnavailable);
-            return true;
-        }
-        let attempt = InFlight {
-            id,
-            attempt: self.run.attempts(id) + 1,
-            due,
-            since: pending.since,
-        };
-        if let Some((reason, error)) = unreachable(channel, facts) {
-            let error = error.to_owned();
-            self.fail(&attempt, Attempted::Failed { reason, error }, retry);
-            return true;
-        }
-        // What promises at most once goes alone: if the process dies, nothing is unknown that was not being sent.
-        let at_most_once = |channel: Channel| channel.delivery_policy() == DeliveryPolicy::AtMostOnce;
-        let first_is_alone = self.run.in_flight.first().is_some_and(|first| {
-            self.timeline
-                .action(first.id)
-                .is_none_or(|first| at_most_once(first.definition.channel))
-        });
-        let full = self.run.in_flight.len() >= MAX_SENDS;
-        if !self.run.in_flight.is_empty() && (first_is_alone || full || at_most_once(channel)) {
-            return false;
-        }
-        if channel.is_message() && is_late(due, self.now) {
-            let until = self.run.last_late.get(&channel).map(|last| *last + SPACING);
-            if let Some(until) = until.filter(|until| *until > self.now) {
-                self.defer(pending, until, DeferReason::Spacing);
-                return true;
-            }
-            self.run.last_late.insert(channel, self.now);
-        }
-        self.run.in_flight.push(attempt);
-        true
     }
 
     /// Moves to the next day when this one is over. False: the run stays on its day, or is completed.
@@ -524,22 +414,6 @@ impl<'a> Planner<'a> {
         self.run.failed.push(failed);
     }
 
-    /// Skips what came too late.
-    fn expire(&mut self, id: ActionId, due: Timestamp) {
-        let most = self
-            .timeline
-            .action(id)
-            .map(|action| self.timeline.max_lateness(action));
-        let detail = most.map(|most| {
-            format!(
-                "due at {}, and may be late by {} h",
-                due.format("%FT%TZ"),
-                most.num_hours()
-            )
-        });
-        self.skip(id, due, SkipReason::Expired, detail);
-    }
-
     fn defer(&mut self, pending: &Pending, until: Timestamp, reason: DeferReason) {
         let (id, due) = (pending.id, pending.due);
         self.decided(id, due, Verdict::Deferred { until, reason }, None);
@@ -580,24 +454,6 @@ impl<'a> Planner<'a> {
 /// Whether a message that was due at `due` is so late that it keeps its distance from other late ones.
 pub(super) fn is_late(due: Timestamp, now: Timestamp) -> bool {
     now - due > LATE
-}
-
-/// Why a customer can't be reached by a channel, however often it is tried.
-fn unreachable(channel: Channel, facts: &Facts) -> Option<(FailureReason, &'static str)> {
-    let missing = |what| Some((FailureReason::MissingAddress, what));
-    match channel {
-        Channel::Email if !facts.has_email => missing("the customer has no email"),
-        Channel::Sms | Channel::Phone if !facts.has_phone => missing("the customer has no phone"),
-        Channel::Email | Channel::Sms | Channel::Phone | Channel::Wait | Channel::Interaction => {
-            match facts.destination {
-                Destination::Provider | Destination::TestOutbox => None,
-                Destination::NoTestOutbox => Some((
-                    FailureReason::Misconfigured,
-                    "it is a test customer, and the server has no test outbox: set --test-outbox-dir (CAMPAIGN_TEST_OUTBOX_DIR)",
-                )),
-            }
-        }
-    }
 }
 
 #[cfg(test)]

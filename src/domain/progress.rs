@@ -4,18 +4,22 @@
 //! reactivate, and by nothing else.
 
 mod redrive;
+mod reported;
+mod task;
 
 use chrono::NaiveDate;
 use std::collections::BTreeMap;
 
 pub use redrive::NotRetried;
+pub use reported::Reported;
+pub use task::{NotReported, TaskEntry};
 
 use super::plan::is_late;
 use super::schedule::{instant, local_date, plus_days};
 use super::{
     ActionId, Attempted, Channel, CustomerId, DeferReason, Deferred, DeliveryPolicy, Failed, FailureReason,
-    FailureState, InFlight, ProgressId, RetryPolicy, SkipReason, Skipped, Timeline, TimelineId, Timestamp, WhenMissed,
-    Zone,
+    FailureState, InFlight, ProgressId, RetryPolicy, SkipReason, Skipped, TaskReport, Timeline, TimelineId, Timestamp,
+    WhenMissed, Zone,
 };
 
 /// One run of one timeline for one customer.
@@ -58,6 +62,8 @@ pub struct Run {
     pub failed: Vec<Failed>,
     /// Actions that were due and wait.
     pub deferred: Vec<Deferred>,
+    /// What people reported of tasks, in order of time. Written by whoever notes a report, and by nobody else.
+    pub task_reports: Vec<TaskReport>,
     /// Actions that are claimed, in the order in which they are sent.
     pub in_flight: Vec<InFlight>,
     /// When the last late message of a channel was taken up, unless it has to go again.
@@ -200,6 +206,7 @@ impl Run {
             skipped,
             failed: Vec::new(),
             deferred: Vec::new(),
+            task_reports: Vec::new(),
             in_flight: Vec::new(),
             last_late: BTreeMap::new(),
             next_action_at: None,
@@ -390,8 +397,21 @@ impl Run {
                 return;
             }
             Attempted::Completed => {
+                let action = timeline.action(id);
                 self.forget(id);
-                self.completed.push(id);
+                match action.and_then(|action| action.definition.completion.within()) {
+                    None => self.completed.push(id),
+                    Some(within) => self.deferred.push(Deferred {
+                        id,
+                        until: now + within,
+                        reason: DeferReason::WaitingForCompletion,
+                        due: attempt.due,
+                        late_by_ms: (now - since).num_milliseconds(),
+                        attempts: attempt.attempt,
+                        may_have_arrived: false,
+                    }),
+                }
+                self.take_in_reports();
                 return;
             }
             Attempted::Retry { reason, error, after } => again(reason, &error, after),

@@ -34,6 +34,54 @@ pub fn plus_days(date: NaiveDate, days: i64) -> NaiveDate {
     moved.unwrap_or(date)
 }
 
+/// What the clock on the wall shows in `zone` at `now`.
+pub fn wall(now: Timestamp, zone: Tz) -> NaiveDateTime {
+    now.with_timezone(&zone).naive_local()
+}
+
+/// The first instant from `now` on at which the clock in `zone` shows a time that `suits`: one of a range that begins at `first`
+/// and comes every day. That is when it shows `first`, or when clocks are put forward over it, or back behind its end.
+pub fn next_at_wall(zone: Tz, now: Timestamp, first: NaiveTime, suits: impl Fn(NaiveTime) -> bool) -> Timestamp {
+    let mut at = now;
+    loop {
+        let shown = wall(at, zone);
+        if suits(shown.time()) {
+            return at;
+        }
+        let mut to_come = shown.date().and_time(first) - shown;
+        if to_come < Duration::zero() {
+            to_come += Duration::days(1);
+        }
+        // So it is, unless clocks are changed before.
+        let then = at + to_come;
+        match change_of_clocks(zone, at, then) {
+            Some(change) => at = change,
+            None => return then,
+        }
+    }
+}
+
+/// The first instant after `from`, and not after `until`, at which clocks are changed. They are not changed twice within a day.
+fn change_of_clocks(zone: Tz, from: Timestamp, until: Timestamp) -> Option<Timestamp> {
+    let offset = |at: Timestamp| wall(at, zone) - at.naive_utc();
+    let before = offset(from);
+    if offset(until) == before {
+        return None;
+    }
+    // They are changed at whole seconds.
+    let at = |second| DateTime::from_timestamp(second, 0).unwrap_or(until);
+    let (mut same, mut other) = (from.timestamp(), until.timestamp());
+    while other - same > 1 {
+        let middle = same.midpoint(other);
+        if offset(at(middle)) == before {
+            same = middle;
+        } else {
+            other = middle;
+        }
+    }
+    Some(at(other))
+}
+
 /// The offset from UTC that held before the jump that swallowed `wall`. A jump is at most a day long (Samoa, 2011).
 fn offset_before_gap(wall: NaiveDateTime, zone: Tz) -> Duration {
     (1..=48)

@@ -15,7 +15,8 @@ use super::condition::{self, Finding};
 use super::schedule::{instant, local_date, plus_days};
 use super::{
     Action, ActionId, Asked, Attempted, Customer, Decision, DeferReason, Destination, EngagementQuery, Facts,
-    FailureReason, FirstDay, Origin, RetryPolicy, Run, SkipReason, Status, Timeline, Timestamp, Verdict, plan,
+    FailureReason, FirstDay, Origin, RetryPolicy, Run, SendingHours, SkipReason, Status, TaskOutcome, Timeline,
+    Timestamp, Verdict, plan,
 };
 use script::World;
 pub use script::{Answer, Entry, Event};
@@ -62,6 +63,8 @@ pub struct Simulation {
 pub struct Rules {
     /// The zone of customers that have none.
     pub default_zone: Tz,
+    /// When messages may be sent.
+    pub hours: SendingHours,
     /// When failed attempts are repeated.
     pub retry: RetryPolicy,
     /// How long a channel that is misconfigured stays stopped.
@@ -244,8 +247,13 @@ impl Simulator<'_> {
                 }
                 None
             }
-            Event::Engaged { .. }
-            | Event::EngagementScore(_)
+            Event::TaskReported(key, outcome) => self.report(key, *outcome, entry.at),
+            Event::Engaged { .. } => {
+                let refused = self.world.apply(entry);
+                self.wake(entry.at);
+                refused
+            }
+            Event::EngagementScore(_)
             | Event::PipelineStage(_)
             | Event::Attributes(_)
             | Event::Ticks(_)
@@ -258,6 +266,32 @@ impl Simulator<'_> {
         self.now = self.now.max(entry.at);
         let (place, position) = (Place::of(&shown(&self.timeline, self.run.clone())), entry.position);
         self.push(entry.at, place, What::Script { position, refused });
+    }
+
+    /// Reports a task, or says why that is refused.
+    fn report(&mut self, key: &str, outcome: TaskOutcome, at: Timestamp) -> Option<String> {
+        let mut actions = self.timeline.definition.actions.iter();
+        let id = actions.find(|action| action.definition.key == key)?.id;
+        let reported = self.run.report_task(&self.timeline, id, outcome, at);
+        reported.err().map(|refused| refused.to_string())
+    }
+
+    /// Has the run looked at if it waits for an event.
+    fn wake(&mut self, at: Timestamp) {
+        let mut deferred = self.run.deferred.iter();
+        if deferred.any(|it| it.reason == DeferReason::WaitingForEvent) && self.run.next_action_at.is_some() {
+            self.run.next_action_at = self.run.next_action_at.min(Some(at));
+        }
+    }
+
+    /// What is known at an instant.
+    fn facts(&self, at: Timestamp) -> Facts {
+        let key = |id| Some(self.timeline.action(id)?.definition.key.clone());
+        let reports = self.run.task_reports.iter();
+        Facts {
+            task_outcomes: reports.filter_map(|it| Some((key(it.id)?, it.outcome))).collect(),
+            ..self.world.facts(&self.asked, self.rules, at)
+        }
     }
 
     /// Changes the run, or says why that is refused.
@@ -307,7 +341,7 @@ impl Simulator<'_> {
             if self.is_over() || !self.is_due(at) {
                 return;
             }
-            let facts = self.world.facts(&self.asked, self.rules.of_tests, at);
+            let facts = self.facts(at);
             let planned = plan::plan(&self.timeline, &self.run, &facts, &self.rules.retry, at);
             let before = std::mem::replace(&mut self.run, planned.run);
             let found_nothing = planned.decisions.is_empty() && self.run.in_flight.is_empty();

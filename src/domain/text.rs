@@ -151,6 +151,11 @@ impl EmailAddress {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The domain, in lower case.
+    pub fn domain(&self) -> String {
+        self.0.rsplit('@').next().unwrap_or_default().to_ascii_lowercase()
+    }
 }
 
 impl fmt::Debug for EmailAddress {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Channel, Moves, SendingHold, TickRunId, Timestamp};
+use super::{Channel, Circuit, Moves, SendingHold, TickRunId, Timestamp};
 
 /// Which of the two scheduled jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,8 +63,10 @@ pub struct TickCounts {
     pub handed_back: u64,
     /// Outcomes that could not be recorded, because somebody else had taken over; they are counted nowhere else.
     pub stale_completions: u64,
-    /// Runs that could not be planned because of a fault of this service, and stay as they are.
+    /// Runs that could not be read or planned, and stay as they are.
     pub broken_runs: u64,
+    /// Timelines that could not be read, whose runs stay as they are.
+    pub broken_timelines: u64,
     /// Actions that sending holds put off; they are among the deferred ones.
     pub held: u64,
 }
@@ -106,6 +108,9 @@ pub struct TickSummary {
     pub dry_run: bool,
     /// The sending holds that were in force when it began or ended.
     pub sending_holds: Vec<SendingHold>,
+    /// The circuits that were not closed when it began or ended.
+    #[serde(default)]
+    pub circuits: Vec<Circuit>,
 }
 
 /// Where a tick stands.

@@ -3,7 +3,10 @@
 use chrono::Duration;
 use std::collections::BTreeSet;
 
-use super::{ActionId, ActionType, Asked, CampaignId, Channel, Condition, Slug, Stage, TimelineId, Timestamp};
+use super::{
+    ActionId, ActionType, Asked, AwaitedEvent, CampaignId, Channel, Completion, Condition, Slug, Stage, TimelineId,
+    Timestamp,
+};
 
 /// The most days that a timeline may have.
 pub const MAX_DURATION_DAYS: i32 = 3650;
@@ -74,6 +77,10 @@ pub struct ActionDefinition {
     pub conditions: Vec<Condition>,
     /// How late it may go; none: as the timeline says. Whole seconds.
     pub max_lateness: Option<Duration>,
+    /// When it is complete.
+    pub completion: Completion,
+    /// Of a wait: the event that it waits for; none: for its hour.
+    pub awaits: Option<AwaitedEvent>,
 }
 
 /// One step, as stored.
@@ -119,6 +126,11 @@ impl Action {
             self.id,
         )
     }
+
+    /// Whether it may hold the rest of its day: a gate, or a wait for an event.
+    pub(super) fn is_gate(&self) -> bool {
+        self.definition.action_type == ActionType::CheckCondition || self.definition.awaits.is_some()
+    }
 }
 
 impl Timeline {
@@ -157,14 +169,16 @@ impl Timeline {
         ids.into_iter().cloned().collect()
     }
 
-    /// What conditions of its actions ask about a customer.
+    /// What conditions and waits of its actions ask about a customer.
     pub fn asked(&self) -> Asked {
-        let actions = self.definition.actions.iter();
-        Asked::by(
-            actions
-                .filter(|action| action.removed_at.is_none())
-                .flat_map(|action| &action.definition.conditions),
-        )
+        let actions = || {
+            let actions = self.definition.actions.iter();
+            actions.filter(|action| action.removed_at.is_none())
+        };
+        let mut asked = Asked::by(actions().flat_map(|action| &action.definition.conditions));
+        let awaited = actions().filter_map(|action| action.definition.awaits.as_ref());
+        asked.engagements.extend(awaited.map(|awaited| awaited.query.clone()));
+        asked
     }
 }
 

@@ -1,6 +1,7 @@
 //! The daily job: runs whose local date is over move to their next day, all that are alike at once.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use chrono::Duration;
@@ -12,7 +13,7 @@ use super::{Engine, EngineError};
 use crate::domain::schedule::{instant, local_date};
 use crate::domain::{CustomerId, FirstDay, Origin, Run, Timeline, TimelineId, Timestamp, Zone, plan};
 use crate::failpoint::{Failpoint, reach};
-use crate::store::{Buckets, Cohort, CohortMove, CustomerRange, ZoneDate};
+use crate::store::{BrokenCohort, Buckets, Cohort, CohortMove, Cohorts, CustomerRange, ZoneDate};
 
 /// How many runs are looked at in one go. The locks of one statement are held for well under a second.
 pub(super) const CHUNK: usize = 10_000;
@@ -32,6 +33,7 @@ impl Engine {
     ) -> Result<bool, EngineError> {
         if !request.dry_run
             && (self.settle_stopped(limits, flight).await?
+                || self.settle_reports(limits, flight).await?
                 || self.stop_archived(request, limits).await?
                 || self.wake_changed(request, limits).await?)
         {
@@ -57,16 +59,19 @@ impl Engine {
         if zones.is_empty() {
             return Ok(false);
         }
-        let timelines = self.active_timelines(&request.timelines).await?;
+        let timelines = self.active_timelines(&request.timelines, flight).await?;
         let mut unfinished: HashSet<Tz> = HashSet::new();
         let mut after = String::new();
         while let Some(range) = reader.next_range(&after, CHUNK).await? {
             if limits.reached() {
                 return Ok(true);
             }
-            let moves = self
+            let (moves, broken) = self
                 .plan_cohorts(&range, &zones, &timelines, request.buckets, now)
                 .await?;
+            // Who mends one does not wait for tomorrow.
+            unfinished.extend(broken.iter().filter_map(|broken| broken.tz));
+            note_broken(&broken, flight);
             unfinished.extend(moves.iter().map(|(one, _)| one.cohort.tz));
             if !moves.is_empty() {
                 self.move_cohorts(request, &range, moves, limits, flight, now).await?;
@@ -94,12 +99,23 @@ impl Engine {
         timelines: &HashMap<TimelineId, Arc<Timeline>>,
         buckets: Buckets,
         now: Timestamp,
-    ) -> Result<Vec<(CohortMove, crate::domain::Moves)>, EngineError> {
+    ) -> Result<(Vec<(CohortMove, crate::domain::Moves)>, Vec<BrokenCohort>), EngineError> {
         let ids: Vec<TimelineId> = timelines.keys().copied().collect();
         let cohorts = self.store.reader().cohorts(range, zones, &ids, buckets, now).await?;
+        let Cohorts { cohorts, mut broken } = cohorts;
         let planned = cohorts.into_iter().filter_map(|cohort| {
             let timeline = timelines.get(&cohort.timeline_id)?;
-            let (run, moves) = plan::advance_served(timeline, &example(timeline, &cohort)?, now)?;
+            let run = example(timeline, &cohort)?;
+            let served = catch_unwind(AssertUnwindSafe(|| plan::advance_served(timeline, &run, now)));
+            let Ok(served) = served else {
+                broken.push(BrokenCohort {
+                    first: cohort.first,
+                    tz: Some(cohort.tz),
+                    runs: cohort.runs,
+                });
+                return None;
+            };
+            let (run, moves) = served?;
             // What has something pending is completed when that is recorded, and not before.
             if moves.completed && !cohort.is_idle {
                 return None;
@@ -115,7 +131,8 @@ impl Engine {
                 moves,
             ))
         });
-        Ok(planned.collect())
+        let planned = planned.collect();
+        Ok((planned, broken))
     }
 
     async fn move_cohorts(
@@ -182,7 +199,11 @@ impl Engine {
     }
 
     /// The active timelines, read anew where they changed.
-    async fn active_timelines(&self, only: &[TimelineId]) -> Result<HashMap<TimelineId, Arc<Timeline>>, EngineError> {
+    async fn active_timelines(
+        &self,
+        only: &[TimelineId],
+        flight: &Flight,
+    ) -> Result<HashMap<TimelineId, Arc<Timeline>>, EngineError> {
         let reader = self.store.reader();
         let active = reader.active_timelines(only).await?;
         let (mut known, mut changed) = (HashMap::new(), Vec::new());
@@ -192,12 +213,29 @@ impl Engine {
                 None => changed.push(id),
             }
         }
-        for timeline in reader.timelines_by_id(&changed).await? {
-            if timeline.definition.is_active {
-                known.insert(timeline.id, self.definitions.keep_timeline(timeline));
+        for timeline in reader.read_timelines(&changed).await? {
+            match timeline {
+                Ok(timeline) if timeline.definition.is_active => {
+                    known.insert(timeline.id, self.definitions.keep_timeline(timeline));
+                }
+                Ok(_) => {}
+                Err((id, error)) => flight.note_broken_timeline(id, &error),
             }
         }
         Ok(known)
+    }
+}
+
+/// Counts and logs runs that can't be moved, and stay as they are.
+fn note_broken(broken: &[BrokenCohort], flight: &Flight) {
+    for BrokenCohort { first, runs, .. } in broken {
+        flight.count(|counts| counts.broken_runs += runs);
+        tracing::error!(
+            progress_id = first.0,
+            runs,
+            "run {first} can't be moved to its next day, because its day, date or zone can't be read or is out of range, and so \
+             can't {runs} in all that are like it; they stay as they are, and others go on"
+        );
     }
 }
 

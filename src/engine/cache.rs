@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
+use super::{Engine, EngineError};
 use crate::domain::{Campaign, CampaignId, Timeline, TimelineId};
+use crate::store::Txn;
 
 const CAMPAIGNS_GOOD_FOR: Duration = Duration::from_secs(2);
 
@@ -72,6 +74,34 @@ impl Definitions {
         };
         lock(&self.campaigns).insert(timeline.id, kept);
         campaigns
+    }
+}
+
+impl Engine {
+    /// The campaigns of a timeline that a transaction holds.
+    pub(super) async fn campaigns_held(&self, txn: &Txn, timeline: &Timeline) -> Result<Campaigns, EngineError> {
+        if let Some(campaigns) = self.definitions.campaigns(timeline) {
+            return Ok(campaigns);
+        }
+        let campaigns = txn.campaigns_by_id(&timeline.campaign_ids()).await?;
+        Ok(self.definitions.keep_campaigns(timeline, campaigns))
+    }
+
+    /// A timeline at the revision that a transaction holds. The transaction reads it itself: one that waited for another
+    /// connection could wait for ever when all are held by such as it.
+    pub(super) async fn held_timeline(
+        &self,
+        txn: &Txn,
+        id: TimelineId,
+        revision: i64,
+    ) -> Result<Option<Arc<Timeline>>, EngineError> {
+        if let Some(timeline) = self.definitions.timeline(id, revision) {
+            return Ok(Some(timeline));
+        }
+        Ok(txn
+            .timeline(id)
+            .await?
+            .map(|timeline| self.definitions.keep_timeline(timeline)))
     }
 }
 

@@ -9,18 +9,20 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+use super::cache::Campaigns;
 use super::facts::BatchFacts;
 use super::flight::{Flight, count_outcome};
-use super::lanes::{Room, START_WITHIN};
+use super::lanes::{START_WITHIN, Seat};
+use super::rates::{Tokens, rate_limited};
 use super::sending::Claimed;
 use super::tick::Limits;
 use super::{Engine, EngineError};
 use crate::domain::{
-    Attempted, Decision, DeferReason, Facts, FailureState, InFlight, Lease, Moves, ProgressId, Run, SkipReason,
-    Timeline, TimelineId, Timestamp, Verdict, plan,
+    Attempted, Channel, Decision, DeferReason, Facts, FailureState, Lease, Moves, Plan, ProgressId, Run, Timeline,
+    TimelineId, Timestamp, Verdict, plan,
 };
 use crate::failpoint::{Failpoint, reach};
-use crate::store::{Before, Buckets, Claim, Cursor, Execution, ExecutionOutcome, ExecutionReason, Txn};
+use crate::store::{Before, BrokenRun, Buckets, Claim, Cursor, Execution, ExecutionOutcome, ExecutionReason, Txn};
 
 /// The most runs in one claim.
 pub(super) const BATCH: usize = 500;
@@ -34,7 +36,7 @@ pub(super) struct Claims {
     pub(super) blocked: bool,
     /// Whether something was left because the tick may not take up so much more.
     pub(super) spent: bool,
-    /// How many actions were taken up.
+    /// How many actions were taken up. What was planned and could not be claimed is none of them.
     pub(super) actions: u64,
 }
 
@@ -69,7 +71,7 @@ pub(super) struct Prepared {
     claim: Claim,
     pub(super) decisions: Vec<Decision>,
     moves: Moves,
-    rooms: Vec<Room>,
+    rooms: Vec<Seat>,
     /// Whether it is of a test customer, which is not counted.
     is_test: bool,
 }
@@ -80,8 +82,8 @@ pub(super) enum Preparation {
     Ready(Box<Prepared>),
     /// There is no room for what it sends now.
     NoRoom,
-    /// Planning it panicked. It stays as it is, and holds up nobody else.
-    Broken,
+    /// What is known of it can't be read, or planning it panicked. It stays as it is, and holds up nobody else.
+    Broken(BrokenRun),
 }
 
 impl Engine {
@@ -95,36 +97,49 @@ impl Engine {
         buckets: Buckets,
         limits: &Limits,
     ) -> Result<Claims, EngineError> {
+        self.see_circuits().await?;
         let term = Term::until(Some(limits.deadline()));
         let (txn, now) = (self.store.begin().await?, self.clock.now());
         let Some(revision) = txn.hold_timeline(id).await? else {
             return Ok(Claims::default());
         };
         let limit = limits.most_runs(BATCH);
-        // One more than is claimed says whether there are more.
-        let mut runs = txn.due_runs_for_update(id, *cursor, now, buckets, limit + 1).await?;
+        let due = txn.due_runs_for_update(id, cursor, now, buckets, limit).await?;
+        due.broken.iter().for_each(|broken| flight.note_broken(broken));
+        let (runs, more, last) = (due.runs, due.more, due.last.unwrap_or_else(|| cursor.clone()));
         if runs.is_empty() {
-            return Ok(Claims::default());
+            // Not dropped, which is not waited for: the row after these is locked, and the next claim would pass over it.
+            txn.commit().await?;
+            let more = more && last != *cursor;
+            *cursor = last;
+            return Ok(Claims {
+                more,
+                ..Claims::default()
+            });
         }
         let Some(timeline) = self.held_timeline(&txn, id, revision).await? else {
             return Ok(Claims::default());
         };
-        let more = runs.len() > limit;
-        runs.truncate(limit);
         let known = self.facts_of(&txn, &timeline, &runs, now).await?;
+        let mut tokens = self.tokens(&txn, &timeline, &runs, &known, now).await?;
         let mut prepared = Vec::with_capacity(runs.len());
+        let mut planned: Vec<(&Run, u64)> = Vec::with_capacity(runs.len());
         let (mut actions, mut blocked, mut spent) = (0, false, false);
-        let mut dealt_with = *cursor;
+        let mut dealt_with = cursor.clone();
         for run in &runs {
-            let one = match self.prepare(&timeline, run, &known.of(run), now) {
+            if flight.is_broken(run) {
+                dealt_with = Cursor::after(run);
+                continue;
+            }
+            let one = match self.prepare(&timeline, run, &known, &mut tokens, now) {
                 Preparation::Ready(one) => *one,
                 Preparation::NoRoom => {
                     blocked = true;
                     break;
                 }
-                Preparation::Broken => {
-                    dealt_with = (run.next_action_at.unwrap_or(now), run.id);
-                    flight.count(|counts| counts.broken_runs += 1);
+                Preparation::Broken(broken) => {
+                    dealt_with = Cursor::after(run);
+                    flight.note_broken(&broken);
                     continue;
                 }
             };
@@ -134,17 +149,23 @@ impl Engine {
                 break;
             }
             actions += of_run;
-            dealt_with = (run.next_action_at.unwrap_or(now), run.id);
+            dealt_with = Cursor::after(run);
+            planned.push((run, of_run));
             prepared.push(one);
         }
-        self.commit_claims(flight, txn, &timeline, prepared, &known, term, now)
+        tokens.store(&txn).await?;
+        let claimed = self
+            .commit_claims(flight, txn, &timeline, prepared, &known, term, now)
             .await?;
-        *cursor = dealt_with;
+        let refused = planned.iter().filter(|(run, _)| !claimed.contains(&run.id));
+        let refused: u64 = refused.map(|(_, actions)| actions).sum();
+        *cursor = if blocked || spent { dealt_with } else { last };
         Ok(Claims {
             more: more || blocked || spent,
             blocked,
-            spent,
-            actions,
+            // What was refused leaves room for others.
+            spent: spent && refused == 0,
+            actions: actions - refused,
         })
     }
 
@@ -159,26 +180,47 @@ impl Engine {
     ) -> Result<Claims, EngineError> {
         let (reader, now) = (self.store.reader(), self.clock.now());
         let limit = limits.most_runs(BATCH);
-        let runs = reader.due_runs(id, *cursor, now, buckets, limit).await?;
-        let timeline = reader.timeline(id).await?.filter(|_| !runs.is_empty());
-        let Some(timeline) = timeline else {
+        let due = reader.due_runs(id, cursor, now, buckets, limit).await?;
+        due.broken.iter().for_each(|broken| flight.note_broken(broken));
+        let (runs, last) = (due.runs, due.last.unwrap_or_else(|| cursor.clone()));
+        let more = due.more && last != *cursor;
+        if runs.is_empty() {
+            *cursor = last;
+            return Ok(Claims {
+                more,
+                ..Claims::default()
+            });
+        }
+        let Some(timeline) = reader.timeline(id).await? else {
             return Ok(Claims::default());
         };
         let known = self.facts_read(&reader, &timeline, &runs, now).await?;
         let (mut actions, mut spent) = (0, false);
         for run in &runs {
-            let facts = known.of(run);
-            let planned = plan::plan(&timeline, run, &facts, &self.settings.retry, now);
+            if flight.is_broken(run) {
+                continue;
+            }
+            let planned = known.of(run).and_then(|facts| {
+                let planned = self.planned(&timeline, run, &facts, now)?;
+                Ok((planned, facts.destination.is_test()))
+            });
+            let (planned, is_test) = match planned {
+                Ok(planned) => planned,
+                Err(broken) => {
+                    flight.note_broken(&broken);
+                    continue;
+                }
+            };
             let of_run = (planned.decisions.len() + planned.run.in_flight.len()) as u64;
             if !limits.allow(actions, of_run) {
                 spent = true;
                 break;
             }
             actions += of_run;
-            *cursor = (run.next_action_at.unwrap_or(now), run.id);
+            *cursor = Cursor::after(run);
             flight.count(|counts| {
                 counts.add_moves(&planned.moves);
-                if facts.destination.is_test() {
+                if is_test {
                     return;
                 }
                 for decision in &planned.decisions {
@@ -191,8 +233,11 @@ impl Engine {
                 }
             });
         }
+        if !spent {
+            *cursor = last;
+        }
         Ok(Claims {
-            more: spent || runs.len() == limit,
+            more: spent || more,
             blocked: false,
             spent,
             actions,
@@ -200,29 +245,43 @@ impl Engine {
     }
 
     /// Plans a run, and takes room for what it sends.
-    pub(super) fn prepare(&self, timeline: &Timeline, run: &Run, facts: &Facts, now: Timestamp) -> Preparation {
-        let plan = || {
-            reach(Failpoint::Plan);
-            plan::plan(timeline, run, facts, &self.settings.retry, now)
-        };
-        let Ok(planned) = std::panic::catch_unwind(AssertUnwindSafe(plan)) else {
-            tracing::error!(
-                progress_id = run.id.0,
-                customer_id = run.customer_id.as_str(),
-                "run {} can't be planned, which is a fault of this service; it stays as it is, and others go on",
-                run.id
-            );
-            return Preparation::Broken;
+    pub(super) fn prepare(
+        &self,
+        timeline: &Timeline,
+        run: &Run,
+        known: &BatchFacts,
+        tokens: &mut Tokens<'_>,
+        now: Timestamp,
+    ) -> Preparation {
+        let email = known.customer(run).and_then(|customer| customer.email.as_ref());
+        let planned = known.of(run).and_then(|mut facts| {
+            if !facts.destination.is_test() {
+                facts.rate_limited = tokens.missing(run.id, email);
+            }
+            let planned = self.planned(timeline, run, &facts, now)?;
+            Ok((planned, facts.destination.is_test()))
+        });
+        let (planned, is_test) = match planned {
+            Ok(planned) => planned,
+            Err(broken) => return Preparation::Broken(broken),
         };
         let mut claimed = planned.run;
-        let (wanted, is_test) = (claimed.in_flight.clone(), facts.destination.is_test());
-        let room_for = |in_flight: &InFlight| {
-            let action = timeline.action(in_flight.id)?;
-            self.lanes.to(is_test, action.definition.channel)?.reserve()
-        };
-        let rooms: Vec<Room> = wanted.iter().map_while(room_for).collect();
+        let wanted = claimed.in_flight.clone();
+        let rooms: Vec<Seat> = wanted
+            .iter()
+            .map_while(|in_flight| {
+                let channel = timeline.action(in_flight.id)?.definition.channel;
+                let seat = self.seat(is_test, channel, now)?;
+                (is_test || tokens.take(channel, email)).then_some(seat)
+            })
+            .collect();
         if rooms.is_empty() && !wanted.is_empty() {
             return Preparation::NoRoom;
+        }
+        for decision in &planned.decisions {
+            if let Some(channel) = rate_limited(timeline, decision) {
+                tokens.queue(channel, email);
+            }
         }
         // What there is no room for goes with a later claim: a run with much to send must not wait for more room than
         // a slow channel ever has.
@@ -248,7 +307,17 @@ impl Engine {
         }))
     }
 
-    /// Commits what was prepared, counts what was decided, and launches what is to be sent.
+    /// Plans a run, unless that panics.
+    fn planned(&self, timeline: &Timeline, run: &Run, facts: &Facts, now: Timestamp) -> Result<Plan, BrokenRun> {
+        let plan = || {
+            reach(Failpoint::Plan);
+            plan::plan(timeline, run, facts, &self.settings.retry, now)
+        };
+        let planned = std::panic::catch_unwind(AssertUnwindSafe(plan));
+        planned.map_err(|_| BrokenRun::of(run, "planning it panicked, which is a fault of this service"))
+    }
+
+    /// Commits what was prepared, counts what was decided, and launches what is to be sent. Says what was committed.
     #[expect(
         clippy::too_many_arguments,
         reason = "the end of a claim needs all that the claim gathered"
@@ -262,8 +331,17 @@ impl Engine {
         known: &BatchFacts,
         term: Term,
         now: Timestamp,
-    ) -> Result<(), EngineError> {
-        let (claimed, campaigns) = self.write_claims(txn, timeline, &prepared, now).await?;
+    ) -> Result<HashSet<ProgressId>, EngineError> {
+        let probes = probes(timeline, &prepared);
+        let written = self.write_claims(txn, timeline, &prepared, &probes, now).await;
+        if !matches!(written, Ok(Some(_))) {
+            self.probes_dropped(&probes);
+        }
+        let Some((claimed, campaigns)) = written? else {
+            flight.note_due_again();
+            return Ok(HashSet::new());
+        };
+        let mut sending = Vec::with_capacity(claimed.len());
         for Prepared {
             claim,
             decisions,
@@ -273,6 +351,9 @@ impl Engine {
         } in prepared
         {
             if !claimed.contains(&claim.run.id) {
+                // The row was locked, so nobody else has changed it.
+                let what = "a value of its row is not written as this service writes it, so it can't be claimed";
+                flight.note_broken(&BrokenRun::of(&claim.run, what));
                 continue;
             }
             flight.count(|counts| {
@@ -282,7 +363,7 @@ impl Engine {
                 }
             });
             if let Some(lease) = claim.run.lease {
-                flight.launch(Claimed {
+                sending.push(Claimed {
                     before: Before::of(&claim.run, timeline.revision),
                     token: lease.token,
                     hold: self.hold(&claim.run, lease),
@@ -297,22 +378,20 @@ impl Engine {
                 flight.note_due_again();
             }
         }
-        Ok(())
+        flight.launch(sending);
+        Ok(claimed)
     }
 
+    /// Writes and commits what was prepared. None: somebody else sends the probe of a channel, and nothing is committed.
     async fn write_claims(
         &self,
         txn: Txn,
         timeline: &Timeline,
         prepared: &[Prepared],
+        probes: &[Channel],
         now: Timestamp,
-    ) -> Result<(HashSet<ProgressId>, super::cache::Campaigns), EngineError> {
-        let campaigns = match self.definitions.campaigns(timeline) {
-            Some(campaigns) => campaigns,
-            None => self
-                .definitions
-                .keep_campaigns(timeline, txn.campaigns_by_id(&timeline.campaign_ids()).await?),
-        };
+    ) -> Result<Option<(HashSet<ProgressId>, Campaigns)>, EngineError> {
+        let campaigns = self.campaigns_held(&txn, timeline).await?;
         let mut claims: Vec<Claim> = prepared.iter().map(|one| one.claim.clone()).collect();
         claims.sort_by(|a, b| (&a.run.customer_id, a.run.id).cmp(&(&b.run.customer_id, b.run.id)));
         let claimed = txn.claim(&claims, now).await?;
@@ -326,28 +405,27 @@ impl Engine {
             })
             .collect();
         txn.insert_executions(&ledger).await?;
+        let Some(begun) = self.begin_probes(&txn, probes, now).await? else {
+            return Ok(None);
+        };
         reach(Failpoint::BeforeClaimCommit);
         txn.commit().await?;
         reach(Failpoint::AfterClaimCommit);
-        Ok((claimed, campaigns))
+        self.probes_begun(begun);
+        Ok(Some((claimed, campaigns)))
     }
+}
 
-    /// A timeline at the revision that a transaction holds. The transaction reads it itself: one that waited for another
-    /// connection could wait for ever when all are held by such as it.
-    pub(super) async fn held_timeline(
-        &self,
-        txn: &Txn,
-        id: TimelineId,
-        revision: i64,
-    ) -> Result<Option<Arc<Timeline>>, EngineError> {
-        if let Some(timeline) = self.definitions.timeline(id, revision) {
-            return Ok(Some(timeline));
+/// The channels whose probes are among what was prepared.
+fn probes(timeline: &Timeline, prepared: &[Prepared]) -> Vec<Channel> {
+    let mut probes = Vec::new();
+    for one in prepared {
+        for (in_flight, seat) in one.claim.run.in_flight.iter().zip(&one.rooms) {
+            let action = timeline.action(in_flight.id).filter(|_| seat.is_probe);
+            probes.extend(action.map(|action| action.definition.channel));
         }
-        Ok(txn
-            .timeline(id)
-            .await?
-            .map(|timeline| self.definitions.keep_timeline(timeline)))
     }
+    probes
 }
 
 pub(super) fn count_decision(counts: &mut crate::domain::TickCounts, timeline: &Timeline, decision: &Decision) {
@@ -373,7 +451,7 @@ fn outcome_of(verdict: &Verdict) -> Option<(ExecutionOutcome, Option<ExecutionRe
     Some(match verdict {
         Verdict::Completed => (ExecutionOutcome::Completed, None, None),
         Verdict::Skipped(reason) => {
-            let outcome = if *reason == SkipReason::Expired {
+            let outcome = if reason.is_expiry() {
                 ExecutionOutcome::Expired
             } else {
                 ExecutionOutcome::Skipped
@@ -411,5 +489,7 @@ pub(super) fn entry(run: &Run, timeline: &Timeline, decision: &Decision, now: Ti
         provider_id: None,
         detail,
         content_revision: None,
+        provider_state: None,
+        resolved_at: None,
     })
 }

@@ -6,12 +6,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::definitions::concurrent;
 use super::once::Begin;
-use super::{Answer, Assignment, Engine, EngineError, Once};
+use super::{ActionName, Answer, Assignment, Engine, EngineError, Once};
 use crate::domain::{
     ActionId, Customer, CustomerId, EmailAddress, Engagement, PhoneNumber, ProgressId, Run, Stage, Timestamp,
     check_attributes,
 };
-use crate::store::{CustomerFilter, Page, Txn};
+use crate::store::{CustomerFilter, Page, StoreError, Txn};
 
 /// A customer as the CRM gives it.
 #[derive(Debug, Clone)]
@@ -167,8 +167,12 @@ impl Engine {
                 .map(|outcome| &outcome.customer)
                 .collect()
         };
-        txn.insert_customers(&of_kind(true)).await.map_err(concurrent)?;
-        txn.update_customers(&of_kind(false)).await?;
+        let rows = |created| -> Vec<_> {
+            let customers = of_kind(created).into_iter();
+            customers.map(|customer| self.customer_row(customer)).collect()
+        };
+        txn.insert_customers(&rows(true)).await.map_err(concurrent)?;
+        txn.update_customers(&rows(false)).await?;
         self.move_runs(txn, &moved, &of_kind(false), now).await?;
         if assign {
             for outcome in outcomes.iter_mut().flatten().filter(|outcome| outcome.created) {
@@ -199,7 +203,7 @@ impl Engine {
         let txn = self.store.begin().await?;
         let ids: BTreeSet<&CustomerId> = events.iter().map(|event| &event.customer_id).collect();
         let known: HashSet<CustomerId> = txn
-            .customers_by_id(ids)
+            .customers_for_share(ids)
             .await?
             .into_iter()
             .map(|customer| customer.id)
@@ -253,6 +257,18 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(), EngineError> {
         for run in txn.live_runs_for_update(moved).await? {
+            let run = match run {
+                Ok(run) => run,
+                // It must not keep a thousand other customers from being stored.
+                Err(broken) => {
+                    tracing::error!(
+                        progress_id = broken.id.0,
+                        customer_id = broken.customer_id,
+                        "{broken}; it stays in its zone"
+                    );
+                    continue;
+                }
+            };
             let customer = customers.iter().find(|customer| customer.id == run.customer_id);
             if let Some(zone) = customer.map(|customer| customer.zone(self.settings.default_zone)) {
                 let run: Run = run.move_to(zone, now);
@@ -270,7 +286,11 @@ async fn unknown_action(
     run: ProgressId,
     action: ActionId,
 ) -> Result<Option<EngineError>, EngineError> {
-    let Some(found) = txn.run(customer, run).await? else {
+    let found = match txn.run(customer, run).await {
+        Err(StoreError::BrokenRun(broken)) => return Ok(Some(StoreError::BrokenRun(broken).into())),
+        found => found?,
+    };
+    let Some(found) = found else {
         return Ok(Some(EngineError::RunNotFound {
             customer: customer.clone(),
             run,
@@ -281,7 +301,7 @@ async fn unknown_action(
     Ok((!known).then(|| EngineError::ActionNotFound {
         customer: customer.clone(),
         run,
-        action: action.0,
+        action: ActionName::Id(action),
     }))
 }
 

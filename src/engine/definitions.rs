@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::once::Begin;
 use super::{Answer, Engine, EngineError, Once};
 use crate::domain::{
-    ActionDefinition, Campaign, CampaignId, Changes, Slug, Stage, Timeline, TimelineDefinition, TimelineId,
+    ActionDefinition, Campaign, CampaignId, CampaignKind, Changes, MailHeaders, Slug, Stage, Timeline,
+    TimelineDefinition, TimelineId, Timestamp, Tracking,
 };
 use crate::store::{Page, StoreError, TimelineFilter, Txn};
 
@@ -52,6 +53,45 @@ pub struct CampaignContent {
     pub sms_text: String,
     /// The script of the call.
     pub call_script: String,
+    /// What kind it is.
+    pub kind: CampaignKind,
+    /// What mail programs show beside the subject.
+    pub preheader: String,
+    /// Who its mails are from, a mailbox.
+    pub sender: String,
+    /// Where answers go, a mailbox.
+    pub reply_to: String,
+    /// More headers of its mails.
+    pub headers: MailHeaders,
+    /// What is watched of its mails.
+    pub tracking: Tracking,
+    /// Into how many parts its text message may be split.
+    pub sms_max_segments: u8,
+}
+
+impl CampaignContent {
+    /// The campaign that has this content from now on, in place of the stored one.
+    pub(super) fn into_campaign(self, stored: Option<&Campaign>, now: Timestamp) -> Campaign {
+        Campaign {
+            id: self.id,
+            name: self.name,
+            subject: self.subject,
+            text_body: self.text_body,
+            html_body: self.html_body,
+            sms_text: self.sms_text,
+            call_script: self.call_script,
+            kind: self.kind,
+            preheader: self.preheader,
+            sender: self.sender,
+            reply_to: self.reply_to,
+            headers: self.headers,
+            tracking: self.tracking,
+            sms_max_segments: self.sms_max_segments,
+            revision: stored.map_or(1, |stored| stored.revision + 1),
+            created_at: stored.map_or(now, |stored| stored.created_at),
+            updated_at: now,
+        }
+    }
 }
 
 /// What was applied.
@@ -121,7 +161,7 @@ impl Engine {
             Some(stored) if changes.is_empty() => (stored.id, 0),
             Some(stored) => {
                 let runs = if stored.definition.is_active {
-                    txn.active_runs_on_days(stored.id, &changes.days).await?
+                    txn.active_runs_by_days(stored.id, &changes.days).await?
                 } else {
                     0
                 };
@@ -256,18 +296,7 @@ impl Engine {
         let (txn, now) = (&operation.txn, operation.now);
         let stored = txn.campaign_for_update(&content.id).await?;
         check_etag(etag, stored.as_ref().map(|campaign| campaign.revision))?;
-        let campaign = Campaign {
-            id: content.id,
-            name: content.name,
-            subject: content.subject,
-            text_body: content.text_body,
-            html_body: content.html_body,
-            sms_text: content.sms_text,
-            call_script: content.call_script,
-            revision: stored.as_ref().map_or(1, |stored| stored.revision + 1),
-            created_at: stored.as_ref().map_or(now, |stored| stored.created_at),
-            updated_at: now,
-        };
+        let campaign = content.into_campaign(stored.as_ref(), now);
         let problems: Vec<String> = txn
             .uses_of_campaign(&campaign.id)
             .await?

@@ -1,9 +1,10 @@
 //! Why a call is refused. The words for the caller are in `rpc`, one arm for each.
 
 use crate::domain::{
-    CampaignId, CustomerId, HoldScope, Invalid, ProgressId, Slug, Stage, Status, TimelineId, Timestamp,
+    CampaignId, Channel, CustomerId, HoldScope, Invalid, ProgressId, Slug, Stage, Status, TaskOutcome, TimelineId,
+    Timestamp,
 };
-use crate::engine::{ClockSkew, ContentProblem};
+use crate::engine::{ActionName, ClockSkew, ContentProblem};
 use crate::store::StoreError;
 
 /// Why a call is refused.
@@ -36,14 +37,36 @@ pub enum EngineError {
     #[error("customer {0} has no run")]
     NoRun(CustomerId),
     /// The run has no such action.
-    #[error("run {run} of customer {customer} has no action {action}")]
+    #[error("run {run} of customer {customer} has no such action")]
     ActionNotFound {
         /// Whose.
         customer: CustomerId,
         /// Which run.
         run: ProgressId,
         /// Which action.
-        action: i64,
+        action: ActionName,
+    },
+    /// The task was reported before, with another outcome.
+    #[error("task {action} was reported before")]
+    TaskReportedOtherwise {
+        /// The action's key.
+        action: String,
+        /// What was reported.
+        outcome: TaskOutcome,
+        /// When.
+        at: Timestamp,
+    },
+    /// The run does not wait for a report of the action.
+    #[error("run {run} does not wait for action {action}: {why}")]
+    TaskNotWaiting {
+        /// Which run.
+        run: ProgressId,
+        /// The action's key.
+        action: String,
+        /// Where the run stands.
+        status: Status,
+        /// Why not.
+        why: &'static str,
     },
     /// The customer has several live runs.
     #[error("the customer has several live runs")]
@@ -169,9 +192,20 @@ pub enum EngineError {
     /// Actions need content that would be taken away.
     #[error("actions need content that would be taken away")]
     ContentInUse(Vec<String>),
-    /// A run can't be planned, because the service has a fault.
-    #[error("run {0} can't be planned")]
+    /// A run can't be read, or can't be planned because the service has a fault.
+    #[error("run {0} can't be used")]
     Broken(ProgressId),
+    /// The customer has no address for the channel.
+    #[error("customer {customer} has no address for {}", .channel.as_str())]
+    AddressMissing {
+        /// Whose.
+        customer: CustomerId,
+        /// For which.
+        channel: Channel,
+    },
+    /// There is no such suppression in force.
+    #[error("there is no suppression {0}")]
+    SuppressionNotFound(i64),
     /// There is no such hold in force.
     #[error("there is no hold on {0}")]
     HoldNotFound(HoldScope),

@@ -11,7 +11,7 @@ use crate::domain::{
     ActionId, CustomerId, DeferReason, FailureReason, FailureState, ProgressId, Run, SkipReason, Status, Timeline,
     Timestamp, Verdict, plan,
 };
-use crate::store::{Begun, Execution, ExecutionOutcome};
+use crate::store::{Begun, Execution, ExecutionOutcome, StoreError};
 
 /// How often a call looks again at runs that have something due after what it did.
 const MOST_PASSES: usize = 50;
@@ -119,10 +119,10 @@ impl Engine {
         }
         let flight = Flight::new(self, true);
         let mut decided: HashMap<(ProgressId, ActionId), ActionReportKind> = HashMap::new();
-        let mut broke_off = None;
+        let (mut broke_off, mut broken) = (None, None);
         for _ in 0..MOST_PASSES {
             let freed = self.lanes.freed.notified();
-            let pass = self.execute_pass(&flight, customer, &mut decided).await;
+            let pass = self.execute_pass(&flight, customer, &mut decided, &mut broken).await;
             flight.drained().await;
             match pass {
                 Ok(false) if flight.take_due_again() == 0 => break,
@@ -135,7 +135,8 @@ impl Engine {
             }
         }
         let (_, recorded) = flight.finish().await;
-        if let Some(error) = broke_off {
+        // Nothing is said about runs of which one is not known, but what could be done for the others is done.
+        if let Some(error) = broke_off.or(broken) {
             return Err(error);
         }
         for record in &recorded {
@@ -149,19 +150,28 @@ impl Engine {
         self.reports(customer, &touched, &decided).await
     }
 
-    /// Claims all live runs of a customer once. True: something was left because there was no room.
+    /// Claims all live runs of a customer once, but those that are broken. True: something was left because there was no room.
     async fn execute_pass(
         self: &Arc<Self>,
         flight: &Flight,
         id: &CustomerId,
         decided: &mut HashMap<(ProgressId, ActionId), ActionReportKind>,
+        broken: &mut Option<EngineError>,
     ) -> Result<bool, EngineError> {
         self.clock_agrees()?;
+        self.see_circuits().await?;
         let term = Term::until(None);
         let mut blocked = false;
-        let mut runs = self.store.reader().live_runs(id).await?;
-        runs.retain(|run| run.status == Status::Active);
-        for run in runs {
+        for run in self.store.reader().read_live_runs(id).await? {
+            let run = match run {
+                Ok(run) if run.status == Status::Active => run,
+                Ok(_) => continue,
+                Err(unreadable) => {
+                    flight.note_broken(&unreadable);
+                    *broken = Some(StoreError::BrokenRun(unreadable).into());
+                    continue;
+                }
+            };
             let (txn, now) = (self.store.begin().await?, self.clock.now());
             let Some(revision) = txn.hold_timeline(run.timeline_id).await? else {
                 continue;
@@ -179,17 +189,23 @@ impl Engine {
             let runs = [run];
             let known = self.facts_of(&txn, &timeline, &runs, now).await?;
             let [run] = &runs;
-            let prepared = match self.prepare(&timeline, run, &known.of(run), now) {
+            let mut tokens = self.tokens(&txn, &timeline, &runs, &known, now).await?;
+            let prepared = match self.prepare(&timeline, run, &known, &mut tokens, now) {
                 Preparation::Ready(prepared) => *prepared,
                 Preparation::NoRoom => {
                     blocked = true;
                     continue;
                 }
-                Preparation::Broken => return Err(EngineError::Broken(run.id)),
+                Preparation::Broken(unplanned) => {
+                    flight.note_broken(&unplanned);
+                    *broken = Some(EngineError::Broken(run.id));
+                    continue;
+                }
             };
             for decision in &prepared.decisions {
                 decided.insert((run.id, decision.action), kind_of(&decision.verdict));
             }
+            tokens.store(&txn).await?;
             self.commit_claims(flight, txn, &timeline, vec![prepared], &known, term, now)
                 .await?;
         }
@@ -269,6 +285,16 @@ fn executed(execution: &Execution, run: &Run) -> Option<ActionReportKind> {
     if execution.outcome == ExecutionOutcome::Completed {
         return Some(ActionReportKind::Executed {
             provider_id: execution.provider_id.clone(),
+        });
+    }
+    if execution.outcome == ExecutionOutcome::HandedOver {
+        let deferred = run
+            .deferred
+            .iter()
+            .find(|deferred| deferred.id == execution.action_id)?;
+        return Some(ActionReportKind::Deferred {
+            until: deferred.until,
+            reason: deferred.reason,
         });
     }
     let failed = run.failed.iter().find(|failed| failed.id == execution.action_id)?;

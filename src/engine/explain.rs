@@ -3,6 +3,7 @@
 use super::{Engine, EngineError, RunView};
 use crate::domain::explain::{Explanation, explain};
 use crate::domain::{CustomerId, ProgressId};
+use crate::store::StoreError;
 
 /// A run with what is to be said about it.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ impl Engine {
         }
         let mut explained = Vec::with_capacity(runs.len());
         for view in self.views(runs.clone()).await? {
+            let view = view.map_err(StoreError::BrokenRun)?;
             // Not as it is shown, but as it is stored: the core thaws it by itself.
             let Some(run) = runs.iter().find(|run| run.id == view.run.id) else {
                 continue;
@@ -47,7 +49,8 @@ impl Engine {
             let known = self
                 .facts_read(&reader, &view.timeline, std::slice::from_ref(run), view.now)
                 .await?;
-            let explanation = explain(&view.timeline, run, &known.of(run), &self.settings.retry, view.now);
+            let facts = known.of(run).map_err(StoreError::BrokenRun)?;
+            let explanation = explain(&view.timeline, run, &facts, &self.settings.retry, view.now);
             explained.push(RunExplanation { view, explanation });
         }
         Ok(explained)

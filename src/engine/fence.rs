@@ -10,7 +10,7 @@ use super::claim::{count_decision, entry};
 use super::facts::BatchFacts;
 use crate::domain::fence::{Fence, Fenced, FencedTimeline};
 use crate::domain::{Run, TickCounts, TimelineId, Timestamp};
-use crate::store::{CustomerRange, Execution, Store, Txn};
+use crate::store::{CustomerRange, Execution, Store, StoreError, Txn};
 
 /// How many runs are looked at in one transaction.
 const CHUNK: usize = 500;
@@ -84,10 +84,12 @@ async fn fence_range(
         };
         let asked = timeline.asked();
         let (customers, engagements) = txn.known_of(&runs, &asked, fence.before).await?;
-        let known = BatchFacts::gather(&timeline, asked, customers, engagements);
+        // A suppression may have come after a message, so what may have gone stays unknown.
+        let known = BatchFacts::gather(&timeline, asked, customers, engagements).with_nobody_suppressed();
         let fenced_timeline = FencedTimeline::new(timeline.clone(), fence);
         for run in &runs {
-            let Some(Fenced { run: fenced, decisions }) = fenced_timeline.fence(run, &known.of(run)) else {
+            let facts = known.of(run).map_err(StoreError::BrokenRun)?;
+            let Some(Fenced { run: fenced, decisions }) = fenced_timeline.fence(run, &facts) else {
                 continue;
             };
             report.counts.advanced_runs += u64::from(fenced.current_day != run.current_day);

@@ -5,7 +5,7 @@
 //! permits to send.
 
 use futures::FutureExt as _;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,9 +17,9 @@ use tracing::Instrument as _;
 use super::lanes::START_WITHIN;
 use super::sending::{Claimed, Served};
 use super::{Engine, EngineError};
-use crate::domain::{Channel, ProgressId, TickCounts};
+use crate::domain::{Channel, ProgressId, Run, TickCounts, TimelineId};
 use crate::failpoint::{Failpoint, reach};
-use crate::store::{Completion, Execution, ExecutionOutcome, Landed, Unrecorded};
+use crate::store::{BrokenRun, Completion, Execution, ExecutionOutcome, Landed, StoreError, Unrecorded};
 
 /// The most runs that are recorded in one transaction.
 const GROUP: usize = 500;
@@ -38,6 +38,9 @@ const MOST_UNDER_WAY: usize = 1000;
 /// recorded then is treated as after a crash.
 const RECORD_TRIES: u32 = 120;
 
+/// The most broken runs that the log names in one tick. A version that can read none of them must not fill the disk.
+const MOST_NAMED: usize = 100;
+
 /// What is under way.
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -55,6 +58,10 @@ struct Shared {
     due_again: AtomicUsize,
     /// Told whenever a group is recorded.
     recorded: Notify,
+    /// Runs that were found broken, each counted once, however often it is met.
+    broken: Mutex<HashSet<ProgressId>>,
+    /// Timelines that were found broken, each counted once.
+    broken_timelines: Mutex<HashSet<TimelineId>>,
     /// What was recorded, where somebody wants to know.
     reports: Option<Mutex<Vec<Recorded>>>,
 }
@@ -75,6 +82,8 @@ impl Flight {
             counts: Mutex::new(TickCounts::default()),
             due_again: AtomicUsize::new(0),
             recorded: Notify::new(),
+            broken: Mutex::new(HashSet::new()),
+            broken_timelines: Mutex::new(HashSet::new()),
             reports: report.then(|| Mutex::new(Vec::new())),
         });
         let recorder = Recorder {
@@ -91,9 +100,16 @@ impl Flight {
         }
     }
 
-    /// Sends what was claimed for a run, in a task of its own.
-    pub(super) fn launch(&self, claimed: Claimed) {
-        self.shared.under_way.fetch_add(1, Ordering::Relaxed);
+    /// Sends what was claimed, each run in a task of its own. All are under way from the beginning, so that the first outcomes
+    /// wait for the others, and are recorded with them, however slowly the tasks are started.
+    pub(super) fn launch(&self, claimed: Vec<Claimed>) {
+        self.shared.under_way.fetch_add(claimed.len(), Ordering::Relaxed);
+        for claimed in claimed {
+            self.send(claimed);
+        }
+    }
+
+    fn send(&self, claimed: Claimed) {
         let (engine, served, shared) = (Arc::clone(&self.engine), self.served.clone(), Arc::clone(&self.shared));
         let task = async move {
             let id = claimed.run.id;
@@ -129,9 +145,54 @@ impl Flight {
         }
     }
 
+    /// Whether a run was found broken, and so is not looked at again.
+    pub(super) fn is_broken(&self, run: &Run) -> bool {
+        let known = self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        known.contains(&run.id)
+    }
+
+    /// Counts and logs a timeline that can't be read, or whose campaigns can't. Its runs stay as they are.
+    pub(super) fn note_broken_timeline(&self, id: TimelineId, error: &StoreError) {
+        let mut known = self
+            .shared
+            .broken_timelines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !known.insert(id) {
+            return;
+        }
+        drop(known);
+        self.count(|counts| counts.broken_timelines += 1);
+        tracing::error!(
+            timeline_id = id.0,
+            %error,
+            "timeline {id} can't be read: {error}; its runs stay as they are, and other timelines go on"
+        );
+    }
+
     /// Adds to the counts.
     pub(super) fn count(&self, add: impl FnOnce(&mut TickCounts)) {
         add(&mut self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Counts and logs a run that can't be served, and stays as it is.
+    pub(super) fn note_broken(&self, broken: &BrokenRun) {
+        let mut known = self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.insert(broken.id) {
+            return;
+        }
+        let named = known.len();
+        drop(known);
+        self.count(|counts| counts.broken_runs += 1);
+        if named <= MOST_NAMED {
+            tracing::error!(
+                progress_id = broken.id.0,
+                customer_id = broken.customer_id,
+                "{broken}; it stays as it is, and others go on"
+            );
+        } else if named == MOST_NAMED + 1 {
+            tracing::error!("more than {MOST_NAMED} runs can't be used, and the others are only counted");
+        }
     }
 
     /// The counts so far.
@@ -222,8 +283,9 @@ impl Recorder {
             let key = |served: &Served| (served.completion.run.customer_id.clone(), served.completion.run.id);
             key(a).cmp(&key(b))
         });
+        let mut uncertain = HashMap::new();
         for attempt in 1..=RECORD_TRIES {
-            match self.try_record(&group).await {
+            match self.try_record(&group, &mut uncertain).await {
                 Ok(landed) => {
                     self.account(group, &landed);
                     break;
@@ -241,23 +303,48 @@ impl Recorder {
         self.engine.lanes.freed.notify_waiters();
     }
 
-    /// Records all in one transaction: the runs that are held still, and their attempts.
-    async fn try_record(&self, group: &[Served]) -> Result<HashMap<ProgressId, Landed>, EngineError> {
+    /// Records all in one transaction: the runs that are held still, and their attempts. `uncertain`: what earlier tries may
+    /// have recorded, as nobody heard what came of their commit.
+    async fn try_record(
+        &self,
+        group: &[Served],
+        uncertain: &mut HashMap<ProgressId, Landed>,
+    ) -> Result<HashMap<ProgressId, Landed>, EngineError> {
         let now = self.engine.clock.now();
         let txn = self.engine.store.begin().await?;
         let completions: Vec<Completion> = group.iter().map(|served| served.completion.clone()).collect();
-        let recorded = txn.complete(&completions, now).await?;
-        let executions: Vec<Execution> = group
-            .iter()
-            .filter(|served| recorded.contains_key(&served.completion.run.id))
-            .flat_map(|served| served.executions.iter().cloned())
+        let mut recorded = txn.complete(&completions, now).await?;
+        let landed = || {
+            let is_landed = |served: &&Served| recorded.contains_key(&served.completion.run.id);
+            group.iter().filter(is_landed)
+        };
+        let mut executions: Vec<Execution> = landed().flat_map(|served| served.executions.iter().cloned()).collect();
+        let reported: Vec<_> = landed()
+            .filter(|served| served.may_be_reported())
+            .map(Served::run)
             .collect();
+        let kept = self.engine.reports_on(&txn, &reported, &mut executions, now).await?;
         txn.insert_executions(&executions).await?;
-        for Served { completion, .. } in group
+        self.engine.hear_recorded(&txn, kept, now).await?;
+        // Claims that don't know of these don't wait: what they send, the provider refuses as well.
+        for suppression in group.iter().flat_map(|served| &served.suppress) {
+            txn.insert_suppression(suppression, now).await?;
+        }
+        let mut standing = HashMap::new();
+        for Served {
+            completion, executions, ..
+        } in group
             .iter()
             .filter(|served| !recorded.contains_key(&served.completion.run.id))
         {
             let run = &completion.run;
+            // The lease is over because this very outcome ended it, if its attempts are there.
+            if let Some(landed) = uncertain.get(&run.id)
+                && txn.has_executions(executions).await?
+            {
+                standing.insert(run.id, *landed);
+                continue;
+            }
             match txn.why_unrecorded(&run.customer_id, run.id).await? {
                 Unrecorded::TakenOver => {
                     tracing::warn!(
@@ -274,8 +361,10 @@ impl Recorder {
             }
         }
         reach(Failpoint::BeforeRecordCommit);
+        uncertain.extend(&recorded);
         txn.commit().await?;
         reach(Failpoint::AfterRecordCommit);
+        recorded.extend(standing);
         let stale = group.len() - recorded.len();
         self.shared
             .counts
@@ -324,7 +413,8 @@ impl Recorder {
 pub(super) fn count_outcome(counts: &mut TickCounts, channel: Channel, outcome: ExecutionOutcome) {
     let channel = counts.channel(channel);
     let counter = match outcome {
-        ExecutionOutcome::Completed => &mut channel.completed,
+        // The message is out; what comes of the task is no matter of ticks.
+        ExecutionOutcome::Completed | ExecutionOutcome::HandedOver => &mut channel.completed,
         ExecutionOutcome::Skipped => &mut channel.skipped,
         ExecutionOutcome::Failed => &mut channel.failed,
         ExecutionOutcome::Retrying => &mut channel.retrying,

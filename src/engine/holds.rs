@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use super::advance::CHUNK;
 use super::claim::BATCH;
+use super::flight::Flight;
 use super::once::Begin;
 use super::tick::Limits;
 use super::{Answer, Engine, EngineError, Once};
 use crate::domain::{
-    Action, Channel, HoldScope, LONGEST_HOLD, MOST_HOLDS, ProgressId, SendingHold, SendingHolds, Timeline, TimelineId,
-    Timestamp, released,
+    Action, Channel, Circuit, HoldScope, LONGEST_HOLD, MOST_HOLDS, ProgressId, SendingHold, SendingHolds, Timeline,
+    TimelineId, Timestamp, released,
 };
 use crate::store::{Before, Claim, CustomerRange, Page, Txn};
 
@@ -52,8 +53,8 @@ pub struct SendingStatus {
     pub now: Timestamp,
     /// The holds in force, by scope.
     pub holds: Vec<SendingHold>,
-    /// The channels that send, and until when this server stopped them because they are misconfigured.
-    pub channels: Vec<(Channel, Option<Timestamp>)>,
+    /// The channels that send, and their circuits where they are not closed.
+    pub channels: Vec<(Channel, Option<Circuit>)>,
 }
 
 /// The holds as this server read them last.
@@ -180,8 +181,9 @@ impl Engine {
 
     /// What this server goes by.
     pub async fn sending_status(&self) -> Result<SendingStatus, EngineError> {
-        let (holds, now) = (self.sending_holds().await?, self.clock.now());
-        let stopped: HashMap<Channel, Timestamp> = self.lanes.stopped(now).collect();
+        let holds = self.sending_holds().await?;
+        self.read_circuits().await?;
+        let (now, circuits) = (self.clock.now(), self.circuits.not_closed());
         let sending = Channel::ALL
             .into_iter()
             .filter(|channel| self.lanes.to(false, *channel).is_some());
@@ -189,7 +191,7 @@ impl Engine {
             now,
             holds: holds.in_force(now).cloned().collect(),
             channels: sending
-                .map(|channel| (channel, stopped.get(&channel).copied()))
+                .map(|channel| (channel, circuits.iter().find(|it| it.channel == channel).cloned()))
                 .collect(),
         })
     }
@@ -234,7 +236,12 @@ impl Engine {
 
     /// Wakes what was put off by holds that are over, each run at its place in the time of release, and forgets the holds once
     /// no run waits for them. True: it stopped at a limit.
-    pub(super) async fn wake_held(&self, holds: &SendingHolds, limits: &Limits) -> Result<bool, EngineError> {
+    pub(super) async fn wake_held(
+        &self,
+        holds: &SendingHolds,
+        limits: &Limits,
+        flight: &Flight,
+    ) -> Result<bool, EngineError> {
         let ended: Vec<&SendingHold> = holds.ended(self.clock.now()).collect();
         if ended.is_empty() {
             return Ok(false);
@@ -245,7 +252,7 @@ impl Engine {
             if limits.reached() {
                 return Ok(true);
             }
-            left += self.wake_range(&range, holds, &mut timelines).await?;
+            left += self.wake_range(&range, holds, &mut timelines, flight).await?;
             after = range.until;
         }
         // What is being sent at this moment writes its run as it knows it, so it is seen to by the next tick.
@@ -265,21 +272,29 @@ impl Engine {
         range: &CustomerRange,
         holds: &SendingHolds,
         timelines: &mut HashMap<TimelineId, Timeline>,
+        flight: &Flight,
     ) -> Result<usize, EngineError> {
         let (mut after, mut left) = ((String::new(), ProgressId(0)), 0);
         loop {
             let (txn, now) = (self.store.begin().await?, self.clock.now());
-            let runs = txn.held_runs_for_update(range, (&after.0, after.1), BATCH).await?;
-            let Some(last) = runs.last() else {
+            let held = txn.held_runs_for_update(range, (&after.0, after.1), BATCH).await?;
+            let Some(last) = held.last else {
                 return Ok(left);
             };
-            after = (last.customer_id.to_string(), last.id);
+            // They are not waited for: who mends one wakes it.
+            held.broken.iter().for_each(|broken| flight.note_broken(broken));
+            let runs = held.runs;
+            after = last;
             let mut missing: Vec<TimelineId> = runs.iter().map(|run| run.timeline_id).collect();
             missing.sort_unstable();
             missing.dedup();
             missing.retain(|id| !timelines.contains_key(id));
-            let found = txn.timelines_by_id(&missing).await?;
-            timelines.extend(found.into_iter().map(|timeline| (timeline.id, timeline)));
+            for timeline in txn.read_timelines(&missing).await? {
+                match timeline {
+                    Ok(timeline) => drop(timelines.insert(timeline.id, timeline)),
+                    Err((id, error)) => flight.note_broken_timeline(id, &error),
+                }
+            }
             let mut claims = Vec::new();
             for run in &runs {
                 let Some(timeline) = timelines.get(&run.timeline_id) else {

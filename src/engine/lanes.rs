@@ -1,14 +1,13 @@
-//! The ways out, each with its own breadth: how many messages of a channel are under way, how many more may be claimed, and
-//! whether the channel is stopped. So one slow or broken provider holds up nobody else.
+//! The ways out, each with its own breadth: how many messages of a channel are under way, and how many more may be claimed. So
+//! one slow provider holds up nobody else.
 
-use chrono::Duration;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::claim::BATCH;
 use crate::channels::{Sender, Senders};
-use crate::domain::{Channel, DeliveryPolicy, Destination, Timeline, Timestamp};
+use crate::domain::{Channel, DeliveryPolicy, Destination, Timeline};
 
 /// A claimed message starts within this time, or is given back.
 pub(super) const START_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
@@ -57,7 +56,6 @@ pub(super) struct Lane {
     waiting: Arc<AtomicUsize>,
     /// How long a send takes, smoothed, in microseconds; 0: not known yet.
     pace: AtomicU64,
-    stopped_until: Mutex<Option<Timestamp>>,
 }
 
 /// Room for one message, given back when it is dropped. Of a channel that promises at most once it is a permit to send, held
@@ -68,6 +66,14 @@ pub(super) enum Room {
     Waiting(Place),
     /// It has its permit.
     Permit(OwnedSemaphorePermit),
+}
+
+/// Room for one message of a run.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) room: Room,
+    /// Whether it is the probe of a channel whose circuit is open.
+    pub(super) is_probe: bool,
 }
 
 /// A place among those that wait.
@@ -134,14 +140,6 @@ impl Lanes {
             .filter_map(|action| self.of(action.definition.channel));
         lanes.all(Lane::is_ready)
     }
-
-    /// The channels that are stopped at `now`, and until when.
-    pub(super) fn stopped(&self, now: Timestamp) -> impl Iterator<Item = (Channel, Timestamp)> + '_ {
-        Channel::ALL.into_iter().filter_map(move |channel| {
-            let until = self.of(channel)?.stopped_until(now)?;
-            Some((channel, until))
-        })
-    }
 }
 
 impl Lane {
@@ -153,7 +151,6 @@ impl Lane {
             policy: channel.delivery_policy(),
             waiting: Arc::default(),
             pace: AtomicU64::new(0),
-            stopped_until: Mutex::new(None),
         }
     }
 
@@ -233,20 +230,5 @@ impl Lane {
     /// unknown outcome than it had under way.
     pub(super) fn holds_until_recorded(&self) -> bool {
         self.policy == DeliveryPolicy::AtMostOnce
-    }
-
-    /// Stops the channel, and says whether it was running.
-    pub(super) fn stop(&self, now: Timestamp, probe: Duration) -> (Timestamp, bool) {
-        let mut stopped = self.stopped_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_running = stopped.is_none_or(|until| until <= now);
-        let until = now + probe;
-        *stopped = Some(until);
-        (until, was_running)
-    }
-
-    /// Until when the channel is stopped, if it is.
-    pub(super) fn stopped_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let stopped = self.stopped_until.lock().unwrap_or_else(PoisonError::into_inner);
-        stopped.filter(|until| *until > now)
     }
 }

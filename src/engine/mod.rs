@@ -7,48 +7,68 @@
 mod advance;
 mod archive;
 mod cache;
+mod circuits;
 mod claim;
+mod content;
 mod customers;
 mod definitions;
+mod delivery;
+mod erasure;
 mod error;
 mod execute;
 mod explain;
 mod facts;
+mod feedback;
 mod fence;
 mod flight;
 mod holds;
 mod lanes;
 mod leases;
+mod links;
 mod once;
 mod orchestrator;
+mod preview;
+mod rates;
 mod redrive;
 mod sending;
 mod simulate;
 mod skew;
 mod starts;
 mod stopped;
+mod suppressions;
+mod task;
 mod tick;
+mod tracking;
 mod view;
 
 pub use archive::ArchivedTimeline;
+pub use content::MailIdentity;
 pub use customers::{CustomerField, CustomerFields, RecordOutcome, Upsert, UpsertOutcome};
 pub(crate) use definitions::etag;
 pub use definitions::{
     AppliedCampaign, AppliedTimeline, ApplyTimeline, CampaignContent, ContentProblem, DefaultChange,
 };
+pub use delivery::{Heard, ProviderReport, callback_urls};
+pub use erasure::{EraseCustomer, Erasure, Redact};
 pub use error::EngineError;
 pub use execute::{ActionReport, ActionReportKind, RunHold, RunReport};
 pub use explain::RunExplanation;
+pub use feedback::{BounceAddress, Feedback, FeedbackOutcome, MailReference};
 pub use fence::{FenceReport, FenceRuns, fence_runs};
 pub use holds::{HoldUntil, SendingStatus, SetHold};
 pub use lanes::LaneSettings;
+pub use links::{PublicUrl, PublicUrlError, UnsubscribeLink};
 pub use once::{Answer, Once};
 pub use orchestrator::{Assigned, Assignment, StageChange};
+pub use preview::{Preview, PreviewCampaign, PreviewWarning, PreviewedCampaign};
 pub use redrive::{RetriedActions, RetryActions};
 pub use simulate::{FIRST_NOT_STORED, SimulateTimeline, SimulatedCustomer, SimulatedTimeline};
 pub use skew::ClockSkew;
 pub use starts::{StartRun, Started};
+pub use suppressions::{ListSuppressions, Recipient, SuppressRecipient};
+pub use task::{ActionName, ReportTask, ReportedTask};
 pub use tick::{Stop, TickEvents, TickRequest};
+pub use tracking::{ClickLink, OpenLink};
 pub use view::{ExecutionView, RunView};
 
 use chrono::Duration;
@@ -61,10 +81,12 @@ use uuid::Uuid;
 
 use crate::channels::{Renderer, Senders};
 use crate::clock::Clock;
-use crate::domain::RetryPolicy;
+use crate::domain::{CircuitPolicy, RateLimits, RetryPolicy, SendingHours};
+use crate::keys::Keys;
 use crate::random::Random;
 use crate::store::{Store, StoreError};
 use cache::Definitions;
+use circuits::Circuits;
 use holds::HoldsView;
 use lanes::Lanes;
 use leases::Leases;
@@ -76,6 +98,8 @@ use tick::RunningTicks;
 pub struct EngineSettings {
     /// The zone of customers that have none.
     pub default_zone: Tz,
+    /// When messages may be sent, by the clock where the customer is.
+    pub hours: SendingHours,
     /// When failed attempts are repeated.
     pub retry: RetryPolicy,
     /// How long a claim holds. Longer than `send_timeout` by 10 seconds at least.
@@ -87,12 +111,20 @@ pub struct EngineSettings {
     pub max_clock_skew: Duration,
     /// How long one attempt may take.
     pub send_timeout: Duration,
-    /// How long a channel that is misconfigured stays stopped before it is tried again.
-    pub channel_probe: Duration,
+    /// When a channel is left alone, and for how long.
+    pub circuits: CircuitPolicy,
+    /// How much is sent at most.
+    pub rates: RateLimits,
     /// The longest a tick runs.
     pub tick_limit: std::time::Duration,
     /// How many messages are under way at a time, by channel.
     pub lanes: LaneSettings,
+    /// Who mails are from.
+    pub identity: MailIdentity,
+    /// Where the links in mails lead; none: mails that need one are not sent.
+    pub public_url: Option<PublicUrl>,
+    /// Where bounces go; none: to the address that a mail is from.
+    pub bounce_address: Option<BounceAddress>,
 }
 
 /// What the engine needs from outside.
@@ -106,6 +138,8 @@ pub struct Parts {
     pub random: Random,
     /// The ways out.
     pub senders: Senders,
+    /// What follows from the deployment's secret.
+    pub keys: Arc<Keys>,
     /// Where tasks are counted that outlive the call that began them.
     pub tracker: TaskTracker,
     /// Cancelled when the server stops: nothing new is claimed from then on.
@@ -119,12 +153,14 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     clock_guard: Arc<ClockGuard>,
     random: Random,
+    keys: Arc<Keys>,
     lanes: Lanes,
     leases: Leases,
     renderer: Renderer,
     settings: EngineSettings,
     definitions: Definitions,
     holds: HoldsView,
+    circuits: Circuits,
     deployment: Uuid,
     running: RunningTicks,
     /// Permits to simulate.
@@ -141,6 +177,7 @@ impl Engine {
             clock,
             random,
             senders,
+            keys,
             tracker,
             stopping,
         } = parts;
@@ -153,9 +190,11 @@ impl Engine {
             clock,
             clock_guard: Arc::new(clock_guard),
             random,
+            keys,
             lanes: Lanes::new(senders, &settings.lanes),
             leases: Leases::default(),
             renderer: Renderer::new(),
+            circuits: Circuits::new(settings.circuits),
             settings,
             definitions: Definitions::default(),
             holds: HoldsView::default(),

@@ -9,7 +9,7 @@ use super::{Answer, Engine, EngineError, Once, RunView};
 use crate::domain::{
     Customer, CustomerId, FirstDay, Origin, ProgressId, Run, Stage, Timeline, TimelineId, Timestamp, plan,
 };
-use crate::store::Txn;
+use crate::store::{StoreError, Txn};
 
 /// The run that was assigned for a stage.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl Engine {
         let previous = customer.pipeline_stage.replace(stage.clone());
         customer.stage_visit += 1;
         customer.updated_at = now;
-        txn.update_customers(&[&customer]).await?;
+        txn.update_customers(&[self.customer_row(&customer)]).await?;
         let stopped = self.stop_assigned(txn, &customer, now).await?;
         let assignment = self.start_assigned(txn, &customer, &stage, now).await?;
         operation
@@ -205,15 +205,7 @@ impl Engine {
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
         };
         let (txn, now) = (&operation.txn, operation.now);
-        let Some(run) = txn.run_for_update(customer, id).await? else {
-            return Err(match txn.customer(customer).await? {
-                Some(_) => EngineError::RunNotFound {
-                    customer: customer.clone(),
-                    run: id,
-                },
-                None => EngineError::CustomerNotFound(customer.clone()),
-            });
-        };
+        let run = self.locked_run(txn, customer, id).await?;
         let timeline = txn
             .timeline(run.timeline_id)
             .await?
@@ -222,6 +214,24 @@ impl Engine {
         txn.update_run(&run).await?;
         let view = self.view_in(txn, run, timeline).await?;
         operation.finish(view).await
+    }
+
+    pub(super) async fn locked_run(
+        &self,
+        txn: &Txn,
+        customer: &CustomerId,
+        id: ProgressId,
+    ) -> Result<Run, EngineError> {
+        if let Some(run) = txn.run_for_update(customer, id).await? {
+            return Ok(run);
+        }
+        Err(match txn.customer(customer).await? {
+            Some(_) => EngineError::RunNotFound {
+                customer: customer.clone(),
+                run: id,
+            },
+            None => EngineError::CustomerNotFound(customer.clone()),
+        })
     }
 
     pub(super) async fn locked_customer(&self, txn: &Txn, id: &CustomerId) -> Result<Customer, EngineError> {
@@ -283,6 +293,7 @@ impl Engine {
         let stage = customer.pipeline_stage.as_ref().map_or("none", Stage::as_str);
         let mut stopped = Vec::new();
         for run in txn.live_runs_for_update([&customer.id]).await? {
+            let run = run.map_err(StoreError::BrokenRun)?;
             let of_other_visit = match run.origin {
                 Origin::Assigned { visit } => visit != customer.stage_visit,
                 Origin::Started => false,

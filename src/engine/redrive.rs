@@ -126,7 +126,8 @@ async fn retry(
 ) -> Result<(), EngineError> {
     let keys: Vec<_> = found.keys().cloned().collect();
     let mut changed: Vec<Run> = Vec::with_capacity(keys.len());
-    for mut run in txn.runs_for_update(&keys).await? {
+    // One that can't be read keeps what it has.
+    for mut run in txn.runs_for_update(&keys).await?.into_iter().flatten() {
         let actions = found.get(&(run.customer_id.clone(), run.id)).into_iter().flatten();
         let before = result.retried;
         for id in actions {

@@ -11,19 +11,20 @@ use uuid::Uuid;
 use super::Engine;
 use super::cache::Campaigns;
 use super::claim::Term;
-use super::lanes::{Lane, Room, START_WITHIN};
+use super::content::{Written, campaign_of};
+use super::lanes::{START_WITHIN, Seat};
 use super::leases::Hold;
-use crate::channels::{Content, Message, Outcome, Rendered};
+use crate::channels::{Content, MailOptions, Message, Outcome, Rendered};
 use crate::domain::{
-    Action, ActionId, Attempted, Channel, Customer, FailureReason, FailureState, InFlight, Run, Timeline, Timestamp,
-    plan,
+    Action, ActionId, Attempted, Channel, ChannelHealth, Customer, CustomerHours, CustomerId, FailureReason,
+    FailureState, InFlight, NewSuppression, ProgressId, Run, SmsLength, Timeline, Timestamp, Whereabouts, plan,
 };
 use crate::failpoint::{Failpoint, reach};
 use crate::store::{Before, Completion, Execution, ExecutionOutcome, ExecutionReason};
 
 /// How much longer than the send time-out an attempt is waited for. A sender ends in time by itself, and then says how far
 /// it got; this is for one that does not.
-const OVERTIME: Duration = Duration::from_secs(1);
+pub(super) const OVERTIME: Duration = Duration::from_secs(1);
 
 /// A run that is claimed, with all that is needed to serve it.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub(super) struct Claimed {
     pub(super) customer: Option<Customer>,
     pub(super) campaigns: Campaigns,
     /// Room for each message, in order.
-    pub(super) rooms: Vec<Room>,
+    pub(super) rooms: Vec<Seat>,
     /// By when messages begin.
     pub(super) term: Term,
 }
@@ -55,10 +56,31 @@ pub(super) struct Served {
     pub(super) handed_back: u64,
     /// The channels of messages that were put off, as their channel was found to be stopped.
     pub(super) put_off: Vec<Channel>,
+    /// Addresses to which their providers deliver nothing any more.
+    pub(super) suppress: Vec<NewSuppression>,
     /// Whether it is of a test customer, which is not counted.
     pub(super) is_test: bool,
     /// Permits that are held until it is recorded.
     pub(super) permits: Vec<OwnedSemaphorePermit>,
+}
+
+impl Served {
+    /// Whose run it is, and which.
+    pub(super) fn run(&self) -> (&CustomerId, ProgressId) {
+        (&self.completion.run.customer_id, self.completion.run.id)
+    }
+
+    /// Whether its provider may have reported on it while the run was held. Of mail, which is most, none does.
+    pub(super) fn may_be_reported(&self) -> bool {
+        let of_channel = self.executions.iter().any(|execution| match execution.channel {
+            Channel::Sms | Channel::Phone => true,
+            Channel::Email | Channel::Wait | Channel::Interaction => false,
+        });
+        let run = &self.completion.run;
+        of_channel
+            || run.failed.iter().any(|failed| failed.may_have_arrived)
+            || run.deferred.iter().any(|deferred| deferred.may_have_arrived)
+    }
 }
 
 /// What one attempt came to.
@@ -67,6 +89,8 @@ struct Attempt {
     started_at: Timestamp,
     provider_id: Option<String>,
     content_revision: Option<i64>,
+    /// Whether it got as far as the provider, so that it says something about the channel.
+    is_told: bool,
 }
 
 impl Engine {
@@ -84,8 +108,10 @@ impl Engine {
             term,
         } = claimed;
         let (mut executions, mut permits, mut handed_back, mut put_off) = (Vec::new(), Vec::new(), 0, Vec::new());
-        for (in_flight, room) in run.in_flight.clone().into_iter().zip(rooms) {
+        let mut suppress = Vec::new();
+        for (in_flight, seat) in run.in_flight.clone().into_iter().zip(rooms) {
             let action = timeline.action(in_flight.id);
+            let is_probe = seat.is_probe;
             let attempt = match action {
                 Some(action) => {
                     self.attempt(
@@ -95,7 +121,7 @@ impl Engine {
                         &in_flight,
                         customer.as_ref(),
                         &campaigns,
-                        room,
+                        seat,
                         (token, term),
                         &mut permits,
                     )
@@ -103,6 +129,9 @@ impl Engine {
                 }
                 None => Attempt::without(Attempted::HandedBack, self.clock.now()),
             };
+            if let Some(action) = action.filter(|_| is_probe && !attempt.is_told) {
+                self.return_probe(action.definition.channel).await;
+            }
             if attempt.result == Attempted::HandedBack {
                 handed_back += 1;
             }
@@ -110,6 +139,9 @@ impl Engine {
             let channel = action.map_or(Channel::Wait, |action| action.definition.channel);
             if matches!(attempt.result, Attempted::ChannelUnavailable { .. }) {
                 put_off.push(channel);
+            }
+            if is_suppressed(&attempt.result) {
+                suppress.extend(self.suppression_of(customer.as_ref(), channel));
             }
             run.record(
                 &timeline,
@@ -119,7 +151,8 @@ impl Engine {
                 self.random.fraction(),
                 now,
             );
-            executions.extend(entry(&run, channel, &in_flight, attempt, now));
+            let waits = action.is_some_and(|action| action.definition.completion.within().is_some());
+            executions.extend(entry(&run, channel, &in_flight, attempt, waits, now));
         }
         let moves = plan::settle(&timeline, &mut run, self.clock.now());
         let completion = Completion { before, token, run };
@@ -130,6 +163,7 @@ impl Engine {
             moves,
             handed_back,
             put_off,
+            suppress,
             is_test: customer.is_some_and(|customer| customer.is_test),
             permits,
         }
@@ -148,7 +182,7 @@ impl Engine {
         in_flight: &InFlight,
         customer: Option<&Customer>,
         campaigns: &Campaigns,
-        room: Room,
+        Seat { room, is_probe }: Seat,
         (token, term): (i64, Term),
         permits: &mut Vec<OwnedSemaphorePermit>,
     ) -> Attempt {
@@ -164,13 +198,26 @@ impl Engine {
             }
             return Attempt::without(Attempted::HandedBack, self.clock.now());
         };
+        // What promises at most once keeps its permit until it is recorded, also if it is only handed back: if the process dies, no
+        // more is unknown than there are permits. Others make room as soon as they are sent.
+        let _permit = if lane.holds_until_recorded() {
+            permits.push(permit);
+            None
+        } else {
+            Some(permit)
+        };
         let started_at = self.clock.now();
         let is_stopped = self.is_held_now(timeline, action, term.start_by).await || self.stopping.is_cancelled();
         let is_too_late = Instant::now() > term.start_by || !self.leases.is_held(run.id, token, self.clock.now());
-        if is_stopped || is_too_late {
+        if is_stopped || is_too_late || self.is_quiet(customer, channel, started_at) {
             return Attempt::without(Attempted::HandedBack, started_at);
         }
-        if let Some(until) = lane.stopped_until(started_at) {
+        let stopped = if is_test || is_probe {
+            None
+        } else {
+            self.circuits.stopped_until(channel, started_at)
+        };
+        if let Some(until) = stopped {
             return Attempt::without(Attempted::ChannelUnavailable { until }, started_at);
         }
         let message = || self.message(run, timeline, action, in_flight, customer, campaigns);
@@ -201,24 +248,38 @@ impl Engine {
         };
         reach(Failpoint::AfterSend);
         lane.note_pace(begun.elapsed());
-        // What promises at most once keeps its permit until it is recorded: if the process dies, no more is unknown than there
-        // are permits. Others make room at once.
-        if lane.holds_until_recorded() {
-            permits.push(permit);
-        }
-        let (result, provider_id) = self.judge(lane, channel, outcome);
+        let until = if is_test {
+            None
+        } else {
+            let (health, what) = health_of(&outcome);
+            self.note_health(channel, is_probe, health, what).await
+        };
+        let (result, provider_id) = self.judge(outcome, until);
         Attempt {
             result,
             started_at,
             provider_id,
             content_revision: Some(content_revision),
+            is_told: true,
         }
     }
 
-    /// What an outcome means for the run, and the provider's id if it was delivered.
-    fn judge(&self, lane: &Lane, channel: Channel, outcome: Outcome) -> (Attempted, Option<String>) {
+    /// Whether it is quiet where the customer is. It was not when the message was claimed.
+    fn is_quiet(&self, customer: Option<&Customer>, channel: Channel, now: Timestamp) -> bool {
+        let hours = |customer| CustomerHours {
+            hours: self.settings.hours,
+            whereabouts: Whereabouts::of(customer, self.settings.default_zone),
+        };
+        customer.is_some_and(|customer| !hours(customer).allow(channel, now))
+    }
+
+    /// What an outcome means for the run, and the provider's id if it was delivered. `until`: when the channel is tried again if it
+    /// is misconfigured.
+    fn judge(&self, outcome: Outcome, until: Option<Timestamp>) -> (Attempted, Option<String>) {
         let result = match outcome {
-            Outcome::Delivered { provider_id } => return (Attempted::Completed, Some(provider_id)),
+            Outcome::Delivered { provider_id } => {
+                return (Attempted::Completed, Some(provider_id).filter(|id| !id.is_empty()));
+            }
             Outcome::Retry { error, after } => {
                 let after = after.and_then(|after| chrono::Duration::from_std(after).ok());
                 Attempted::Retry {
@@ -236,14 +297,9 @@ impl Engine {
                 error,
             },
             Outcome::Unknown { error } => Attempted::Unknown { error },
-            Outcome::Misconfigured { error } => {
-                let now = self.clock.now();
-                let (until, was_running) = lane.stop(now, self.settings.channel_probe);
-                if was_running {
-                    tracing::error!(channel = channel.as_str(), %error, %until, "channel {} is misconfigured and stopped until {until}", channel.as_str());
-                }
-                Attempted::ChannelUnavailable { until }
-            }
+            Outcome::Misconfigured { .. } => Attempted::ChannelUnavailable {
+                until: until.unwrap_or_else(|| self.clock.now() + self.settings.circuits.pause),
+            },
         };
         (result, None)
     }
@@ -262,21 +318,37 @@ impl Engine {
             FailureReason::MissingAddress,
             "the customer is not there any more".to_owned(),
         ))?;
-        let (rendered, revision) = self.rendered(run, timeline, action, customer, campaigns)?;
+        let campaign = campaign_of(action, campaigns)?;
+        let Written { texts, options } = self.write(run, timeline, action, customer, campaign)?;
         let missing = |what: &str| (FailureReason::MissingAddress, format!("the customer has no {what}"));
         let phone = || customer.phone.clone().ok_or_else(|| missing("phone"));
-        let content = match rendered {
-            Rendered::Email { subject, text, html } => {
+        let content = match texts {
+            Rendered::Email {
+                subject,
+                preheader,
+                text,
+                html,
+            } => {
                 let to = customer.email.clone().ok_or_else(|| missing("email"))?;
+                let options = MailOptions { preheader, ..options };
                 Content::Email {
                     to,
                     to_name: customer.display_name.clone(),
                     subject,
                     text,
                     html,
+                    options: Box::new(options),
                 }
             }
-            Rendered::Sms { text } => Content::Sms { to: phone()?, text },
+            Rendered::Sms { text } => {
+                let (segments, most) = (SmsLength::of(&text).segments, campaign.sms_max_segments);
+                if segments > usize::from(most) {
+                    let error =
+                        format!("the text message has {segments} segments, and {most} is the most (sms_max_segments)");
+                    return Err((FailureReason::Rejected, error));
+                }
+                Content::Sms { to: phone()?, text }
+            }
             Rendered::Call { script } => Content::Call { to: phone()?, script },
             Rendered::Task { title, text } => Content::Task { title, text },
         };
@@ -285,27 +357,14 @@ impl Engine {
             idempotency_key,
             attempt: in_flight.attempt,
             customer_id: run.customer_id.clone(),
+            progress_id: run.id,
+            timeline: timeline.definition.slug.clone(),
+            action_id: action.id,
+            action_key: action.definition.key.clone(),
+            valid_for: None,
             content,
         };
-        Ok((message, revision))
-    }
-
-    /// The texts of an action, filled in for a customer, with the revision of its content.
-    pub(super) fn rendered(
-        &self,
-        run: &Run,
-        timeline: &Timeline,
-        action: &Action,
-        customer: &Customer,
-        campaigns: &Campaigns,
-    ) -> Result<(Rendered, i64), (FailureReason, String)> {
-        let campaign = action.definition.campaign_id.as_ref().and_then(|id| campaigns.get(id));
-        let campaign = campaign.ok_or((FailureReason::Template, "the campaign is not there any more".to_owned()))?;
-        let context = context(run, timeline, action, customer);
-        let rendered = self.renderer.render(action.definition.channel, campaign, &context);
-        let rendered =
-            rendered.map_err(|error| (FailureReason::Template, format!("campaign {}: {error}", campaign.id)))?;
-        Ok((rendered, campaign.revision))
+        Ok((message, campaign.revision))
     }
 
     /// The key of an action of a run, the same over all attempts.
@@ -323,36 +382,39 @@ impl Attempt {
             started_at,
             provider_id: None,
             content_revision: None,
+            is_told: false,
         }
     }
 }
 
-/// What templates see.
-fn context(run: &Run, timeline: &Timeline, action: &Action, customer: &Customer) -> serde_json::Value {
-    serde_json::json!({
-        "customer": {
-            "id": customer.id.as_str(),
-            "name": customer.display_name,
-            "email": customer.email.as_ref().map(crate::domain::EmailAddress::as_str).unwrap_or_default(),
-            "phone": customer.phone.as_ref().map(crate::domain::PhoneNumber::as_str).unwrap_or_default(),
-            "time_zone": run.zone.tz.name(),
-            "pipeline_stage": customer.pipeline_stage.as_ref().map(crate::domain::Stage::as_str).unwrap_or_default(),
-            "engagement_score": customer.engagement_score,
-            "attributes": customer.attributes,
-        },
-        "timeline": {
-            "name": timeline.definition.name,
-            "slug": timeline.definition.slug.as_str(),
-            "duration_days": timeline.definition.duration_days,
-        },
-        "day": action.definition.day_number,
-    })
+/// What an outcome says about the channel.
+fn health_of(outcome: &Outcome) -> (ChannelHealth, &str) {
+    match outcome {
+        Outcome::Delivered { .. } => (ChannelHealth::Answered, ""),
+        Outcome::Rejected { error } | Outcome::Suppress { error } => (ChannelHealth::Answered, error),
+        Outcome::Retry { error, .. } | Outcome::Unknown { error } => (ChannelHealth::Failed, error),
+        Outcome::Misconfigured { error } => (ChannelHealth::Misconfigured, error),
+    }
 }
 
-/// The ledger's entry for an attempt; none when it did not count as one.
-fn entry(run: &Run, channel: Channel, in_flight: &InFlight, attempt: Attempt, now: Timestamp) -> Option<Execution> {
+/// Whether the provider delivers nothing to this recipient any more.
+fn is_suppressed(result: &Attempted) -> bool {
+    matches!(result, Attempted::Failed { reason, .. } if *reason == FailureReason::Suppressed)
+}
+
+/// The ledger's entry for an attempt; none when it did not count as one. `waits`: it is a task that waits for its report once it is
+/// handed over.
+fn entry(
+    run: &Run,
+    channel: Channel,
+    in_flight: &InFlight,
+    attempt: Attempt,
+    waits: bool,
+    now: Timestamp,
+) -> Option<Execution> {
     let failed = run.failed.iter().find(|failed| failed.id == in_flight.id);
     let (outcome, reason, detail) = match (&attempt.result, failed) {
+        (Attempted::Completed, _) if waits => (ExecutionOutcome::HandedOver, None, None),
         (Attempted::Completed, _) => (ExecutionOutcome::Completed, None, None),
         (Attempted::Retry { .. } | Attempted::Failed { .. } | Attempted::Unknown { .. }, Some(failed)) => {
             let outcome = match failed.state {
@@ -384,5 +446,7 @@ fn entry(run: &Run, channel: Channel, in_flight: &InFlight, attempt: Attempt, no
         provider_id: attempt.provider_id,
         detail,
         content_revision: attempt.content_revision,
+        provider_state: None,
+        resolved_at: None,
     })
 }

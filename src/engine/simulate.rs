@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::cache::Campaigns;
+use super::content::campaign_of;
 use super::definitions::{campaigns_of, content_is_there};
 use super::tick::MOST_PASSES;
 use super::{Engine, EngineError};
@@ -143,16 +144,17 @@ impl Engine {
         let engine = Arc::clone(self);
         let rules = Rules {
             default_zone: self.settings.default_zone,
+            hours: self.settings.hours,
             retry: self.settings.retry,
-            channel_probe: self.settings.channel_probe,
+            channel_probe: self.settings.circuits.pause,
             of_tests: self.lanes.destination(true),
             most_passes: MOST_PASSES,
         };
         let task = self.tracker.spawn_blocking(move || {
             let outside = Outside {
                 render: &|run, timeline, action, customer| {
-                    let rendered = engine.rendered(run, timeline, action, customer, &campaigns);
-                    rendered.map(drop)
+                    let campaign = campaign_of(action, &campaigns)?;
+                    engine.write(run, timeline, action, customer, campaign).map(drop)
                 },
                 is_abandoned: &|| abandoned.is_cancelled(),
             };

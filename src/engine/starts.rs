@@ -37,7 +37,7 @@ pub type Started = Vec<Result<RunView, EngineError>>;
 struct Known {
     customers: HashMap<CustomerId, Customer>,
     timelines: HashMap<TimelineId, Arc<Timeline>>,
-    last_runs: HashMap<RunOf, (ProgressId, Status)>,
+    last_runs: HashMap<RunOf, (ProgressId, Option<Status>)>,
 }
 
 /// What is to come of a start.
@@ -120,6 +120,9 @@ impl Engine {
             });
         }
         if let Some((id, status)) = known.last_runs.get(&(customer.id.clone(), timeline.id)) {
+            let Some(status) = status else {
+                return Err(EngineError::Broken(*id));
+            };
             if status.is_live() {
                 return Err(EngineError::RunIsLive(*id));
             }
@@ -217,5 +220,7 @@ fn skipped_at_start(timeline: &Timeline, run: &Run, id: ActionId, now: Timestamp
         provider_id: None,
         detail: None,
         content_revision: None,
+        provider_state: None,
+        resolved_at: None,
     })
 }

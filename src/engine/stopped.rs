@@ -1,14 +1,20 @@
 //! Runs that were stopped while messages of them were under way, and whose sender died before it could record them.
 
+use chrono::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::claim::{count_decision, entry};
 use super::flight::Flight;
 use super::tick::Limits;
 use super::{Engine, EngineError};
-use crate::domain::{CustomerId, ProgressId, Status, plan};
-use crate::store::{Before, Completion};
+use crate::domain::{ProgressId, Status, plan};
+use crate::store::{Before, BrokenRun, Completion, Txn};
 
 /// How many are looked at in one go.
 const BATCH: usize = 100;
+
+/// When one that can't be read is looked at again. Until then it does not stand in the way of others.
+const LATER: Duration = Duration::hours(1);
 
 impl Engine {
     /// Finds out what became of messages of stopped runs whose senders died. True: it stopped at a limit.
@@ -27,9 +33,17 @@ impl Engine {
         }
     }
 
-    async fn settle_one(&self, customer: &CustomerId, id: ProgressId, flight: &Flight) -> Result<(), EngineError> {
+    async fn settle_one(&self, customer: &str, id: ProgressId, flight: &Flight) -> Result<(), EngineError> {
         let (txn, now) = (self.store.begin().await?, self.clock.now());
-        let run = txn.run_for_update(customer, id).await?;
+        let later = async |txn: Txn, broken: &BrokenRun| {
+            flight.note_broken(broken);
+            txn.look_again(customer, id, now + LATER).await?;
+            Ok(txn.commit().await?)
+        };
+        let run = match txn.read_run_for_update(customer, id).await?.transpose() {
+            Ok(run) => run,
+            Err(broken) => return later(txn, &broken).await,
+        };
         let stopped = run.filter(|run| run.status == Status::Stopped);
         let Some((run, lease)) = stopped.and_then(|run| run.lease.map(|lease| (run, lease))) else {
             // It was recorded.
@@ -40,11 +54,22 @@ impl Engine {
             txn.look_again(customer, id, lease.expires_at).await?;
             return Ok(txn.commit().await?);
         }
-        let timeline = txn.timeline(run.timeline_id).await?;
-        let timeline = timeline.ok_or(EngineError::TimelineNotFound(run.timeline_id))?;
-        let is_test = txn.customer(customer).await?.is_some_and(|customer| customer.is_test);
+        let timeline = match txn.read_timelines(&[run.timeline_id]).await?.pop() {
+            Some(Ok(timeline)) => timeline,
+            Some(Err((id, error))) => {
+                flight.note_broken_timeline(id, &error);
+                return later(txn, &BrokenRun::of(&run, "its timeline can't be read")).await;
+            }
+            None => return later(txn, &BrokenRun::of(&run, "its timeline is not there")).await,
+        };
+        let of_run = txn.customer(&run.customer_id).await?;
+        let is_test = of_run.is_some_and(|customer| customer.is_test);
         let before = Before::of(&run, timeline.revision);
-        let (run, decisions) = plan::lost(&timeline, run, &self.settings.retry, now);
+        let lost = || plan::lost(&timeline, run.clone(), &self.settings.retry, now);
+        let Ok((run, decisions)) = catch_unwind(AssertUnwindSafe(lost)) else {
+            let what = "finding out what became of it panicked, which is a fault of this service";
+            return later(txn, &BrokenRun::of(&run, what)).await;
+        };
         let entries = decisions
             .iter()
             .filter_map(|decision| entry(&run, &timeline, decision, now));

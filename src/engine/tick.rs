@@ -6,18 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::circuits::circuits_at_either;
 use super::flight::Flight;
 use super::holds::at_either;
 use super::lanes::LOOK_AGAIN;
 use super::skew::ClockGuard;
 use super::{Engine, EngineError};
-use crate::domain::{
-    ProgressId, SendingHold, TickCounts, TickKind, TickRun, TickRunId, TickSummary, TimelineId, Timestamp,
-};
-use crate::store::{Buckets, Cursor, EnteredTick, Page, TimelineWake};
+use crate::domain::{SendingHold, TickCounts, TickKind, TickRun, TickRunId, TickSummary, TimelineId, Timestamp};
+use crate::store::{Buckets, Cursor, EnteredTick, Page, StoreError, TimelineWake};
 
 /// How often a tick goes over what is due again, for runs that have something due after what it did.
 pub(super) const MOST_PASSES: usize = 1000;
+
+/// The fewest runs that are worth a claim's statements.
+const WORTH_READING: usize = 50;
 
 /// What a tick is asked to do.
 #[derive(Debug, Clone)]
@@ -84,6 +86,17 @@ impl Limits {
             || Instant::now() >= self.deadline
     }
 
+    /// Waits for some time. False: a limit was reached before.
+    async fn rests_for(&self, time: std::time::Duration) -> bool {
+        let until = Instant::now() + time;
+        tokio::select! {
+            () = tokio::time::sleep_until(until.min(self.deadline)) => {}
+            () = self.abandoned.cancelled() => {}
+            () = self.stopping.cancelled() => {}
+        }
+        !self.reached()
+    }
+
     /// When the tick ends at the latest.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
@@ -102,10 +115,10 @@ impl Limits {
         is_first || self.budget.is_none_or(|budget| taken + more <= budget)
     }
 
-    /// How many runs are worth reading, at most `most`.
+    /// How many runs are worth reading, at most `most`. With a low limit a few more than it allows, as some may be broken.
     pub(super) fn most_runs(&self, most: usize) -> usize {
         let budget = self.budget.and_then(|budget| usize::try_from(budget).ok());
-        budget.map_or(most, |budget| budget.min(most))
+        budget.map_or(most, |budget| budget.max(WORTH_READING).min(most))
     }
 }
 
@@ -147,6 +160,7 @@ impl Engine {
             oldest_due_at: None,
             dry_run: request.dry_run,
             sending_holds: Vec::new(),
+            circuits: Vec::new(),
         };
         if request.dry_run {
             self.work(&request, &mut limits, events, &mut summary).await?;
@@ -189,6 +203,9 @@ impl Engine {
         txn.finish_tick(id, summary, error).await?;
         if summary.kind == TickKind::Advance {
             txn.purge_requests(self.clock.now()).await?;
+            if !self.settings.rates.is_empty() {
+                txn.purge_buckets(self.clock.now()).await?;
+            }
         }
         Ok(txn.commit().await?)
     }
@@ -205,39 +222,70 @@ impl Engine {
         }
         let holds = self.read_holds().await?;
         let began: Vec<SendingHold> = holds.in_force(summary.started_at).cloned().collect();
+        self.read_circuits().await?;
+        let circuits = self.circuits.not_closed();
         let wakes = request.kind == TickKind::Process && !request.dry_run;
-        let is_cut_short = wakes && self.wake_held(&holds, limits).await?;
         let flight = Flight::new(self, false);
-        let worked = match request.kind {
-            _ if is_cut_short => Ok(true),
-            TickKind::Advance => self.advance_days(request, limits, &flight, events).await,
+        let is_cut_short = wakes && self.wake_held(&holds, limits, &flight).await?;
+        let mut worked = match request.kind {
+            _ if is_cut_short => Ok(Processed::Some),
+            TickKind::Advance => {
+                let is_cut_short = self.advance_days(request, limits, &flight, events).await;
+                is_cut_short.map(|is_cut_short| {
+                    if is_cut_short {
+                        Processed::Some
+                    } else {
+                        Processed::AllButOthers
+                    }
+                })
+            }
             TickKind::Process => self.process(request, limits, &flight, events).await,
         };
+        // What was put off because of a rate goes while the tick lasts, as the next one may be an hour away.
+        while wakes && matches!(worked, Ok(Processed::All(_) | Processed::AllButOthers)) {
+            let rest = match self.rest_for_tokens(request).await {
+                Ok(Some(rest)) => rest,
+                Ok(None) => break,
+                Err(error) => {
+                    worked = Err(error);
+                    break;
+                }
+            };
+            if !limits.rests_for(rest).await {
+                worked = Ok(Processed::Some);
+                break;
+            }
+            worked = self.process(request, limits, &flight, events).await;
+        }
         let (counts, _) = flight.finish().await;
         events.note(counts.clone());
         summary.counts = counts;
-        summary.has_more = worked?;
+        let worked = worked?;
+        summary.has_more = matches!(worked, Processed::Some);
         let now = self.clock.now();
-        let wakes = self
-            .store
-            .reader()
-            .timeline_wakes(&request.timelines, request.buckets)
-            .await?;
+        let wakes = match worked {
+            Processed::All(wakes) => wakes,
+            Processed::AllButOthers | Processed::Some => {
+                let reader = self.store.reader();
+                reader.timeline_wakes(&request.timelines, request.buckets).await?
+            }
+        };
         let holds: Vec<SendingHold> = self.sending_holds().await?.in_force(now).cloned().collect();
         summary.sending_holds = at_either(&began, &holds);
+        summary.circuits = circuits_at_either(circuits, self.open_circuits().await?);
         summary.oldest_due_at = wakes.iter().map(|wake| wake.earliest).filter(|at| *at <= now).min();
         summary.next_due_at = wakes.iter().map(|wake| wake.earliest).min();
         Ok(())
     }
 
-    /// The hourly job: advance first, then execute. True: it stopped at a limit.
+    /// The hourly job: advance first, then execute.
     async fn process(
         self: &Arc<Self>,
         request: &TickRequest,
         limits: &mut Limits,
         flight: &Flight,
         events: &TickEvents,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<Processed, EngineError> {
         let mut unlimited = Limits {
             budget: None,
             is_fresh: true,
@@ -247,23 +295,32 @@ impl Engine {
             deadline: limits.deadline,
         };
         if self.advance_days(request, &mut unlimited, flight, events).await? {
-            return Ok(true);
+            return Ok(Processed::Some);
         }
+        let mut has_looked_again = false;
         for _ in 0..MOST_PASSES {
             let wakes = self
                 .store
                 .reader()
                 .timeline_wakes(&request.timelines, request.buckets)
                 .await?;
+            let now = self.clock.now();
+            if wakes.iter().all(|wake| wake.earliest > now) {
+                return Ok(Processed::All(wakes));
+            }
             if self.serve_in_turn(request, wakes, limits, flight, events).await? {
-                return Ok(true);
+                return Ok(Processed::Some);
             }
             flight.drained().await;
-            if flight.take_due_again() == 0 || request.dry_run {
-                return Ok(false);
+            // Runs that somebody else had locked at that moment were passed over. Another claim serves them; a daily tick, which moves
+            // them, does not.
+            let is_due_again = flight.take_due_again() > 0;
+            if request.dry_run || (!is_due_again && has_looked_again) {
+                return Ok(Processed::AllButOthers);
             }
+            has_looked_again = !is_due_again;
         }
-        Ok(true)
+        Ok(Processed::Some)
     }
 
     /// Serves all that is due once, timeline by timeline in turn, so that a large one doesn't starve a small one. True: it
@@ -277,9 +334,8 @@ impl Engine {
         events: &TickEvents,
     ) -> Result<bool, EngineError> {
         let now = self.clock.now();
-        let begin: Cursor = (Timestamp::UNIX_EPOCH, ProgressId(0));
         let due = wakes.into_iter().filter(|wake| wake.earliest <= now);
-        let mut queue: VecDeque<(TimelineWake, Cursor)> = due.map(|wake| (wake, begin)).collect();
+        let mut queue: VecDeque<(TimelineWake, Cursor)> = due.map(|wake| (wake, Cursor::BEGIN)).collect();
         let mut blocked_in_a_row = 0;
         while let Some((wake, mut cursor)) = queue.pop_front() {
             let id = wake.id;
@@ -301,9 +357,18 @@ impl Engine {
             }
             let claims = if request.dry_run {
                 self.rehearse_due(flight, id, &mut cursor, request.buckets, limits)
-                    .await?
+                    .await
             } else {
-                self.claim_due(flight, id, &mut cursor, request.buckets, limits).await?
+                self.claim_due(flight, id, &mut cursor, request.buckets, limits).await
+            };
+            let claims = match claims {
+                Ok(claims) => claims,
+                // Its runs stay as they are, due. Others go on.
+                Err(EngineError::Store(error @ StoreError::Corrupt { .. })) => {
+                    flight.note_broken_timeline(id, &error);
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             limits.spend(claims.actions);
             events.note(flight.counts());
@@ -321,6 +386,16 @@ impl Engine {
         }
         Ok(false)
     }
+}
+
+/// How much of what was due a tick has done.
+enum Processed {
+    /// All: these are the wake-ups that are left, all of them to come.
+    All(Vec<TimelineWake>),
+    /// All that nobody else has at this moment.
+    AllButOthers,
+    /// It stopped at a limit.
+    Some,
 }
 
 /// The ticks that run on this server, by kind and name.

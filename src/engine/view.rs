@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Engine, EngineError};
 use crate::domain::{CustomerId, ProgressId, Run, Timeline, TimelineId, Timestamp, plan};
-use crate::store::{Execution, ExecutionFilter, ExecutionKey, Page, ProgressFilter, Txn};
+use crate::store::{BrokenRun, Execution, ExecutionFilter, ExecutionKey, Page, ProgressFilter, StoreError, Txn};
 
 /// A run with all that is needed to show it.
 #[derive(Debug, Clone)]
@@ -71,17 +71,26 @@ impl Engine {
             Err(_) => return Err(EngineError::CustomerNotFound(customer.clone())),
         };
         let mut views = self.views(vec![run]).await?;
-        views.pop().ok_or_else(|| EngineError::NoRun(customer.clone()))
+        let view = views.pop().ok_or_else(|| EngineError::NoRun(customer.clone()))?;
+        Ok(view.map_err(StoreError::BrokenRun)?)
     }
 
-    /// Shows a page of runs, by customer and id.
+    /// Shows a page of runs, by customer and id, and says which of them can't be shown.
     pub async fn list_progress(
         &self,
         filter: &ProgressFilter,
         page: &Page<(String, i64)>,
-    ) -> Result<Vec<RunView>, EngineError> {
-        let runs = self.store.reader().runs(filter, page).await?;
-        self.views(runs).await
+    ) -> Result<Vec<Result<RunView, BrokenRun>>, EngineError> {
+        let (mut runs, mut shown) = (Vec::new(), Vec::new());
+        for run in self.store.reader().runs(filter, page).await? {
+            match run {
+                Ok(run) => runs.push(run),
+                Err(broken) => shown.push(Err(broken)),
+            }
+        }
+        shown.extend(self.views(runs).await?);
+        shown.sort_by(|a, b| place(a).cmp(&place(b)));
+        Ok(shown)
     }
 
     /// Shows a page of the ledger, by customer, run, action and attempt.
@@ -101,7 +110,7 @@ impl Engine {
         Ok(views.collect())
     }
 
-    pub(super) async fn views(&self, runs: Vec<Run>) -> Result<Vec<RunView>, EngineError> {
+    pub(super) async fn views(&self, runs: Vec<Run>) -> Result<Vec<Result<RunView, BrokenRun>>, EngineError> {
         let reader = self.store.reader();
         let keys: Vec<_> = runs.iter().map(|run| (run.customer_id.clone(), run.id)).collect();
         let executions = reader.last_executions(&keys).await?;
@@ -116,7 +125,12 @@ impl Engine {
         Ok(RunView::new(run, Arc::new(timeline), executions, self.clock.now()))
     }
 
-    fn assemble(&self, runs: Vec<Run>, timelines: Vec<Timeline>, executions: Vec<Execution>) -> Vec<RunView> {
+    fn assemble(
+        &self,
+        runs: Vec<Run>,
+        timelines: Vec<Timeline>,
+        executions: Vec<Execution>,
+    ) -> Vec<Result<RunView, BrokenRun>> {
         let timelines = by_id(timelines);
         let mut by_run: HashMap<ProgressId, Vec<Execution>> = HashMap::new();
         for execution in executions {
@@ -124,12 +138,22 @@ impl Engine {
         }
         let now = self.clock.now();
         runs.into_iter()
-            .filter_map(|run| {
-                let timeline = Arc::clone(timelines.get(&run.timeline_id)?);
+            .map(|run| {
+                let Some(timeline) = timelines.get(&run.timeline_id) else {
+                    return Err(BrokenRun::of(&run, "its timeline is not there"));
+                };
                 let executions = by_run.remove(&run.id).unwrap_or_default();
-                Some(RunView::new(run, timeline, executions, now))
+                Ok(RunView::new(run, Arc::clone(timeline), executions, now))
             })
             .collect()
+    }
+}
+
+/// Where a run stands in a list.
+fn place(run: &Result<RunView, BrokenRun>) -> (&str, ProgressId) {
+    match run {
+        Ok(view) => (view.run.customer_id.as_str(), view.run.id),
+        Err(broken) => (&broken.customer_id, broken.id),
     }
 }
 

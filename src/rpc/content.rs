@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::convert::campaign::{campaign, parse_content};
+use super::convert::preview::{parse_preview, preview};
 use super::error::status;
 use super::page::Scope;
 use super::request::{key, respond};
@@ -82,5 +83,17 @@ impl CampaignContentService for ContentService {
             campaigns,
             next_page_token,
         }))
+    }
+
+    async fn preview_campaign(
+        &self,
+        request: Request<pb::PreviewCampaignRequest>,
+    ) -> Result<Response<pb::PreviewCampaignResponse>, Status> {
+        let mut violations = Violations::default();
+        let now = self.engine.clock().now();
+        let command = parse_preview(&mut violations, request.into_inner(), now);
+        let command = violations.finish(command)?;
+        let found = self.engine.preview_campaign(command).await.map_err(status)?;
+        Ok(Response::new(preview(found)))
     }
 }

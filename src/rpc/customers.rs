@@ -6,14 +6,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
-use super::convert::customer::{Mask, assignment, customer, engagement, parse_engagement, parse_mask, parse_upsert};
+use super::convert::customer::{
+    Mask, assignment, customer, engagement, erased, parse_engagement, parse_mask, parse_upsert,
+};
 use super::convert::progress::ids;
 use super::error::status;
 use super::page::Scope;
-use super::request::{key, respond};
+use super::request::{Identified as _, key, respond};
 use super::violations::Violations;
-use crate::domain::{CustomerId, Engagement, Stage, Timestamp};
-use crate::engine::{Engine, EngineError, Once, RecordOutcome, StageChange, Upsert, UpsertOutcome};
+use crate::domain::{CustomerId, Engagement, Stage, Timestamp, text};
+use crate::engine::{
+    Engine, EngineError, EraseCustomer, Erasure, Once, RecordOutcome, StageChange, Upsert, UpsertOutcome,
+};
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::customer_service_server::CustomerService;
 use crate::proto::google;
@@ -132,6 +136,28 @@ impl CustomerService for CustomersService {
                 .await,
             convert,
         )
+    }
+
+    async fn erase_customer(
+        &self,
+        request: Request<pb::EraseCustomerRequest>,
+    ) -> Result<Response<pb::EraseCustomerResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        // Kept under no customer, as all that is kept under this one goes.
+        let key = key(&mut violations, &request);
+        let customer = violations.check("customer_id", CustomerId::parse(&request.customer_id));
+        let reason = violations.check("reason", text::required_line(&request.reason, 500));
+        let (customer, reason) = violations.finish(customer.zip(reason))?;
+        let redact = |method: &str, response: &[u8]| redacted(method, response, &customer);
+        let command = EraseCustomer {
+            customer: customer.clone(),
+            reason,
+            suppress: !request.without_suppression,
+        };
+        let encode = |erasure: &Erasure| erased(erasure).encode_to_vec();
+        let once = Once { key, encode: &encode };
+        respond(self.engine.erase_customer(command, &redact, once).await, erased)
     }
 
     async fn record_engagements(
@@ -253,6 +279,26 @@ fn results(refused: &[Option<Status>], outcomes: &Outcomes, zone: Tz) -> Vec<pb:
         },
     );
     results.collect()
+}
+
+/// The answer to a request about several customers, without one that was erased since. Its item says that there is no such customer.
+fn redacted(method: &str, response: &[u8], erased: &CustomerId) -> Vec<u8> {
+    use pb::upsert_customers_result::Result as Item;
+    let gone = item_status(&status(EngineError::CustomerNotFound(erased.clone())));
+    // No other has more of a customer than its id in a message.
+    if method != pb::UpsertCustomersRequest::METHOD {
+        return response.to_vec();
+    }
+    let mut response = pb::UpsertCustomersResponse::decode(response).unwrap_or_default();
+    for result in &mut response.results {
+        if matches!(&result.result, Some(Item::Customer(found)) if found.customer_id == erased.as_str()) {
+            *result = pb::UpsertCustomersResult {
+                result: Some(Item::Error(gone.clone())),
+                ..Default::default()
+            };
+        }
+    }
+    response.encode_to_vec()
 }
 
 /// The status of an item of a batch, with its details.

@@ -4,7 +4,8 @@
 //! little faster and says `DEADLINE_EXCEEDED`, and a streaming call finds the instant in its extensions.
 
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Response};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -83,6 +84,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // What is not gRPC has limits and answers of its own.
+        if !is_grpc(request.headers()) {
+            return Box::pin(self.inner.call(request));
+        }
         let begun = Instant::now();
         let asked = request
             .headers()
@@ -108,6 +113,12 @@ where
             Ok(too_long(limit).into_http())
         })
     }
+}
+
+/// Whether a request is gRPC's, by its content type.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/grpc"))
 }
 
 /// Parses `grpc-timeout`: at most 8 digits and a unit (gRPC over HTTP/2, "Requests").

@@ -10,9 +10,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::violations::{fitting, refuse};
 use crate::domain::text::shown;
-use crate::domain::{MOST_HOLDS, Stage, Timestamp};
-use crate::engine::{ContentProblem, EngineError, etag};
-use crate::store::StoreError;
+use crate::domain::{MOST_HOLDS, ProgressId, Stage, Timestamp};
+use crate::engine::{ActionName, ContentProblem, EngineError, etag};
+use crate::store::{BrokenRun, StoreError};
 
 /// The domain of the reasons in `ErrorInfo`.
 pub(super) const DOMAIN: &str = "campaign.v1";
@@ -66,16 +66,51 @@ pub(super) fn status_of(error: &EngineError) -> Status {
             not_found("RUN_NOT_FOUND", &text, &[("customer_id", customer.to_string())])
         }
         EngineError::ActionNotFound { customer, run, action } => {
+            let (field, action) = match action {
+                ActionName::Id(id) => ("action_id", id.to_string()),
+                ActionName::Key(key) => ("action_key", key.clone()),
+            };
             let text = format!(
-                "run {run} of customer {} has no action {action}",
-                shown(customer.as_str())
+                "run {run} of customer {} has no action {}",
+                shown(customer.as_str()),
+                shown(&action)
             );
             let metadata = [
                 ("customer_id", customer.to_string()),
                 ("progress_id", run.to_string()),
-                ("action_id", action.to_string()),
+                (field, action),
             ];
             not_found("ACTION_NOT_FOUND", &text, &metadata)
+        }
+        EngineError::TaskReportedOtherwise { action, outcome, at } => {
+            let (outcome, at) = (outcome.as_str(), rfc3339(*at));
+            let text = format!(
+                "task {} was reported as {outcome} at {at}, and the first report counts",
+                shown(action)
+            );
+            let metadata = [
+                ("action_key", action.clone()),
+                ("outcome", outcome.to_owned()),
+                ("report_time", at),
+            ];
+            with_info(Code::AlreadyExists, "TASK_ALREADY_REPORTED", &text, &metadata)
+        }
+        EngineError::TaskNotWaiting {
+            run,
+            action,
+            status,
+            why,
+        } => {
+            let text = format!(
+                "run {run} does not wait for a report of {}: {why}; ExplainActions says more",
+                shown(action)
+            );
+            let metadata = [
+                ("progress_id", run.to_string()),
+                ("action_key", action.clone()),
+                ("status", status.as_str().to_owned()),
+            ];
+            precondition("TASK_NOT_WAITING", &text, &metadata)
         }
         EngineError::AmbiguousRun(runs) => {
             let ids = runs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
@@ -249,8 +284,24 @@ pub(super) fn status_of(error: &EngineError) -> Status {
             Status::with_error_details(Code::FailedPrecondition, text, details)
         }
         EngineError::Broken(id) => {
-            let text = format!("run {id} can't be planned, which is a fault of the service; its log says more");
-            with_info(Code::Internal, "RUN_BROKEN", &text, &[("progress_id", id.to_string())])
+            let what = "it can't be read or planned; the server's log says more";
+            broken_run(*id, what)
+        }
+        EngineError::AddressMissing { customer, channel } => {
+            let text = format!(
+                "customer {} has no address for channel {}: UpsertCustomers stores it",
+                shown(customer.as_str()),
+                channel.as_str()
+            );
+            let metadata = [
+                ("customer_id", customer.to_string()),
+                ("channel", channel.as_str().to_owned()),
+            ];
+            precondition("ADDRESS_MISSING", &text, &metadata)
+        }
+        EngineError::SuppressionNotFound(id) => {
+            let text = format!("suppression {id} is not in force: ListSuppressions shows those that are");
+            not_found("SUPPRESSION_NOT_FOUND", &text, &[("suppression_id", id.to_string())])
         }
         EngineError::HoldNotFound(scope) => {
             let text = format!(
@@ -338,6 +389,11 @@ fn store_status(error: &StoreError) -> Status {
             );
             unavailable("DATABASE_READ_ONLY", &text, &[])
         }
+        StoreError::BrokenRun(broken) => {
+            let BrokenRun { customer_id, id, what } = broken;
+            tracing::error!(progress_id = id.0, customer_id, "{broken}");
+            broken_run(*id, what)
+        }
         StoreError::Schema(text) => {
             tracing::error!(%error, "the schema is not that of this program: {text}");
             unavailable(
@@ -351,6 +407,12 @@ fn store_status(error: &StoreError) -> Status {
             internal()
         }
     }
+}
+
+/// A run that the service can't use as it is stored. It is not logged: a list may have many.
+pub(super) fn broken_run(id: ProgressId, what: &str) -> Status {
+    let text = format!("run {id} can't be used until its row is mended, and is not served: {what}");
+    with_info(Code::Internal, "RUN_BROKEN", &text, &[("progress_id", id.to_string())])
 }
 
 /// What the caller learns of a mistake of ours.

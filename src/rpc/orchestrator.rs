@@ -9,16 +9,17 @@ use super::convert::execution::{execution, execution_key, parse_filter, parse_re
 use super::convert::explain::explanation;
 use super::convert::progress::{ids, parse_status, progress};
 use super::convert::start::{alone, parse_start, parse_starts, results};
-use super::customers::check_count;
-use super::error::{internal, status};
+use super::convert::task::parse_report;
+use super::customers::{check_count, item_status};
+use super::error::{broken_run, internal, status};
 use super::page::Scope;
 use super::request::{key, respond};
 use super::violations::Violations;
 use crate::domain::{CustomerId, ProgressId, TimelineId, text};
-use crate::engine::{Assigned, Engine, Once, RetriedActions, RunReport, RunView, Started};
+use crate::engine::{Assigned, Engine, Once, ReportedTask, RetriedActions, RunReport, RunView, Started};
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_orchestrator_service_server::CampaignOrchestratorService;
-use crate::store::ProgressFilter;
+use crate::store::{BrokenRun, ProgressFilter};
 
 /// Starts runs, moves them, and shows them.
 #[derive(Debug, Clone)]
@@ -188,13 +189,20 @@ impl CampaignOrchestratorService for OrchestratorService {
             status: status_filter,
         };
         let views = self.engine.list_progress(&filter, &page).await.map_err(status)?;
-        let (progress, next_page_token) = scope.page(page.size, &views, progress, |view| {
-            (view.run.customer_id.as_str().to_owned(), view.run.id.0)
-        });
-        Ok(Response::new(pb::ListProgressResponse {
-            progress,
+        let key = |view: &Result<RunView, BrokenRun>| match view {
+            Ok(view) => (view.run.customer_id.to_string(), view.run.id.0),
+            Err(broken) => (broken.customer_id.clone(), broken.id.0),
+        };
+        let (parts, next_page_token) = scope.page(page.size, &views, listed, key);
+        let mut response = pb::ListProgressResponse {
             next_page_token,
-        }))
+            ..Default::default()
+        };
+        for part in parts {
+            response.progress.extend(part.progress);
+            response.broken.extend(part.broken);
+        }
+        Ok(Response::new(response))
     }
 
     async fn list_executions(
@@ -229,6 +237,26 @@ impl CampaignOrchestratorService for OrchestratorService {
         respond(
             self.engine.retry_actions(command, Once { key, encode: &encode }).await,
             retried,
+        )
+    }
+
+    async fn complete_interaction(
+        &self,
+        request: Request<pb::CompleteInteractionRequest>,
+    ) -> Result<Response<pb::CompleteInteractionResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let key = key(&mut violations, &request);
+        let report = parse_report(&mut violations, &request);
+        let report = violations.finish(report)?;
+        let convert = |reported: &ReportedTask| pb::CompleteInteractionResponse {
+            progress: Some(progress(&reported.view)),
+            was_reported: reported.was_reported,
+        };
+        let encode = |reported: &ReportedTask| convert(reported).encode_to_vec();
+        respond(
+            self.engine.report_task(report, Once { key, encode: &encode }).await,
+            convert,
         )
     }
 
@@ -310,6 +338,20 @@ impl CampaignOrchestratorService for OrchestratorService {
             convert,
         )
     }
+}
+
+/// The part of a page that one run is.
+fn listed(view: &Result<RunView, BrokenRun>) -> pb::ListProgressResponse {
+    let mut part = pb::ListProgressResponse::default();
+    match view {
+        Ok(view) => part.progress.push(progress(view)),
+        Err(broken) => part.broken.push(pb::BrokenProgress {
+            customer_id: broken.customer_id.clone(),
+            progress_id: broken.id.0,
+            error: Some(item_status(&broken_run(broken.id, &broken.what))),
+        }),
+    }
+    part
 }
 
 fn parse_run(

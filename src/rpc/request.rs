@@ -47,9 +47,13 @@ identified! {
     ArchiveTimelineRequest "ArchiveTimeline";
     AssignTimelineForStageRequest "AssignTimelineForStage" customer_id;
     ChangePipelineStageRequest "ChangePipelineStage" customer_id;
+    CompleteInteractionRequest "CompleteInteraction" customer_id;
+    EraseCustomerRequest "EraseCustomer";
     ExecuteActionsRequest "ExecuteActions" customer_id;
+    LiftSuppressionRequest "LiftSuppression";
     PauseTimelineRequest "PauseTimeline" customer_id;
     ReleaseSendingHoldRequest "ReleaseSendingHold";
+    ResetCircuitRequest "ResetCircuit";
     ResumeTimelineRequest "ResumeTimeline" customer_id;
     RetryActionsRequest "RetryActions";
     SetDefaultTimelineRequest "SetDefaultTimeline";
@@ -58,6 +62,7 @@ identified! {
     StartTimelineRequest "StartTimeline" customer_id;
     StartTimelinesRequest "StartTimelines";
     StopTimelineRequest "StopTimeline" customer_id;
+    SuppressRecipientRequest "SuppressRecipient";
     UpsertCustomersRequest "UpsertCustomers";
 }
 

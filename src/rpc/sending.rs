@@ -4,12 +4,14 @@ use prost::Message as _;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
+use super::convert::circuit::{circuit, parse_reset};
 use super::convert::sending::{hold, parse_hold, parse_scope, sending_status};
+use super::convert::suppression::{parse_filter, parse_suppression, suppression};
 use super::error::status;
 use super::page::Scope;
 use super::request::{key, respond};
 use super::violations::Violations;
-use crate::domain::SendingHold;
+use crate::domain::{Circuit, SendingHold, Suppression, text};
 use crate::engine::{Engine, Once};
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::sending_service_server::SendingService;
@@ -73,6 +75,79 @@ impl SendingService for SendingHoldsService {
         let found = self.engine.holds_in_force(&page).await.map_err(status)?;
         let (holds, next_page_token) = scope.page(page.size, &found, hold, |hold| hold.scope.to_string());
         Ok(Response::new(pb::ListSendingHoldsResponse { holds, next_page_token }))
+    }
+
+    async fn reset_circuit(
+        &self,
+        request: Request<pb::ResetCircuitRequest>,
+    ) -> Result<Response<pb::ResetCircuitResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let key = key(&mut violations, &request);
+        let asked = parse_reset(&mut violations, &request);
+        let (channel, reason) = violations.finish(asked)?;
+        let convert = |closed: &Circuit| pb::ResetCircuitResponse {
+            circuit: Some(circuit(closed)),
+        };
+        let encode = |closed: &Circuit| convert(closed).encode_to_vec();
+        let once = Once { key, encode: &encode };
+        respond(self.engine.reset_circuit(channel, &reason, once).await, convert)
+    }
+
+    async fn suppress_recipient(
+        &self,
+        request: Request<pb::SuppressRecipientRequest>,
+    ) -> Result<Response<pb::SuppressRecipientResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let key = key(&mut violations, &request);
+        let command = parse_suppression(&mut violations, &request);
+        let command = violations.finish(command)?;
+        let convert = |stored: &Suppression| pb::SuppressRecipientResponse {
+            suppression: Some(suppression(stored)),
+        };
+        let encode = |stored: &Suppression| convert(stored).encode_to_vec();
+        let once = Once { key, encode: &encode };
+        respond(self.engine.suppress_recipient(command, once).await, convert)
+    }
+
+    async fn list_suppressions(
+        &self,
+        request: Request<pb::ListSuppressionsRequest>,
+    ) -> Result<Response<pb::ListSuppressionsResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let asked = parse_filter(&mut violations, &request);
+        let scope = Scope::new(
+            "ListSuppressions",
+            &[&request.channel, &request.recipient, &request.include_lifted],
+        );
+        let page = scope.parse(&mut violations, request.page_size, &request.page_token);
+        let (asked, page) = violations.finish(asked.zip(page))?;
+        let found = self.engine.suppressions(asked, &page).await.map_err(status)?;
+        let (suppressions, next_page_token) = scope.page(page.size, &found, suppression, |found| found.id);
+        Ok(Response::new(pb::ListSuppressionsResponse {
+            suppressions,
+            next_page_token,
+        }))
+    }
+
+    async fn lift_suppression(
+        &self,
+        request: Request<pb::LiftSuppressionRequest>,
+    ) -> Result<Response<pb::LiftSuppressionResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let key = key(&mut violations, &request);
+        let id = violations.id("suppression_id", request.suppression_id);
+        let reason = violations.check("reason", text::required_line(&request.reason, 500));
+        let (id, reason) = violations.finish(id.zip(reason))?;
+        let convert = |lifted: &Suppression| pb::LiftSuppressionResponse {
+            suppression: Some(suppression(lifted)),
+        };
+        let encode = |lifted: &Suppression| convert(lifted).encode_to_vec();
+        let once = Once { key, encode: &encode };
+        respond(self.engine.lift_suppression(id, &reason, once).await, convert)
     }
 
     async fn get_sending_status(

@@ -1,12 +1,10 @@
 //! `campaignd fence`: what is done after a backup was restored, before any server starts.
 
-use anyhow::Context as _;
 use std::io::Write;
 
 use crate::config::FenceArgs;
 use crate::domain::{Channel, Timestamp};
 use crate::engine::{FenceReport, FenceRuns, fence_runs};
-use crate::store::{ConnectSettings, Store};
 
 /// Ends what may have been sent since the backup was taken, and says what that was.
 pub async fn fence(args: FenceArgs, now: Timestamp, out: &mut impl Write) -> anyhow::Result<()> {
@@ -15,15 +13,7 @@ pub async fn fence(args: FenceArgs, now: Timestamp, out: &mut impl Write) -> any
         "--before {} is to come: it is when the service was last up, before the backup was restored",
         args.before.format("%FT%TZ")
     );
-    let settings = ConnectSettings {
-        url: args.database.database_url,
-        max_connections: args.database.database_connections,
-        forced_to_disk: args.database.forced_to_disk,
-        busy_timeout: args.database.busy_timeout,
-    };
-    let store = Store::connect(&settings)
-        .await
-        .with_context(|| format!("can't open the database {:?} (CAMPAIGN_DATABASE_URL)", settings.url))?;
+    let store = super::connect(&args.database).await?;
     store.check_schema().await?;
     let command = FenceRuns {
         before: args.before,

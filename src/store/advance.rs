@@ -6,16 +6,17 @@
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 use serde_json::json;
 use std::collections::BTreeSet;
 
 use super::batch::{Batch, Cell, Col};
-use super::progress::TABLE;
+use super::broken::{read, value};
+use super::progress::{TABLE, is_usual};
 use super::session::{Session, values};
-use super::timelines::list;
+use super::timelines::{list, planned_by};
 use super::{Buckets, StoreError, Txn};
-use crate::domain::{Run, TimelineId, Timestamp};
+use crate::domain::{ProgressId, Run, TimelineId, Timestamp};
 
 /// A zone, and a date that is over there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,28 @@ pub struct Cohort {
     pub tz: Tz,
     /// Whether they have no wake-up at all, so that nothing is pending in them.
     pub is_idle: bool,
+    /// One of them.
+    pub first: ProgressId,
+    /// How many there are.
+    pub runs: u64,
+}
+
+/// The cohorts of a range.
+#[derive(Debug, Default)]
+pub struct Cohorts {
+    /// Those that can move.
+    pub cohorts: Vec<Cohort>,
+    /// Those that can't be read, and stay.
+    pub broken: Vec<BrokenCohort>,
+}
+
+/// Runs that are alike, and can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BrokenCohort {
+    /// One of them.
+    pub first: ProgressId,
+    /// Their zone, if it can be read.
+    pub tz: Option<Tz>,
     /// How many there are.
     pub runs: u64,
 }
@@ -67,7 +90,6 @@ pub struct CohortMove {
 
 #[derive(FromQueryResult)]
 struct ZoneRow {
-    time_zone: String,
     swept_date: Option<NaiveDate>,
 }
 
@@ -78,6 +100,7 @@ struct CohortRow {
     day_date: NaiveDate,
     time_zone: String,
     idle: i32,
+    first_id: i64,
     runs: i64,
 }
 
@@ -89,21 +112,15 @@ struct UntilRow {
 impl<C: ConnectionTrait> Session<C> {
     /// All zones in which there were ever runs, and the date for which each was last found to have nothing left to advance.
     pub async fn zones(&self) -> Result<Vec<(Tz, Option<NaiveDate>)>, StoreError> {
-        let rows: Vec<ZoneRow> = self
-            .rows(
-                "select time_zone, swept_date from time_zones order by time_zone",
-                vec![],
-            )
-            .await?;
-        rows.into_iter()
-            .map(|row| {
-                let tz = row
-                    .time_zone
-                    .parse()
-                    .map_err(|_| StoreError::corrupt("time_zones", &row.time_zone, "no such zone"))?;
-                Ok((tz, row.swept_date))
-            })
-            .collect()
+        let sql = "select time_zone, swept_date from time_zones order by time_zone";
+        let rows = self.raw_rows(sql, vec![]).await?;
+        // A zone that only a newer version knows is none of ours, and one whose date can't be read was never swept.
+        let zone = |row: &QueryResult| {
+            let name: String = value(row, "time_zone")?;
+            let swept_date = read::<ZoneRow>(row).ok().and_then(|row| row.swept_date);
+            Some((name.parse().ok()?, swept_date))
+        };
+        Ok(rows.iter().filter_map(zone).collect())
     }
 
     /// The next `size` runs' customers after `after`; none: there are no more.
@@ -127,19 +144,19 @@ impl<C: ConnectionTrait> Session<C> {
         timelines: &[TimelineId],
         buckets: Buckets,
         now: Timestamp,
-    ) -> Result<Vec<Cohort>, StoreError> {
+    ) -> Result<Cohorts, StoreError> {
         let mut batch = Batch::new(&[("zone", Col::Text), ("today", Col::Date)]);
         for zone in zones {
             batch.push([zone.tz.name().into(), zone.date.into()]);
         }
         if batch.is_empty() || timelines.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Cohorts::default());
         }
         let (table, mut values) = batch.bind(self.backend, 4);
         values.splice(0..0, values![range.after.as_str(), range.until.as_str(), now]);
         let sql = format!(
             "select p.campaign_timeline_id, p.current_day, p.day_date, p.time_zone, \
-             case when p.next_action_at is null then 1 else 0 end as idle, count(*) as runs from {table} \
+             case when p.next_action_at is null then 1 else 0 end as idle, min(p.id) as first_id, count(*) as runs from {table} \
              join {TABLE} p on p.time_zone = u.zone and p.day_date < u.today \
              where p.customer_id > $1 and p.customer_id <= $2 and p.status = 'active' \
              and (p.next_action_at is null or p.next_action_at > $3) and p.campaign_timeline_id in ({}) {} \
@@ -147,23 +164,32 @@ impl<C: ConnectionTrait> Session<C> {
             list(timelines.iter().map(|id| id.0)),
             buckets.and_in()
         );
-        let rows: Vec<CohortRow> = self.rows(&sql, values).await?;
-        rows.into_iter()
-            .map(|row| {
-                let tz = row
-                    .time_zone
-                    .parse()
-                    .map_err(|_| StoreError::corrupt(TABLE, &row.time_zone, "no such zone"))?;
-                Ok(Cohort {
-                    timeline_id: TimelineId(row.campaign_timeline_id),
-                    current_day: row.current_day,
-                    day_date: row.day_date,
-                    tz,
-                    is_idle: row.idle == 1,
-                    runs: row.runs.unsigned_abs(),
-                })
-            })
-            .collect()
+        let mut cohorts = Cohorts::default();
+        for row in self.raw_rows(&sql, values).await? {
+            match read(&row).ok().and_then(CohortRow::into_cohort) {
+                Some(cohort) => cohorts.cohorts.push(cohort),
+                None => cohorts.broken.push(BrokenCohort {
+                    first: ProgressId(value(&row, "first_id").unwrap_or_default()),
+                    tz: value::<String>(&row, "time_zone").and_then(|name| name.parse().ok()),
+                    runs: value::<i64>(&row, "runs").unwrap_or_default().unsigned_abs(),
+                }),
+            }
+        }
+        Ok(cohorts)
+    }
+}
+
+impl CohortRow {
+    fn into_cohort(self) -> Option<Cohort> {
+        Some(Cohort {
+            timeline_id: TimelineId(self.campaign_timeline_id),
+            current_day: self.current_day,
+            day_date: Some(self.day_date).filter(|date| is_usual(*date))?,
+            tz: self.time_zone.parse().ok()?,
+            is_idle: self.idle == 1,
+            first: ProgressId(self.first_id),
+            runs: self.runs.unsigned_abs(),
+        })
     }
 }
 
@@ -219,10 +245,11 @@ impl Txn {
         }
         let (table, mut values) = batch.bind(self.backend, 4);
         values.splice(0..0, values![range.after.as_str(), range.until.as_str(), now]);
-        // An example jumps over at most one range of days. Without one the column is left as it is.
+        // An example jumps over at most one range of days. Without one the column is left as it is, and so is one that is
+        // broken: it must not hold up the others.
         let jumped = self.pick(
             "p.jumped_days || u.jumped",
-            "case when u.jumped = '[]' then p.jumped_days else json_insert(p.jumped_days, '$[#]', json_extract(u.jumped, '$[0]')) end",
+            "case when u.jumped = '[]' or not json_valid(p.jumped_days) then p.jumped_days else json_insert(p.jumped_days, '$[#]', json_extract(u.jumped, '$[0]')) end",
         );
         let sql = format!(
             "update {TABLE} as p set current_day = u.new_day, day_date = u.new_date, day_shifted_at = null, \
@@ -240,7 +267,8 @@ impl Txn {
         self.execute(&sql, values).await
     }
 
-    /// Wakes the active runs of a timeline within a range that are on one of these days, so that they are planned anew.
+    /// Wakes the active runs of a timeline within a range that are planned by what stands on one of these days, so that they are
+    /// planned anew.
     pub async fn wake_runs(
         &self,
         timeline: TimelineId,
@@ -248,14 +276,13 @@ impl Txn {
         range: &CustomerRange,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        if days.is_empty() {
+        let Some(condition) = planned_by(days.iter().copied()) else {
             return Ok(0);
-        }
+        };
         let sql = format!(
             "update {TABLE} set next_action_at = $4, updated_at = $4 where customer_id > $1 and customer_id <= $2 \
-             and campaign_timeline_id = $3 and status = 'active' and current_day in ({}) \
-             and (next_action_at is null or next_action_at > $4)",
-            list(days.iter().copied())
+             and campaign_timeline_id = $3 and status = 'active' and {condition} \
+             and (next_action_at is null or next_action_at > $4)"
         );
         self.execute(
             &sql,

@@ -5,11 +5,11 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use super::batch::{Batch, Col};
 use super::session::{Number, Session, values};
 use super::{Page, StoreError, Txn};
-use crate::domain::{ActionType, Campaign, CampaignId, Timestamp};
+use crate::domain::{ActionType, Campaign, CampaignId, CampaignKind, MailHeaders, Timestamp, Tracking};
 
 const TABLE: &str = "campaigns";
 
-const COLUMNS: &str = "c.id, c.name, c.subject, c.text_body, c.html_body, c.sms_text, c.call_script, c.revision, c.created_at, c.updated_at";
+const COLUMNS: &str = "c.id, c.name, c.subject, c.text_body, c.html_body, c.sms_text, c.call_script, c.kind, c.preheader, c.sender, c.reply_to, c.headers, c.track_opens, c.track_clicks, c.sms_max_segments, c.revision, c.created_at, c.updated_at";
 
 #[derive(FromQueryResult)]
 struct Row {
@@ -20,6 +20,14 @@ struct Row {
     html_body: String,
     sms_text: String,
     call_script: String,
+    kind: String,
+    preheader: String,
+    sender: String,
+    reply_to: String,
+    headers: serde_json::Value,
+    track_opens: bool,
+    track_clicks: bool,
+    sms_max_segments: i32,
     revision: i64,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -107,13 +115,21 @@ impl Txn {
     /// when somebody else was faster.
     pub async fn put_campaign(&self, campaign: &Campaign) -> Result<(), StoreError> {
         let sql = format!(
-            "insert into {TABLE} (id, name, subject, text_body, html_body, sms_text, call_script, revision, created_at, updated_at) \
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+            "insert into {TABLE} (id, name, subject, text_body, html_body, sms_text, call_script, kind, preheader, sender, reply_to, headers, \
+             track_opens, track_clicks, sms_max_segments, revision, created_at, updated_at) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
              on conflict (id) do update set name = excluded.name, subject = excluded.subject, text_body = excluded.text_body, \
              html_body = excluded.html_body, sms_text = excluded.sms_text, call_script = excluded.call_script, \
+             kind = excluded.kind, preheader = excluded.preheader, sender = excluded.sender, reply_to = excluded.reply_to, headers = excluded.headers, \
+             track_opens = excluded.track_opens, track_clicks = excluded.track_clicks, sms_max_segments = excluded.sms_max_segments, \
              revision = excluded.revision, updated_at = excluded.updated_at \
              where {TABLE}.revision = excluded.revision - 1 returning revision as n"
         );
+        let headers = campaign
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.into()));
+        let headers = serde_json::Value::Object(headers.collect());
         let values = values![
             campaign.id.as_str(),
             campaign.name.as_str(),
@@ -122,6 +138,14 @@ impl Txn {
             campaign.html_body.as_str(),
             campaign.sms_text.as_str(),
             campaign.call_script.as_str(),
+            campaign.kind.as_str(),
+            campaign.preheader.as_str(),
+            campaign.sender.as_str(),
+            campaign.reply_to.as_str(),
+            headers,
+            campaign.tracking.opens,
+            campaign.tracking.clicks,
+            i32::from(campaign.sms_max_segments),
             campaign.revision,
             campaign.created_at,
             campaign.updated_at,
@@ -134,6 +158,18 @@ impl Txn {
 impl Row {
     fn into_campaign(self) -> Result<Campaign, StoreError> {
         let id = CampaignId::parse(&self.id).map_err(|error| StoreError::corrupt(TABLE, &self.id, error))?;
+        let kind = CampaignKind::ALL.into_iter().find(|kind| kind.as_str() == self.kind);
+        let kind = kind.ok_or_else(|| StoreError::corrupt(TABLE, &self.id, &self.kind))?;
+        let serde_json::Value::Object(stored) = self.headers else {
+            return Err(StoreError::corrupt(TABLE, &self.id, "headers are no object"));
+        };
+        let mut headers = MailHeaders::default();
+        for (name, value) in &stored {
+            let added = headers.add(name, value.as_str().unwrap_or_default());
+            added.map_err(|error| StoreError::corrupt(TABLE, &self.id, error))?;
+        }
+        let segments = u8::try_from(self.sms_max_segments);
+        let segments = segments.map_err(|error| StoreError::corrupt(TABLE, id.as_str(), error))?;
         Ok(Campaign {
             id,
             name: self.name,
@@ -142,6 +178,16 @@ impl Row {
             html_body: self.html_body,
             sms_text: self.sms_text,
             call_script: self.call_script,
+            kind,
+            preheader: self.preheader,
+            sender: self.sender,
+            reply_to: self.reply_to,
+            headers,
+            tracking: Tracking {
+                opens: self.track_opens,
+                clicks: self.track_clicks,
+            },
+            sms_max_segments: segments,
             revision: self.revision,
             created_at: self.created_at,
             updated_at: self.updated_at,

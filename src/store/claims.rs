@@ -6,20 +6,79 @@
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
 
 use super::batch::{Batch, Cell, Col};
+use super::broken::{BrokenRun, read, value};
+use super::engagements::END_OF_TIME;
 use super::holds::HOLDS_LOCK;
-use super::progress::TABLE;
+use super::progress::{COLUMNS, TABLE, read_run};
 use super::session::{Session, values};
 use super::timelines::list;
 use super::{Buckets, StoreError, Txn};
 use crate::domain::{CustomerId, ProgressId, Run, Status, TimelineId, Timestamp};
 
 /// Where a tick is in the due index of a timeline.
-pub type Cursor = (Timestamp, ProgressId);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    wake: Wake,
+    id: ProgressId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Wake {
+    At(Timestamp),
+    /// What `SQLite` has in the place of an instant. It has its place among the others.
+    Text(String),
+}
+
+/// Runs that are due, in the order of their wake-ups.
+#[derive(Debug, Default)]
+pub struct DueRuns {
+    /// Those that can be read.
+    pub runs: Vec<Run>,
+    /// Those among them that can't.
+    pub broken: Vec<BrokenRun>,
+    /// Where to go on after all of these; none: none was found.
+    pub last: Option<Cursor>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+impl Cursor {
+    /// Before all that is due.
+    pub const BEGIN: Self = Self {
+        wake: Wake::At(Timestamp::UNIX_EPOCH),
+        id: ProgressId(0),
+    };
+
+    /// After a run that was read.
+    pub fn after(run: &Run) -> Self {
+        Self {
+            wake: Wake::At(run.next_action_at.unwrap_or(Timestamp::UNIX_EPOCH)),
+            id: run.id,
+        }
+    }
+
+    /// After a row, whether it can be read or not.
+    fn after_row(row: &QueryResult) -> Option<Self> {
+        let at = || value::<Timestamp>(row, "next_action_at").map(Wake::At);
+        let text = || value::<String>(row, "next_action_at").map(Wake::Text);
+        Some(Self {
+            wake: at().or_else(text)?,
+            id: ProgressId(value(row, "id")?),
+        })
+    }
+
+    fn wake(&self) -> Value {
+        match &self.wake {
+            Wake::At(at) => (*at).into(),
+            Wake::Text(text) => text.as_str().into(),
+        }
+    }
+}
 
 /// An active timeline with something planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +87,7 @@ pub struct TimelineWake {
     pub id: TimelineId,
     /// Its revision.
     pub revision: i64,
-    /// Its earliest wake-up, past or to come.
+    /// Its earliest wake-up, past or to come; long ago where that can't be read.
     pub earliest: Timestamp,
 }
 
@@ -78,7 +137,7 @@ pub struct Completion {
 }
 
 /// A run whose outcomes were recorded, as it is now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Landed {
     /// Whether it went where it was planned to go. Otherwise it was moved or frozen meanwhile, or its timeline was changed.
     pub as_planned: bool,
@@ -108,8 +167,6 @@ pub enum Unrecorded {
 
 #[derive(FromQueryResult)]
 struct WakeRow {
-    id: i64,
-    revision: i64,
     earliest: Option<Timestamp>,
 }
 
@@ -127,7 +184,6 @@ struct IdRow {
 
 #[derive(FromQueryResult)]
 struct LandedRow {
-    id: i64,
     current_day: i32,
     day_date: NaiveDate,
     status: String,
@@ -144,21 +200,21 @@ impl<C: ConnectionTrait> Session<C> {
         };
         let sql = format!(
             "select t.id, t.revision, (select p.next_action_at from {TABLE} p where p.campaign_timeline_id = t.id \
-             and p.status = 'active' and p.next_action_at is not null {} order by p.next_action_at limit 1) as earliest \
-             from campaign_timelines t where t.is_active {only} order by t.id",
+             and p.status = 'active' and p.next_action_at > $1 and p.next_action_at < $2 {} order by p.next_action_at limit 1) \
+             as earliest from campaign_timelines t where t.is_active {only} order by t.id",
             buckets.and_in()
         );
-        let rows: Vec<WakeRow> = self.rows(&sql, vec![]).await?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|row| {
-                Some(TimelineWake {
-                    id: TimelineId(row.id),
-                    revision: row.revision,
-                    earliest: row.earliest?,
-                })
+        // What is beyond these, such as PostgreSQL's infinity, is never due.
+        let within = values![Timestamp::UNIX_EPOCH, END_OF_TIME];
+        let wake = |row: &QueryResult| {
+            let known = read::<WakeRow>(row).ok();
+            Some(TimelineWake {
+                id: TimelineId(value(row, "id")?),
+                revision: value(row, "revision")?,
+                earliest: known.map_or(Some(Timestamp::UNIX_EPOCH), |row| row.earliest)?,
             })
-            .collect())
+        };
+        Ok(self.raw_rows(&sql, within).await?.iter().filter_map(wake).collect())
     }
 
     /// All active timelines and their revisions. `only`: none means all.
@@ -173,34 +229,50 @@ impl<C: ConnectionTrait> Session<C> {
         Ok(rows.into_iter().map(|row| (TimelineId(row.id), row.revision)).collect())
     }
 
-    /// Due runs of a timeline after the cursor that nobody holds, in order of their wake-ups; as a dry run reads them.
+    /// At most `limit` due runs of a timeline after the cursor that nobody holds; as a dry run reads them.
     pub async fn due_runs(
         &self,
         timeline: TimelineId,
-        after: Cursor,
+        after: &Cursor,
         now: Timestamp,
         buckets: Buckets,
         limit: usize,
-    ) -> Result<Vec<Run>, StoreError> {
+    ) -> Result<DueRuns, StoreError> {
         self.due(timeline, after, now, buckets, limit, "").await
     }
 
     async fn due(
         &self,
         timeline: TimelineId,
-        after: Cursor,
+        after: &Cursor,
         now: Timestamp,
         buckets: Buckets,
         limit: usize,
         lock: &str,
-    ) -> Result<Vec<Run>, StoreError> {
-        let condition = format!(
-            "p.campaign_timeline_id = $1 and p.status = 'active' and p.next_action_at <= $2 and (p.next_action_at, p.id) > ($3, $4) \
-             and (p.lease_expires_at is null or p.lease_expires_at <= $2) {} order by p.next_action_at, p.id limit {limit}",
-            buckets.and_in()
+    ) -> Result<DueRuns, StoreError> {
+        // One more than is asked for says whether there are more.
+        let sql = format!(
+            "select {COLUMNS} from {TABLE} p where \
+             p.campaign_timeline_id = $1 and p.status = 'active' and p.next_action_at <= $2 and (p.next_action_at, p.id) > ($3, $4) \
+             and (p.lease_expires_at is null or p.lease_expires_at <= $2) {} order by p.next_action_at, p.id limit {} {lock}",
+            buckets.and_in(),
+            limit + 1
         );
-        self.runs_where(&condition, lock, values![timeline.0, now, after.0, after.1.0])
-            .await
+        let rows = self
+            .raw_rows(&sql, values![timeline.0, now, after.wake(), after.id.0])
+            .await?;
+        let mut due = DueRuns {
+            more: rows.len() > limit,
+            ..DueRuns::default()
+        };
+        for row in rows.iter().take(limit) {
+            match read_run(row) {
+                Ok(run) => due.runs.push(run),
+                Err(broken) => due.broken.push(broken),
+            }
+            due.last = Cursor::after_row(row).or(due.last);
+        }
+        Ok(due)
     }
 }
 
@@ -225,11 +297,11 @@ impl Txn {
     pub async fn due_runs_for_update(
         &self,
         timeline: TimelineId,
-        after: Cursor,
+        after: &Cursor,
         now: Timestamp,
         buckets: Buckets,
         limit: usize,
-    ) -> Result<Vec<Run>, StoreError> {
+    ) -> Result<DueRuns, StoreError> {
         self.due(
             timeline,
             after,
@@ -263,7 +335,7 @@ impl Txn {
              deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
              day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
              shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
-             next_action_at = u.wake, updated_at = $1 \
+             next_action_at = u.wake, updated_at = $1, is_woken = false \
              from {table} where p.customer_id = u.customer and p.id = u.run_id and p.status = 'active' \
              and (p.lease_expires_at is null or p.lease_expires_at <= $1) \
              and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone returning id"
@@ -302,22 +374,27 @@ impl Txn {
              day_started_at = case when {unmoved} then u.day_begin else p.day_started_at end, \
              shifted_days = case when {unmoved} then u.shifted else p.shifted_days end, \
              ended_at = case when {unmoved} then u.ended else p.ended_at end, \
-             next_action_at = case when {unmoved} then u.wake when p.status = 'active' then $1 else p.next_action_at end, \
+             next_action_at = case when {unmoved} and (u.wake is null or not p.is_woken) then u.wake \
+             when p.status = 'active' then $1 else p.next_action_at end, is_woken = false, \
              status = case when {unmoved} then u.new_status else p.status end, updated_at = $1 \
              from {table} join (select id as timeline_id, is_active, revision from campaign_timelines) t on t.timeline_id = u.timeline \
              where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token \
              returning id, current_day, day_date, status, next_action_at"
         );
-        let rows: Vec<LandedRow> = self.rows(&sql, values).await?;
+        let rows = self.raw_rows(&sql, values).await?;
         let planned: HashMap<ProgressId, &Run> = completions.iter().map(|done| (done.run.id, &done.run)).collect();
-        let landed = rows.into_iter().map(|row| {
-            let id = ProgressId(row.id);
+        let landed = rows.iter().filter_map(|row| {
+            let id = ProgressId(value(row, "id")?);
+            // What was broken meanwhile must not take down the outcomes of others.
+            let Ok(row) = read::<LandedRow>(row) else {
+                return Some((id, Landed::default()));
+            };
             let as_planned = planned.get(&id).is_some_and(|run| {
                 (run.current_day, run.day_date, run.status.as_str())
                     == (row.current_day, row.day_date, row.status.as_str())
             });
             let is_due = row.status == Status::Active.as_str() && row.next_action_at.is_some_and(|at| at <= now);
-            (id, Landed { as_planned, is_due })
+            Some((id, Landed { as_planned, is_due }))
         });
         Ok(landed.collect())
     }
@@ -344,8 +421,11 @@ impl Txn {
 
     /// Why an outcome could not be recorded.
     pub async fn why_unrecorded(&self, customer: &CustomerId, id: ProgressId) -> Result<Unrecorded, StoreError> {
-        let run = self.run(customer, id).await?;
-        Ok(run.map_or(Unrecorded::Gone, |_| Unrecorded::TakenOver))
+        Ok(if self.is_there(customer, id).await? {
+            Unrecorded::TakenOver
+        } else {
+            Unrecorded::Gone
+        })
     }
 }
 

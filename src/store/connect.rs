@@ -8,19 +8,20 @@ use sea_orm::{
     TransactionOptions, TransactionTrait as _,
 };
 use sqlx::Connection as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::StoreError;
+use super::link::{self, Link};
 use super::session::{Reader, Session, Txn};
 
 /// Any number, the same for all migrators, so that they wait for each other.
 const MIGRATION_LOCK: i64 = 7_270_010_451;
 
-/// How long a statement may take, and how long a transaction may wait for its next one. Far below the quarter of an hour after
-/// which a zone's midnight may be taken for finished.
-const STATEMENT_TIMEOUT: &str = "60s";
+/// How long a connection may wait for a free place in the pool, and for the database to take it.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the database is: `sqlite://file.db` or `postgres://user@host/name`.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,6 +46,11 @@ impl StoreUrl {
         };
         let file = file.strip_prefix("//").unwrap_or(file);
         file.split('?').next().unwrap_or_default().into()
+    }
+
+    /// The file of the embedded database.
+    pub fn file(&self) -> Option<PathBuf> {
+        self.is_sqlite().then(|| PathBuf::from(&*self.place()))
     }
 
     /// Whether it is the embedded database.
@@ -73,6 +79,8 @@ pub struct ConnectSettings {
     pub forced_to_disk: bool,
     /// How long `SQLite` waits for its turn to write while others do.
     pub busy_timeout: Duration,
+    /// How long `PostgreSQL` works on a statement, and waits within a transaction for the next one.
+    pub statement_timeout: Duration,
 }
 
 /// The database.
@@ -81,6 +89,8 @@ pub struct Store {
     db: DatabaseConnection,
     backend: DbBackend,
     place: Arc<str>,
+    /// The link to `PostgreSQL`.
+    link: Option<Arc<Link>>,
     statements: Arc<AtomicU64>,
 }
 
@@ -88,10 +98,12 @@ impl Store {
     /// Opens the database. It is not migrated, and not looked at yet.
     pub async fn connect(settings: &ConnectSettings) -> Result<Self, StoreError> {
         let (forced_to_disk, busy_timeout) = (settings.forced_to_disk, settings.busy_timeout);
+        let statement_timeout = settings.statement_timeout;
+        let link = Arc::new(Link::new(statement_timeout));
         let mut options = ConnectOptions::new(settings.url.0.clone());
         options
             .max_connections(settings.max_connections)
-            .acquire_timeout(Duration::from_secs(30))
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             .sqlx_logging(false)
             .map_sqlx_sqlite_opts(move |options| sqlite_options(options, forced_to_disk, busy_timeout))
             // When a COMMIT fails on a full disk, SQLite has rolled back by itself. sqlx then takes the connection for one in a
@@ -100,15 +112,38 @@ impl Store {
                 let is_clean = !connection.is_in_transaction();
                 Box::pin(std::future::ready(Ok(is_clean)))
             })
-            .map_sqlx_postgres_opts(postgres_options);
+            .map_sqlx_postgres_opts(move |options| postgres_options(options, statement_timeout))
+            // The link's test is in place of sqlx's own, which waits for ever for a connection that is silent.
+            .test_before_acquire(false)
+            .map_sqlx_postgres_before_acquire({
+                let link = Arc::clone(&link);
+                move |connection, used| {
+                    let link = Arc::clone(&link);
+                    Box::pin(async move { link.check_idle(connection, used.idle_for).await.map(|()| true) })
+                }
+            })
+            // A statement that was given up leaves a connection that may be silent for ever. sqlx would ask it without an end
+            // whether it still is one, and its place in the pool would be lost.
+            .map_sqlx_postgres_pool_opts({
+                let link = Arc::clone(&link);
+                move |options| {
+                    let link = Arc::clone(&link);
+                    options.after_release(move |connection, _| {
+                        let link = Arc::clone(&link);
+                        Box::pin(async move { link.check(connection).await.map(|()| true) })
+                    })
+                }
+            });
         let place = settings.url.place();
         let db = Database::connect(options).await;
         let db = db.map_err(|error| StoreError::of(error, &place))?;
         let backend = db.get_database_backend();
+        let link = (backend == DbBackend::Postgres).then_some(link);
         Ok(Self {
             db,
             backend,
             place,
+            link,
             statements: Arc::new(AtomicU64::new(0)),
         })
     }
@@ -144,6 +179,8 @@ impl Store {
             conn: self.db.clone(),
             backend: self.backend,
             place: Arc::clone(&self.place),
+            link: self.link.clone(),
+            is_alone: true,
             statements: Arc::clone(&self.statements),
         }
     }
@@ -154,19 +191,36 @@ impl Store {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let conn = self.db.begin_with_options(mode).await;
+        let begin = || link::wait(self.link.as_deref(), self.db.begin_with_options(mode));
+        let conn = match begin().await {
+            Err(error) if link::is_broken(&error) => begin().await,
+            conn => conn,
+        };
         let conn = conn.map_err(|error| self.failed(error))?;
         Ok(Session {
             conn,
             backend: self.backend,
             place: Arc::clone(&self.place),
+            link: self.link.clone(),
+            is_alone: false,
             statements: Arc::clone(&self.statements),
         })
     }
 
     /// Asks the database whether it is there.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.db.ping().await.map_err(|error| self.failed(error))
+        let ping = link::wait(self.link.as_deref(), self.db.ping()).await;
+        ping.map_err(|error| self.failed(error))
+    }
+
+    /// Overwrites what was deleted, where the database does so only when asked: `SQLite` keeps old pages in its write-ahead log.
+    /// While somebody reads, it is left for the next time. `PostgreSQL` does it by autovacuum.
+    pub async fn forget_deleted(&self) -> Result<(), StoreError> {
+        if self.backend == DbBackend::Sqlite {
+            let done = self.db.execute_unprepared("pragma wal_checkpoint(truncate)").await;
+            done.map_err(|error| self.failed(error))?;
+        }
+        Ok(())
     }
 
     /// How many statements have been run, BEGIN and COMMIT not counted.
@@ -199,14 +253,17 @@ fn sqlite_options(options: SqliteConnectOptions, forced_to_disk: bool, busy_time
         .synchronous(synchronous)
         .busy_timeout(busy_timeout)
         .foreign_keys(true)
+        // What is deleted is overwritten: a customer that was erased must not be found in the file.
+        .pragma("secure_delete", "on")
 }
 
 /// Generic plans: with a custom one the planner takes a lease token, of which it has seen none, for one that no row has,
 /// and scans the table.
-fn postgres_options(options: PgConnectOptions) -> PgConnectOptions {
+fn postgres_options(options: PgConnectOptions, statement_timeout: Duration) -> PgConnectOptions {
+    let timeout = format!("{}ms", statement_timeout.as_millis());
     options.application_name("campaignd").options([
-        ("statement_timeout", STATEMENT_TIMEOUT),
-        ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
+        ("statement_timeout", timeout.as_str()),
+        ("idle_in_transaction_session_timeout", &timeout),
         ("plan_cache_mode", "force_generic_plan"),
     ])
 }
@@ -230,6 +287,7 @@ mod tests {
             max_connections: 1,
             forced_to_disk,
             busy_timeout,
+            statement_timeout: Duration::from_mins(1),
         };
         let store = Store::connect(&settings).await.expect("a database");
         store.migrate().await.expect("a schema");
@@ -315,6 +373,7 @@ mod tests {
             max_connections: 1,
             forced_to_disk: true,
             busy_timeout: Duration::from_millis(20),
+            statement_timeout: Duration::from_mins(1),
         };
         Store::connect(&settings).await.expect("a database")
     }

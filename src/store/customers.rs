@@ -1,17 +1,30 @@
 //! `customers`.
 
 use chrono_tz::Tz;
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 
 use super::batch::{Batch, Cell, Col};
+use super::broken::{read, value};
 use super::session::{Session, values};
+use super::suppressions::{SuppressedRow, suppressed_of_customer};
 use super::{Page, StoreError, Txn};
-use crate::domain::{Customer, CustomerId, EmailAddress, Invalid, PhoneNumber, Stage, Timestamp};
+use crate::domain::{Customer, CustomerId, EmailAddress, Invalid, PhoneNumber, Stage, Suppressed, Timestamp};
 
 const TABLE: &str = "customers";
 
 const COLUMNS: &str = "c.customer_id, c.display_name, c.email, c.phone, c.time_zone, c.pipeline_stage, c.stage_visit, \
      c.engagement_score, c.attributes, c.is_test, c.source_time, c.created_at, c.updated_at";
+
+/// A customer as it is written.
+#[derive(Debug)]
+pub struct CustomerRow<'a> {
+    /// The customer.
+    pub customer: &'a Customer,
+    /// The hash of its mail address.
+    pub email_hash: Option<String>,
+    /// The hash of its phone number.
+    pub phone_hash: Option<String>,
+}
 
 /// Which customers to list.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +50,9 @@ struct Row {
     updated_at: Timestamp,
 }
 
+/// A customer with the channels by which it must not be written to, or the id of one of whom that can't be read.
+pub type ReadRecipient = Result<(Customer, Suppressed), String>;
+
 impl<C: ConnectionTrait> Session<C> {
     /// A customer.
     pub async fn customer(&self, id: &CustomerId) -> Result<Option<Customer>, StoreError> {
@@ -53,6 +69,26 @@ impl<C: ConnectionTrait> Session<C> {
         ids: impl IntoIterator<Item = &'a CustomerId>,
     ) -> Result<Vec<Customer>, StoreError> {
         self.customers_in(ids, "").await
+    }
+
+    /// Several customers as [`Self::customers_by_id`] finds them, with what is suppressed of them, in one statement. Each is read on
+    /// its own, so that one that can't be read takes no other with it.
+    pub async fn read_recipients<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a CustomerId>,
+    ) -> Result<Vec<ReadRecipient>, StoreError> {
+        let suppressed = format!(", {}", suppressed_of_customer(self.backend));
+        let Some((sql, values)) = self.select_in(ids, &suppressed, "") else {
+            return Ok(Vec::new());
+        };
+        let rows = self.raw_rows(&sql, values).await?;
+        let read_one = |row: &QueryResult| {
+            let customer = read::<Row>(row).ok()?.into_customer().ok()?;
+            let suppressed: SuppressedRow = read(row).ok()?;
+            Some((customer, suppressed.parse()?))
+        };
+        let read = |row: &QueryResult| read_one(row).ok_or_else(|| value(row, "customer_id").unwrap_or_default());
+        Ok(rows.iter().map(read).collect())
     }
 
     /// A page of customers, by id.
@@ -76,22 +112,35 @@ impl<C: ConnectionTrait> Session<C> {
         ids: impl IntoIterator<Item = &'a CustomerId>,
         lock: &str,
     ) -> Result<Vec<Customer>, StoreError> {
-        let mut batch = Batch::new(&[("customer_id", Col::Text)]);
-        for id in ids {
-            batch.push([id.as_str().into()]);
-        }
-        if batch.is_empty() {
+        let Some((sql, values)) = self.select_in(ids, "", lock) else {
             return Ok(Vec::new());
-        }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "select {COLUMNS} from {table} join {TABLE} c on c.customer_id = u.customer_id order by c.customer_id {lock}"
-        );
+        };
         self.rows::<Row>(&sql, values)
             .await?
             .into_iter()
             .map(Row::into_customer)
             .collect()
+    }
+
+    /// How several customers are read, if there are any. `more`: more columns, each with a comma before it.
+    fn select_in<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a CustomerId>,
+        more: &str,
+        lock: &str,
+    ) -> Option<(String, Vec<sea_orm::Value>)> {
+        let mut batch = Batch::new(&[("customer_id", Col::Text)]);
+        for id in ids {
+            batch.push([id.as_str().into()]);
+        }
+        if batch.is_empty() {
+            return None;
+        }
+        let (table, values) = batch.bind(self.backend, 1);
+        let sql = format!(
+            "select {COLUMNS}{more} from {table} join {TABLE} c on c.customer_id = u.customer_id order by c.customer_id {lock}"
+        );
+        Some((sql, values))
     }
 }
 
@@ -116,14 +165,22 @@ impl Txn {
         self.customers_in(ids, self.pick("for update of c", "")).await
     }
 
+    /// Several customers, none of which is erased before this transaction ends.
+    pub async fn customers_for_share<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a CustomerId>,
+    ) -> Result<Vec<Customer>, StoreError> {
+        self.customers_in(ids, self.pick("for key share of c", "")).await
+    }
+
     /// Stores new customers. [`StoreError::Duplicate`] when somebody else stored one of them meanwhile.
-    pub async fn insert_customers(&self, customers: &[&Customer]) -> Result<(), StoreError> {
+    pub async fn insert_customers(&self, customers: &[CustomerRow<'_>]) -> Result<(), StoreError> {
         if customers.is_empty() {
             return Ok(());
         }
         let (table, values) = batch(customers).bind(self.backend, 1);
-        let columns = "customer_id, bucket, display_name, email, phone, time_zone, pipeline_stage, stage_visit, \
-             engagement_score, attributes, is_test, source_time, created_at, updated_at";
+        let columns = "customer_id, bucket, display_name, email, phone, email_hash, phone_hash, time_zone, pipeline_stage, \
+             stage_visit, engagement_score, attributes, is_test, source_time, created_at, updated_at";
         let sql = format!(
             "insert into {TABLE} ({columns}) select {columns} from {table} where true on conflict (customer_id) do nothing"
         );
@@ -136,13 +193,14 @@ impl Txn {
     }
 
     /// Stores what changed of customers that this transaction has locked.
-    pub async fn update_customers(&self, customers: &[&Customer]) -> Result<(), StoreError> {
+    pub async fn update_customers(&self, customers: &[CustomerRow<'_>]) -> Result<(), StoreError> {
         if customers.is_empty() {
             return Ok(());
         }
         let (table, values) = batch(customers).bind(self.backend, 1);
         let sql = format!(
-            "update {TABLE} as c set display_name = u.display_name, email = u.email, phone = u.phone, time_zone = u.time_zone, \
+            "update {TABLE} as c set display_name = u.display_name, email = u.email, phone = u.phone, \
+             email_hash = u.email_hash, phone_hash = u.phone_hash, time_zone = u.time_zone, \
              pipeline_stage = u.pipeline_stage, stage_visit = u.stage_visit, engagement_score = u.engagement_score, \
              attributes = u.attributes, is_test = u.is_test, source_time = u.source_time, updated_at = u.updated_at \
              from {table} where c.customer_id = u.customer_id"
@@ -153,13 +211,15 @@ impl Txn {
 }
 
 /// Customers as they travel.
-fn batch(customers: &[&Customer]) -> Batch {
+fn batch(customers: &[CustomerRow<'_>]) -> Batch {
     let mut batch = Batch::new(&[
         ("customer_id", Col::Text),
         ("bucket", Col::Int),
         ("display_name", Col::Text),
         ("email", Col::OptText),
         ("phone", Col::OptText),
+        ("email_hash", Col::OptText),
+        ("phone_hash", Col::OptText),
         ("time_zone", Col::OptText),
         ("pipeline_stage", Col::OptText),
         ("stage_visit", Col::BigInt),
@@ -170,13 +230,16 @@ fn batch(customers: &[&Customer]) -> Batch {
         ("created_at", Col::Time),
         ("updated_at", Col::Time),
     ]);
-    for customer in customers {
+    for row in customers {
+        let customer = row.customer;
         batch.push([
             customer.id.as_str().into(),
             customer.id.bucket().into(),
             customer.display_name.as_str().into(),
             customer.email.as_ref().map(EmailAddress::as_str).into(),
             customer.phone.as_ref().map(PhoneNumber::as_str).into(),
+            row.email_hash.as_deref().into(),
+            row.phone_hash.as_deref().into(),
             customer.time_zone.map(Tz::name).into(),
             customer.pipeline_stage.as_ref().map(Stage::as_str).into(),
             customer.stage_visit.into(),

@@ -4,14 +4,15 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use std::collections::{BTreeSet, HashSet};
 
 use super::batch::{Batch, Cell, Col};
+use super::customers::ReadRecipient;
 use super::session::{Session, values};
 use super::{Page, StoreError, Txn};
-use crate::domain::{ActionId, Asked, Customer, CustomerId, Engagement, EngagementKind, ProgressId, Run, Timestamp};
+use crate::domain::{ActionId, Asked, CustomerId, Engagement, EngagementKind, ProgressId, Run, Timestamp};
 
 const TABLE: &str = "engagement_events";
 
 /// Later than any event: the end of the year 9999, the last that is written with four digits and so compares as text.
-const END_OF_TIME: Option<Timestamp> = Timestamp::from_timestamp(253_402_300_799, 0);
+pub(super) const END_OF_TIME: Option<Timestamp> = Timestamp::from_timestamp(253_402_300_799, 0);
 
 /// What a customer last did, seen from one of its runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,16 +77,16 @@ impl<C: ConnectionTrait> Session<C> {
             .collect()
     }
 
-    /// What is known of the customers of runs: themselves, in no order, and what they last did up to `now`, as far as
-    /// conditions ask for it.
+    /// What is known of the customers of runs: themselves and what is suppressed of them, in no order, each read on its own, and what
+    /// they last did up to `now`, as far as conditions ask for it.
     pub async fn known_of(
         &self,
         runs: &[Run],
         asked: &Asked,
         now: Timestamp,
-    ) -> Result<(Vec<Customer>, Vec<LastEngagement>), StoreError> {
+    ) -> Result<(Vec<ReadRecipient>, Vec<LastEngagement>), StoreError> {
         let ids: BTreeSet<&CustomerId> = runs.iter().map(|run| &run.customer_id).collect();
-        let customers = self.customers_by_id(ids).await?;
+        let customers = self.read_recipients(ids).await?;
         let kinds = asked.engagements.iter().map(|query| &query.kind).collect();
         let engagements = self.last_engagements(runs, &kinds, now).await?;
         Ok((customers, engagements))
@@ -139,7 +140,8 @@ impl<C: ConnectionTrait> Session<C> {
 }
 
 impl Txn {
-    /// Stores events, and says which were new, by (customer, event id). The others are there already.
+    /// Stores events, and says which were new, by (customer, event id). The others are there already. Runs that wait for the new ones
+    /// are looked at by the next tick.
     pub async fn insert_engagements(&self, events: &[Engagement]) -> Result<HashSet<(String, String)>, StoreError> {
         let mut batch = Batch::new(&[
             ("customer_id", Col::Text),
@@ -152,15 +154,11 @@ impl Txn {
             ("action_id", Col::OptBigInt),
         ]);
         for event in events {
-            let name = match &event.kind {
-                EngagementKind::Custom(name) => Some(name.as_str()),
-                EngagementKind::EmailOpened | EngagementKind::EmailClicked | EngagementKind::Replied => None,
-            };
             batch.push([
                 event.customer_id.as_str().into(),
                 event.event_id.as_str().into(),
                 event.kind.as_str().into(),
-                name.into(),
+                event.kind.name().into(),
                 event.occurred_at.into(),
                 event.received_at.into(),
                 Cell::from(event.about.map(|(progress, _)| progress.0)),
@@ -177,11 +175,15 @@ impl Txn {
              from {table} where true on conflict (customer_id, event_id) do nothing returning customer_id, event_id"
         );
         let rows: Vec<KeyRow> = self.rows(&sql, values).await?;
-        Ok(rows.into_iter().map(|row| (row.customer_id, row.event_id)).collect())
+        let new: HashSet<_> = rows.into_iter().map(|row| (row.customer_id, row.event_id)).collect();
+        let is_new =
+            |event: &&Engagement| new.contains(&(event.customer_id.as_str().to_owned(), event.event_id.clone()));
+        self.wake_waiting(events.iter().filter(is_new)).await?;
+        Ok(new)
     }
 }
 
-fn kind_of(word: &str, name: Option<String>) -> Result<EngagementKind, String> {
+pub(super) fn kind_of(word: &str, name: Option<String>) -> Result<EngagementKind, String> {
     match word {
         "email_opened" => Ok(EngagementKind::EmailOpened),
         "email_clicked" => Ok(EngagementKind::EmailClicked),

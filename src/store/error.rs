@@ -3,6 +3,8 @@
 use sea_orm::{DbErr, RuntimeErr, SqlErr};
 use std::sync::Arc;
 
+use super::BrokenRun;
+
 /// Why a statement was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -42,6 +44,9 @@ pub enum StoreError {
         /// What is wrong.
         what: String,
     },
+    /// A run can't be read.
+    #[error("{0}")]
+    BrokenRun(BrokenRun),
     /// The schema is not that of this program.
     #[error("{0}")]
     Schema(String),

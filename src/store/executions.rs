@@ -1,14 +1,19 @@
-//! `action_executions`: the ledger of attempts and decisions. It only grows.
+//! `action_executions`: the ledger of attempts and decisions. It only grows; what providers report later is added to an entry in
+//! `delivery`.
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use std::fmt::Write as _;
 
 use super::batch::{Batch, Cell, Col};
-use super::session::{Session, values};
+use super::session::{Number, Session, values};
 use super::{Page, StoreError, Txn};
-use crate::domain::{ActionId, Channel, CustomerId, FailureReason, ProgressId, SkipReason, TimelineId, Timestamp};
+use crate::domain::{
+    ActionId, AttemptKey, Channel, CustomerId, FailureReason, ProgressId, ProviderState, ProviderStatus, SkipReason,
+    TaskOutcome, TimelineId, Timestamp,
+};
 
-/// An entry of the ledger: one attempt at an action of a run, or the decision not to make one.
+/// An entry of the ledger: one attempt at an action of a run, or the decision not to make one. Delivery reports change what they
+/// tell of, and nothing else changes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Execution {
     /// Whose run.
@@ -39,6 +44,22 @@ pub struct Execution {
     pub detail: Option<String>,
     /// Which revision of the content was sent.
     pub content_revision: Option<i64>,
+    /// What the provider reported of it later.
+    pub provider_state: Option<ProviderState>,
+    /// When a report told what came of it, where that was unknown until then.
+    pub resolved_at: Option<Timestamp>,
+}
+
+impl Execution {
+    /// Which attempt it is.
+    pub fn key(&self) -> AttemptKey {
+        AttemptKey {
+            customer_id: self.customer_id.clone(),
+            progress_id: self.progress_id,
+            action_id: self.action_id,
+            attempt: self.attempt,
+        }
+    }
 }
 
 /// What came of an attempt.
@@ -56,16 +77,19 @@ pub enum ExecutionOutcome {
     Unknown,
     /// Too late.
     Expired,
+    /// A task that somebody has now. What comes of it is in an entry with a higher attempt.
+    HandedOver,
 }
 
 impl ExecutionOutcome {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Completed,
         Self::Skipped,
         Self::Failed,
         Self::Retrying,
         Self::Unknown,
         Self::Expired,
+        Self::HandedOver,
     ];
 
     /// The word in the database.
@@ -77,6 +101,7 @@ impl ExecutionOutcome {
             Self::Retrying => "retrying",
             Self::Unknown => "unknown",
             Self::Expired => "expired",
+            Self::HandedOver => "handed_over",
         }
     }
 
@@ -84,18 +109,20 @@ impl ExecutionOutcome {
     pub fn is_dead(self) -> bool {
         match self {
             Self::Failed | Self::Unknown => true,
-            Self::Completed | Self::Skipped | Self::Retrying | Self::Expired => false,
+            Self::Completed | Self::Skipped | Self::Retrying | Self::Expired | Self::HandedOver => false,
         }
     }
 }
 
-/// Why an action was not carried out.
+/// Why an action was not carried out, or what came of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExecutionReason {
     /// It was decided against: outcomes `Skipped` and `Expired`.
     Skip(SkipReason),
     /// The attempt failed: outcomes `Failed`, `Retrying` and `Unknown`.
     Failure(FailureReason),
+    /// Somebody reported a task: outcome `Completed`.
+    Task(TaskOutcome),
 }
 
 impl ExecutionReason {
@@ -104,13 +131,15 @@ impl ExecutionReason {
         match self {
             Self::Skip(reason) => reason.as_str(),
             Self::Failure(reason) => reason.as_str(),
+            Self::Task(outcome) => outcome.as_str(),
         }
     }
 
     /// The reason of a word that stands with this outcome.
     fn parse(outcome: ExecutionOutcome, word: &str) -> Option<Self> {
         match outcome {
-            ExecutionOutcome::Completed => None,
+            ExecutionOutcome::Completed => TaskOutcome::parse(word).map(Self::Task),
+            ExecutionOutcome::HandedOver => None,
             ExecutionOutcome::Skipped | ExecutionOutcome::Expired => SkipReason::parse(word).map(Self::Skip),
             ExecutionOutcome::Failed | ExecutionOutcome::Retrying | ExecutionOutcome::Unknown => {
                 FailureReason::parse(word).map(Self::Failure)
@@ -139,11 +168,12 @@ pub struct ExecutionFilter {
 /// Where an entry stands among all: by customer, run, action, attempt.
 pub type ExecutionKey = (String, i64, i64, i32);
 
-const COLUMNS: &str = "e.customer_id, e.progress_id, e.action_id, e.campaign_timeline_id, e.attempt, e.due_at, e.started_at, \
-     e.finished_at, e.channel, e.outcome, e.reason, e.provider_id, e.detail, e.content_revision";
+pub(super) const COLUMNS: &str = "e.customer_id, e.progress_id, e.action_id, e.campaign_timeline_id, e.attempt, e.due_at, e.started_at, \
+     e.finished_at, e.channel, e.outcome, e.reason, e.provider_id, e.detail, e.content_revision, \
+     e.provider_status, e.provider_error_code, e.provider_status_at, e.resolved_at";
 
 #[derive(FromQueryResult)]
-struct Row {
+pub(super) struct Row {
     customer_id: String,
     progress_id: i64,
     action_id: i64,
@@ -158,6 +188,10 @@ struct Row {
     provider_id: Option<String>,
     detail: Option<String>,
     content_revision: Option<i64>,
+    provider_status: Option<String>,
+    provider_error_code: Option<String>,
+    provider_status_at: Option<Timestamp>,
+    resolved_at: Option<Timestamp>,
 }
 
 impl<C: ConnectionTrait> Session<C> {
@@ -269,8 +303,12 @@ impl Txn {
             ("provider_id", Col::OptText),
             ("detail", Col::OptText),
             ("content_revision", Col::OptBigInt),
+            ("provider_status", Col::OptText),
+            ("provider_error_code", Col::OptText),
+            ("provider_status_at", Col::OptTime),
         ]);
         for execution in executions {
+            let state = execution.provider_state.as_ref();
             batch.push([
                 execution.customer_id.as_str().into(),
                 execution.progress_id.0.into(),
@@ -286,6 +324,9 @@ impl Txn {
                 Cell::from(execution.provider_id.clone()),
                 Cell::from(execution.detail.clone()),
                 execution.content_revision.into(),
+                Cell::from(state.map(|state| state.status.as_str())),
+                Cell::from(state.and_then(|state| state.error_code.clone())),
+                Cell::from(state.map(|state| state.at)),
             ]);
         }
         if batch.is_empty() {
@@ -293,7 +334,8 @@ impl Txn {
         }
         let (table, values) = batch.bind(self.backend, 1);
         let columns = "customer_id, progress_id, action_id, campaign_timeline_id, attempt, due_at, started_at, finished_at, channel, \
-                       outcome, reason, provider_id, detail, content_revision";
+                       outcome, reason, provider_id, detail, content_revision, provider_status, provider_error_code, \
+                       provider_status_at";
         self.execute(
             &format!("insert into action_executions ({columns}) select {columns} from {table}"),
             values,
@@ -303,8 +345,49 @@ impl Txn {
     }
 }
 
+impl Txn {
+    /// Whether all of these entries are there, and not others in their places; perhaps with what reports have told since.
+    pub async fn has_executions(&self, executions: &[Execution]) -> Result<bool, StoreError> {
+        let mut batch = Batch::new(&[
+            ("customer_id", Col::Text),
+            ("progress_id", Col::BigInt),
+            ("action_id", Col::BigInt),
+            ("attempt", Col::Int),
+            ("started_at", Col::Time),
+            ("finished_at", Col::Time),
+            ("outcome", Col::Text),
+            ("provider_id", Col::Text),
+        ]);
+        for execution in executions {
+            batch.push([
+                execution.customer_id.as_str().into(),
+                execution.progress_id.0.into(),
+                execution.action_id.0.into(),
+                i32::try_from(execution.attempt).unwrap_or(i32::MAX).into(),
+                execution.started_at.into(),
+                execution.finished_at.into(),
+                execution.outcome.as_str().into(),
+                execution.provider_id.as_deref().unwrap_or_default().into(),
+            ]);
+        }
+        if batch.is_empty() {
+            return Ok(true);
+        }
+        let (table, values) = batch.bind(self.backend, 1);
+        let sql = format!(
+            "select count(*) as n from {table} join action_executions e on e.customer_id = u.customer_id \
+             and e.progress_id = u.progress_id and e.action_id = u.action_id and e.attempt = u.attempt \
+             and e.started_at = u.started_at and e.finished_at = u.finished_at \
+             and (e.outcome = u.outcome or e.resolved_at is not null) \
+             and (coalesce(e.provider_id, '') = u.provider_id or u.provider_id = '')"
+        );
+        let found: Option<Number> = self.row(&sql, values).await?;
+        Ok(found.is_some_and(|found| found.n.unsigned_abs() == executions.len() as u64))
+    }
+}
+
 impl Row {
-    fn into_execution(self) -> Result<Execution, StoreError> {
+    pub(super) fn into_execution(self) -> Result<Execution, StoreError> {
         let corrupt = |what: String| StoreError::corrupt("action_executions", self.progress_id, what);
         let channel = Channel::ALL.into_iter().find(|known| known.as_str() == self.channel);
         let outcome = ExecutionOutcome::ALL
@@ -318,6 +401,12 @@ impl Row {
                 Some(reason.ok_or_else(|| corrupt(format!("reason {word} of {}", self.outcome)))?)
             }
         };
+        let status = self.provider_status.as_deref().and_then(ProviderStatus::parse);
+        let provider_state = status.zip(self.provider_status_at).map(|(status, at)| ProviderState {
+            status,
+            error_code: self.provider_error_code,
+            at,
+        });
         Ok(Execution {
             customer_id: CustomerId::parse(&self.customer_id).map_err(|error| corrupt(error.to_string()))?,
             progress_id: ProgressId(self.progress_id),
@@ -333,6 +422,8 @@ impl Row {
             provider_id: self.provider_id,
             detail: self.detail,
             content_revision: self.content_revision,
+            provider_state,
+            resolved_at: self.resolved_at,
         })
     }
 }

@@ -7,6 +7,8 @@
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 
 use super::advance::CustomerRange;
+use super::broken::BrokenRun;
+use super::progress;
 use super::session::{Session, values};
 use super::{Page, StoreError, Txn};
 use crate::domain::{HoldScope, ProgressId, Run, SendingHold, SendingHolds, Timestamp};
@@ -17,6 +19,17 @@ const COLUMNS: &str = "scope, reason, started_at, end_at, updated_at";
 
 /// Any number, the same for all servers on a database.
 pub(super) const HOLDS_LOCK: i64 = 7_270_010_452;
+
+/// Runs in which a hold has put something off, in the order of customer and id.
+#[derive(Debug, Default)]
+pub struct HeldRuns {
+    /// Those that can be read.
+    pub runs: Vec<Run>,
+    /// Those among them that can't.
+    pub broken: Vec<BrokenRun>,
+    /// The key of the last of all; none: none was found.
+    pub last: Option<(String, ProgressId)>,
+}
 
 #[derive(FromQueryResult)]
 struct Row {
@@ -102,18 +115,33 @@ impl Txn {
         range: &CustomerRange,
         after: (&str, ProgressId),
         limit: usize,
-    ) -> Result<Vec<Run>, StoreError> {
+    ) -> Result<HeldRuns, StoreError> {
         let is_held = self.pick(
             "p.deferred_actions @> '[{\"reason\": \"sending_held\"}]'",
             "p.deferred_actions like '%\"sending_held\"%'",
         );
-        let condition = format!(
-            "p.customer_id > $1 and p.customer_id <= $2 and (p.customer_id, p.id) > ($3, $4) and p.status = 'active' \
-             and {is_held} order by p.customer_id, p.id limit {limit}"
+        let sql = format!(
+            "select {} from {} p where p.customer_id > $1 and p.customer_id <= $2 and (p.customer_id, p.id) > ($3, $4) and p.status = 'active' \
+             and {is_held} order by p.customer_id, p.id limit {limit} {}",
+            progress::COLUMNS,
+            progress::TABLE,
+            self.pick("for update of p", "")
         );
         let values = values![range.after.as_str(), range.until.as_str(), after.0, after.1.0];
-        self.runs_where(&condition, self.pick("for update of p", ""), values)
-            .await
+        let mut held = HeldRuns::default();
+        for run in self.read_runs(&sql, values).await? {
+            match run {
+                Ok(run) => {
+                    held.last = Some((run.customer_id.to_string(), run.id));
+                    held.runs.push(run);
+                }
+                Err(broken) => {
+                    held.last = Some((broken.customer_id.clone(), broken.id));
+                    held.broken.push(broken);
+                }
+            }
+        }
+        Ok(held)
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! The arrays of actions and the lease belong to whoever holds the lease, and are written in `claims` alone.
 
-use chrono::NaiveDate;
+use chrono::{Datelike as _, NaiveDate};
 use chrono_tz::Tz;
-use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
 use serde::de::DeserializeOwned;
 use std::fmt::Write as _;
 
 use super::batch::{Batch, Col};
+use super::broken::{BrokenRun, ReadRun, read, value};
 use super::session::{Session, values};
 use super::{Page, StoreError, Txn};
 use crate::domain::{CustomerId, Lease, Origin, ProgressId, Run, Status, TimelineId, Timestamp, Zone};
@@ -19,7 +20,8 @@ pub(super) const COLUMNS: &str = "p.id, p.customer_id, p.campaign_timeline_id, p
      p.next_action_at, p.not_before, p.day_started_at, p.started_at, p.ended_at, p.updated_at, p.current_day, p.day_date, \
      p.day_shifted_at, p.shifted_days, \
      p.zone_is_default, p.origin, p.status, p.status_reason, p.time_zone, p.completed_actions, p.skipped_actions, \
-     p.failed_actions, p.deferred_actions, p.in_flight_actions, p.jumped_days, p.last_late";
+     p.failed_actions, p.deferred_actions, p.in_flight_actions, p.jumped_days, p.last_late, \
+     p.task_reports";
 
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +35,7 @@ pub struct ProgressFilter {
 }
 
 #[derive(FromQueryResult)]
-pub(super) struct Row {
+struct Row {
     id: i64,
     customer_id: String,
     campaign_timeline_id: i64,
@@ -62,6 +64,7 @@ pub(super) struct Row {
     in_flight_actions: serde_json::Value,
     jumped_days: serde_json::Value,
     last_late: serde_json::Value,
+    task_reports: serde_json::Value,
 }
 
 impl<C: ConnectionTrait> Session<C> {
@@ -75,12 +78,13 @@ impl<C: ConnectionTrait> Session<C> {
 
     /// All live runs of a customer, by id.
     pub async fn live_runs(&self, customer: &CustomerId) -> Result<Vec<Run>, StoreError> {
-        self.runs_where(
-            "p.customer_id = $1 and p.status in ('active', 'paused') order by p.id",
-            "",
-            values![customer.as_str()],
-        )
-        .await
+        strictly(self.read_live_runs(customer).await?)
+    }
+
+    /// All live runs of a customer, by id, as far as they can be read.
+    pub async fn read_live_runs(&self, customer: &CustomerId) -> Result<Vec<ReadRun>, StoreError> {
+        let condition = "p.customer_id = $1 and p.status in ('active', 'paused') order by p.id";
+        self.read_where(condition, "", values![customer.as_str()]).await
     }
 
     /// The run of a customer that ended last.
@@ -94,8 +98,8 @@ impl<C: ConnectionTrait> Session<C> {
             .next())
     }
 
-    /// A page of runs, by (customer, id).
-    pub async fn runs(&self, filter: &ProgressFilter, page: &Page<(String, i64)>) -> Result<Vec<Run>, StoreError> {
+    /// A page of runs, by (customer, id), as far as they can be read.
+    pub async fn runs(&self, filter: &ProgressFilter, page: &Page<(String, i64)>) -> Result<Vec<ReadRun>, StoreError> {
         let mut condition = String::from("(p.customer_id, p.id) > ($1, $2)");
         let (after, id) = page.after.clone().unwrap_or_default();
         let mut values = values![after, id];
@@ -113,7 +117,7 @@ impl<C: ConnectionTrait> Session<C> {
             also("p.status", status.as_str().into());
         }
         let _ = write!(condition, " order by p.customer_id, p.id limit {}", page.size);
-        self.runs_where(&condition, "", values).await
+        self.read_where(&condition, "", values).await
     }
 
     pub(super) async fn runs_where(
@@ -122,12 +126,17 @@ impl<C: ConnectionTrait> Session<C> {
         lock: &str,
         values: Vec<Value>,
     ) -> Result<Vec<Run>, StoreError> {
+        strictly(self.read_where(condition, lock, values).await?)
+    }
+
+    pub(super) async fn read_where(
+        &self,
+        condition: &str,
+        lock: &str,
+        values: Vec<Value>,
+    ) -> Result<Vec<ReadRun>, StoreError> {
         let sql = format!("select {COLUMNS} from {TABLE} p where {condition} {lock}");
-        self.rows::<Row>(&sql, values)
-            .await?
-            .into_iter()
-            .map(Row::into_run)
-            .collect()
+        self.read_runs(&sql, values).await
     }
 }
 
@@ -141,11 +150,11 @@ impl Txn {
         Ok(found.into_iter().next())
     }
 
-    /// All live runs of some customers, locked in the order of customer and id.
+    /// All live runs of some customers, as far as they can be read, locked in the order of customer and id.
     pub async fn live_runs_for_update<'a>(
         &self,
         customers: impl IntoIterator<Item = &'a CustomerId>,
-    ) -> Result<Vec<Run>, StoreError> {
+    ) -> Result<Vec<ReadRun>, StoreError> {
         let mut batch = Batch::new(&[("customer_id", Col::Text)]);
         for customer in customers {
             batch.push([customer.as_str().into()]);
@@ -159,11 +168,7 @@ impl Txn {
              where p.status in ('active', 'paused') order by p.customer_id, p.id {}",
             self.pick("for update of p", "")
         );
-        self.rows::<Row>(&sql, values)
-            .await?
-            .into_iter()
-            .map(Row::into_run)
-            .collect()
+        self.read_runs(&sql, values).await
     }
 
     /// The last run of a timeline for a customer, live or ended.
@@ -220,26 +225,56 @@ impl Txn {
     }
 }
 
+/// All runs, or the first that can't be read.
+pub(super) fn strictly(runs: Vec<ReadRun>) -> Result<Vec<Run>, StoreError> {
+    let runs: Result<Vec<Run>, BrokenRun> = runs.into_iter().collect();
+    runs.map_err(StoreError::BrokenRun)
+}
+
+/// Reads a row with [`COLUMNS`].
+pub(super) fn read_run(row: &QueryResult) -> ReadRun {
+    read(row).and_then(Row::into_run).map_err(|what| BrokenRun {
+        customer_id: value(row, "customer_id").unwrap_or_default(),
+        id: ProgressId(value(row, "id").unwrap_or_default()),
+        what,
+    })
+}
+
 impl Row {
-    pub(super) fn into_run(self) -> Result<Run, StoreError> {
-        let id = self.id;
-        let corrupt = |what: String| StoreError::corrupt(TABLE, id, what);
+    fn into_run(self) -> Result<Run, String> {
         let tz: Tz = self
             .time_zone
             .parse()
-            .map_err(|_| corrupt(format!("time_zone {}", self.time_zone)))?;
+            .map_err(|_| "time_zone is none that is known".to_owned())?;
         let status = Status::ALL.into_iter().find(|known| known.as_str() == self.status);
         let origin = match (self.origin.as_str(), self.stage_visit) {
             ("started", _) => Origin::Started,
             ("assigned", Some(visit)) => Origin::Assigned { visit },
-            (other, visit) => return Err(corrupt(format!("origin {other} with visit {visit:?}"))),
+            _ => return Err("origin is none that is known, or stage_visit is missing".to_owned()),
         };
-        Ok(Run {
-            id: ProgressId(id),
-            customer_id: CustomerId::parse(&self.customer_id).map_err(|error| corrupt(error.to_string()))?,
+        let instants = [
+            Some(self.not_before),
+            Some(self.day_started_at),
+            Some(self.started_at),
+            Some(self.updated_at),
+        ]
+        .into_iter()
+        .chain([
+            self.ended_at,
+            self.next_action_at,
+            self.day_shifted_at,
+            self.lease_expires_at,
+        ]);
+        let mut dates = instants.flatten().map(|at| at.date_naive()).chain([self.day_date]);
+        if !dates.all(is_usual) {
+            return Err("an instant or a date is not of the years 1 to 9999".to_owned());
+        }
+        let mut run = Run {
+            id: ProgressId(self.id),
+            customer_id: CustomerId::parse(&self.customer_id).map_err(|_| "customer_id is none".to_owned())?,
             timeline_id: TimelineId(self.campaign_timeline_id),
             origin,
-            status: status.ok_or_else(|| corrupt(format!("status {}", self.status)))?,
+            status: status.ok_or_else(|| "status is none that is known".to_owned())?,
             status_reason: self.status_reason,
             current_day: self.current_day,
             day_date: self.day_date,
@@ -251,13 +286,14 @@ impl Row {
             day_started_at: self.day_started_at,
             day_shifted_at: self.day_shifted_at,
             shifted_days: self.shifted_days,
-            jumped_days: parsed(id, "jumped_days", self.jumped_days)?,
-            completed: parsed(id, "completed_actions", self.completed_actions)?,
-            skipped: parsed(id, "skipped_actions", self.skipped_actions)?,
-            failed: parsed(id, "failed_actions", self.failed_actions)?,
-            deferred: parsed(id, "deferred_actions", self.deferred_actions)?,
-            in_flight: parsed(id, "in_flight_actions", self.in_flight_actions)?,
-            last_late: parsed(id, "last_late", self.last_late)?,
+            jumped_days: parsed("jumped_days", self.jumped_days)?,
+            completed: parsed("completed_actions", self.completed_actions)?,
+            skipped: parsed("skipped_actions", self.skipped_actions)?,
+            failed: parsed("failed_actions", self.failed_actions)?,
+            deferred: parsed("deferred_actions", self.deferred_actions)?,
+            task_reports: parsed("task_reports", self.task_reports)?,
+            in_flight: parsed("in_flight_actions", self.in_flight_actions)?,
+            last_late: parsed("last_late", self.last_late)?,
             next_action_at: self.next_action_at,
             lease: self
                 .lease_token
@@ -266,10 +302,18 @@ impl Row {
             started_at: self.started_at,
             ended_at: self.ended_at,
             updated_at: self.updated_at,
-        })
+        };
+        run.take_in_reports();
+        Ok(run)
     }
 }
 
-pub(super) fn parsed<T: DeserializeOwned>(id: i64, column: &str, json: serde_json::Value) -> Result<T, StoreError> {
-    serde_json::from_value(json).map_err(|error| StoreError::corrupt(TABLE, id, format!("{column}: {error}")))
+/// Whether a date is one that the contract can show, and that `SQLite` compares as text.
+pub(super) fn is_usual(date: NaiveDate) -> bool {
+    (1..=9999).contains(&date.year())
+}
+
+/// What stands in a column of JSON. What it says instead is not repeated: errors of providers name addresses.
+pub(super) fn parsed<T: DeserializeOwned>(column: &str, json: serde_json::Value) -> Result<T, String> {
+    serde_json::from_value(json).map_err(|_| format!("{column} is not of the form that this version writes"))
 }

@@ -2,12 +2,13 @@
 //!
 //! The ledger's index of dead letters finds them. Whether one is dead still, its run alone knows.
 
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 use serde_json::json;
 
 use super::batch::{Batch, Col};
+use super::broken::{ReadRun, read, value};
 use super::executions::{ExecutionFilter, ExecutionKey};
-use super::progress::{COLUMNS, Row as RunRow, TABLE, parsed};
+use super::progress::{COLUMNS, TABLE, parsed};
 use super::session::Session;
 use super::{Page, StoreError, Txn};
 use crate::domain::{ActionId, CustomerId, Failed, FailureState, ProgressId, Run, Status, Timestamp};
@@ -23,7 +24,7 @@ pub struct DeadAction {
     pub action_id: ActionId,
     /// Which attempt was the last.
     pub attempt: i32,
-    /// What the run says of it now; none: it is among its failed actions no more.
+    /// What the run says of it now; none: it is among its failed actions no more, or the run can't be read.
     pub state: Option<FailureState>,
     /// Whether the run is live, and its timeline not archived.
     pub is_live: bool,
@@ -41,7 +42,6 @@ struct Row {
     attempt: i32,
     status: String,
     lease_token: Option<i64>,
-    failed_actions: serde_json::Value,
     removed_at: Option<Timestamp>,
     archived_at: Option<Timestamp>,
 }
@@ -77,17 +77,21 @@ impl<C: ConnectionTrait> Session<C> {
              and later.attempt > e.attempt) order by e.customer_id, e.progress_id, e.action_id, e.attempt limit {}",
             page.size
         );
-        self.rows::<Row>(&sql, values)
-            .await?
-            .into_iter()
-            .map(Row::into_dead)
-            .collect()
+        let dead = |row: &QueryResult| {
+            // What can't be read is not tried again, and holds up no other.
+            let failed =
+                value(row, "failed_actions").and_then(|json| parsed::<Vec<Failed>>("failed_actions", json).ok());
+            let known: Row =
+                read(row).map_err(|what| StoreError::corrupt("action_executions", "of dead letters", what))?;
+            known.into_dead(&failed.unwrap_or_default())
+        };
+        self.raw_rows(&sql, values).await?.iter().map(dead).collect()
     }
 }
 
 impl Txn {
-    /// Some runs of customers, locked in the order of customer and id.
-    pub async fn runs_for_update(&self, runs: &[(CustomerId, ProgressId)]) -> Result<Vec<Run>, StoreError> {
+    /// Some runs of customers, as far as they can be read, locked in the order of customer and id.
+    pub async fn runs_for_update(&self, runs: &[(CustomerId, ProgressId)]) -> Result<Vec<ReadRun>, StoreError> {
         let mut batch = Batch::new(&[("customer", Col::Text), ("run_id", Col::BigInt)]);
         for (customer, run) in runs {
             batch.push([customer.as_str().into(), run.0.into()]);
@@ -101,11 +105,7 @@ impl Txn {
              order by p.customer_id, p.id {}",
             self.pick("for update of p", "")
         );
-        self.rows::<RunRow>(&sql, values)
-            .await?
-            .into_iter()
-            .map(RunRow::into_run)
-            .collect()
+        self.read_runs(&sql, values).await
     }
 
     /// Stores the failed actions and the wake-ups of runs that nobody holds. The runs must be locked by this transaction.
@@ -144,11 +144,9 @@ impl Txn {
 }
 
 impl Row {
-    fn into_dead(self) -> Result<DeadAction, StoreError> {
+    fn into_dead(self, failed: &[Failed]) -> Result<DeadAction, StoreError> {
         let corrupt = |what: String| StoreError::corrupt(TABLE, self.progress_id, what);
-        let failed: Vec<Failed> = parsed(self.progress_id, "failed_actions", self.failed_actions)?;
         let status = Status::ALL.into_iter().find(|known| known.as_str() == self.status);
-        let status = status.ok_or_else(|| corrupt(format!("status {}", self.status)))?;
         let state = failed.iter().find(|failed| failed.id.0 == self.action_id);
         Ok(DeadAction {
             customer_id: CustomerId::parse(&self.customer_id).map_err(|error| corrupt(error.to_string()))?,
@@ -156,7 +154,7 @@ impl Row {
             action_id: ActionId(self.action_id),
             attempt: self.attempt,
             state: state.map(|failed| failed.state),
-            is_live: status.is_live() && self.archived_at.is_none(),
+            is_live: status.is_some_and(Status::is_live) && self.archived_at.is_none(),
             is_held: self.lease_token.is_some(),
             is_removed: self.removed_at.is_some(),
         })

@@ -1,12 +1,14 @@
 //! Running statements: on the pool for reading, in a transaction for writing.
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, Statement, Value,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, QueryResult,
+    Statement, Value,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::StoreError;
+use super::link::{Link, is_broken, wait};
 
 /// A way to run statements. Functions that read are there on every session, those that write on [`Txn`] only.
 #[derive(Debug)]
@@ -15,6 +17,10 @@ pub struct Session<C> {
     pub(super) backend: DbBackend,
     /// Where the database is, for people.
     pub(super) place: Arc<str>,
+    /// The link to `PostgreSQL`.
+    pub(super) link: Option<Arc<Link>>,
+    /// Whether each statement is on its own, and so can be repeated on another connection when its own turns out to have ended.
+    pub(super) is_alone: bool,
     pub(super) statements: Arc<AtomicU64>,
 }
 
@@ -27,19 +33,30 @@ pub type Txn = Session<DatabaseTransaction>;
 impl Txn {
     /// Makes everything lasting.
     pub async fn commit(self) -> Result<(), StoreError> {
-        let Self { conn, place, .. } = self;
-        conn.commit().await.map_err(|error| StoreError::of(error, &place))
+        let Self { conn, place, link, .. } = self;
+        let committed = wait(link.as_deref(), conn.commit()).await;
+        committed.map_err(|error| StoreError::of(error, &place))
     }
 }
 
 impl<C: ConnectionTrait> Session<C> {
     /// All rows of a query.
     pub(super) async fn rows<T: FromQueryResult>(&self, sql: &str, values: Vec<Value>) -> Result<Vec<T>, StoreError> {
-        let rows = self.conn.query_all_raw(self.statement(sql, values)).await;
-        let rows = rows.map_err(|error| self.failed(error))?;
+        let rows = self.raw_rows(sql, values).await?;
         rows.iter()
             .map(|row| T::from_query_result(row, "").map_err(|error| self.failed(error)))
             .collect()
+    }
+
+    /// All rows of a query, to be read one by one.
+    pub(super) async fn raw_rows(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, StoreError> {
+        let statement = self.statement(sql, values);
+        let ask = |statement| wait(self.link.as_deref(), self.conn.query_all_raw(statement));
+        let rows = match ask(statement.clone()).await {
+            Err(error) if self.is_alone && is_broken(&error) => ask(statement).await,
+            rows => rows,
+        };
+        rows.map_err(|error| self.failed(error))
     }
 
     /// The first row of a query.
@@ -49,7 +66,8 @@ impl<C: ConnectionTrait> Session<C> {
 
     /// Runs a statement, and says how many rows it changed.
     pub(super) async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, StoreError> {
-        let done = self.conn.execute_raw(self.statement(sql, values)).await;
+        let done = self.conn.execute_raw(self.statement(sql, values));
+        let done = wait(self.link.as_deref(), done).await;
         Ok(done.map_err(|error| self.failed(error))?.rows_affected())
     }
 

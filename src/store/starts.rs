@@ -28,11 +28,12 @@ struct NewRow {
 }
 
 impl Txn {
-    /// The last runs of timelines for customers, live or ended, and where they stand. Those without one are left out.
+    /// The last runs of timelines for customers, live or ended, and where they stand; none: that can't be read. Those without
+    /// one are left out.
     pub async fn last_runs_of(
         &self,
         wanted: &BTreeSet<RunOf>,
-    ) -> Result<HashMap<RunOf, (ProgressId, Status)>, StoreError> {
+    ) -> Result<HashMap<RunOf, (ProgressId, Option<Status>)>, StoreError> {
         let mut batch = Batch::new(&[("customer", Col::Text), ("timeline", Col::BigInt)]);
         for (customer, timeline) in wanted {
             batch.push([customer.as_str().into(), timeline.0.into()]);
@@ -52,7 +53,6 @@ impl Txn {
             .map(|row| {
                 let corrupt = |what: String| StoreError::corrupt(TABLE, row.id, what);
                 let status = Status::ALL.into_iter().find(|known| known.as_str() == row.status);
-                let status = status.ok_or_else(|| corrupt(format!("status {}", row.status)))?;
                 let customer = CustomerId::parse(&row.customer_id).map_err(|error| corrupt(error.to_string()))?;
                 let key = (customer, TimelineId(row.campaign_timeline_id));
                 Ok((key, (ProgressId(row.id), status)))

@@ -7,7 +7,7 @@ use sea_orm::FromQueryResult;
 use super::progress::TABLE;
 use super::session::values;
 use super::{CustomerRange, Reader, StoreError, Txn};
-use crate::domain::{CustomerId, ProgressId, Run, Status, TimelineId, Timestamp};
+use crate::domain::{ProgressId, Run, Status, TimelineId, Timestamp};
 
 #[derive(FromQueryResult)]
 struct StoppedRow {
@@ -16,23 +16,22 @@ struct StoppedRow {
 }
 
 impl Reader {
-    /// Runs that were stopped under a lease that was to end by now, the oldest first.
+    /// Runs that were stopped under a lease that was to end by now, the oldest first, with their customers' ids as they are
+    /// stored.
     pub async fn stopped_in_flight(
         &self,
         now: Timestamp,
         limit: usize,
-    ) -> Result<Vec<(CustomerId, ProgressId)>, StoreError> {
+    ) -> Result<Vec<(String, ProgressId)>, StoreError> {
         let sql = format!(
             "select customer_id, progress_id from stopped_in_flight where lease_expires_at <= $1 \
              order by lease_expires_at limit {limit}"
         );
         let rows: Vec<StoppedRow> = self.rows(&sql, values![now]).await?;
-        let parsed = rows.into_iter().map(|row| {
-            let customer = CustomerId::parse(&row.customer_id)
-                .map_err(|error| StoreError::corrupt("stopped_in_flight", row.progress_id, error.to_string()))?;
-            Ok((customer, ProgressId(row.progress_id)))
-        });
-        parsed.collect()
+        let found = rows
+            .into_iter()
+            .map(|row| (row.customer_id, ProgressId(row.progress_id)));
+        Ok(found.collect())
     }
 }
 
@@ -42,14 +41,15 @@ impl Txn {
         let Some(lease) = run.lease.filter(|_| run.status == Status::Stopped) else {
             return Ok(());
         };
-        self.look_again(&run.customer_id, run.id, lease.expires_at).await
+        self.look_again(run.customer_id.as_str(), run.id, lease.expires_at)
+            .await
     }
 
     /// Looks at a stopped run at another time.
-    pub async fn look_again(&self, customer: &CustomerId, id: ProgressId, at: Timestamp) -> Result<(), StoreError> {
+    pub async fn look_again(&self, customer: &str, id: ProgressId, at: Timestamp) -> Result<(), StoreError> {
         let sql = "insert into stopped_in_flight (customer_id, progress_id, lease_expires_at) values ($1, $2, $3) \
                    on conflict (customer_id, progress_id) do update set lease_expires_at = excluded.lease_expires_at";
-        self.execute(sql, values![customer.as_str(), id.0, at]).await?;
+        self.execute(sql, values![customer, id.0, at]).await?;
         Ok(())
     }
 
@@ -67,9 +67,9 @@ impl Txn {
     }
 
     /// Forgets a run that was stopped.
-    pub async fn forget_stopped(&self, customer: &CustomerId, id: ProgressId) -> Result<(), StoreError> {
+    pub async fn forget_stopped(&self, customer: &str, id: ProgressId) -> Result<(), StoreError> {
         let sql = "delete from stopped_in_flight where customer_id = $1 and progress_id = $2";
-        self.execute(sql, values![customer.as_str(), id.0]).await?;
+        self.execute(sql, values![customer, id.0]).await?;
         Ok(())
     }
 }

@@ -115,6 +115,7 @@ impl Row {
                 oldest_due_at: None,
                 dry_run: false,
                 sending_holds: Vec::new(),
+                circuits: Vec::new(),
             },
         };
         let state = state.ok_or_else(|| corrupt(format!("state {}", self.state)))?;

@@ -6,11 +6,12 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::batch::{Batch, Cell, Col};
+use super::engagements::kind_of;
 use super::session::{Number, Session, values};
 use super::{Page, StoreError, Txn};
 use crate::domain::{
-    Action, ActionDefinition, ActionId, ActionType, CampaignId, Channel, Slug, Stage, Timeline, TimelineDefinition,
-    TimelineId, Timestamp, WhenMissed, condition,
+    Action, ActionDefinition, ActionId, ActionType, AfterTimeout, AwaitedEvent, CampaignId, Channel, Completion,
+    EngagementQuery, Slug, Stage, Timeline, TimelineDefinition, TimelineId, Timestamp, WhenMissed, condition,
 };
 
 const TABLE: &str = "campaign_timelines";
@@ -60,6 +61,12 @@ struct ActionRow {
     campaign_id: Option<String>,
     conditions: serde_json::Value,
     max_lateness_seconds: Option<i64>,
+    completion_within_seconds: Option<i64>,
+    until_event: Option<String>,
+    until_event_name: Option<String>,
+    until_of_action: Option<String>,
+    timeout_hours: Option<i64>,
+    after_timeout: Option<String>,
     removed_at: Option<Timestamp>,
 }
 
@@ -69,6 +76,9 @@ struct ReplanRow {
     revision: i64,
     replan_days: serde_json::Value,
 }
+
+/// A timeline, or which one can't be read and why.
+pub type ReadTimeline = Result<Timeline, (TimelineId, StoreError)>;
 
 impl<C: ConnectionTrait> Session<C> {
     /// A timeline.
@@ -99,6 +109,18 @@ impl<C: ConnectionTrait> Session<C> {
         self.with_actions(rows).await
     }
 
+    /// Several timelines as [`Self::timelines_by_id`] finds them, each on its own, so that one that can't be read takes no other
+    /// with it.
+    pub async fn read_timelines(&self, ids: &[TimelineId]) -> Result<Vec<ReadTimeline>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = list(ids.iter().map(|id| id.0));
+        let sql = format!("select {COLUMNS} from {TABLE} where id in ({ids})");
+        let rows = self.rows(&sql, vec![]).await?;
+        self.each_with_actions(rows).await
+    }
+
     /// A page of timelines, by slug.
     pub async fn timelines(&self, filter: &TimelineFilter, page: &Page<String>) -> Result<Vec<Timeline>, StoreError> {
         let stage = filter.pipeline_stage.as_ref().map(|stage| stage.as_str().to_owned());
@@ -123,15 +145,14 @@ impl<C: ConnectionTrait> Session<C> {
         self.with_actions(rows).await
     }
 
-    /// How many active runs are on one of these days of a timeline.
-    pub async fn active_runs_on_days(&self, id: TimelineId, days: &BTreeSet<i32>) -> Result<i64, StoreError> {
-        if days.is_empty() {
+    /// How many active runs are planned by what stands on one of these days of a timeline.
+    pub async fn active_runs_by_days(&self, id: TimelineId, days: &BTreeSet<i32>) -> Result<i64, StoreError> {
+        let Some(condition) = planned_by(days.iter().copied()) else {
             return Ok(0);
-        }
+        };
         let sql = format!(
             "select count(*) as n from customer_timeline_progress \
-             where campaign_timeline_id = $1 and status = 'active' and current_day in ({})",
-            list(days.iter().copied())
+             where campaign_timeline_id = $1 and status = 'active' and {condition}"
         );
         let count: Option<Number> = self.row(&sql, values![id.0]).await?;
         Ok(count.map_or(0, |count| count.n))
@@ -166,26 +187,34 @@ impl<C: ConnectionTrait> Session<C> {
     }
 
     async fn with_actions(&self, rows: Vec<TimelineRow>) -> Result<Vec<Timeline>, StoreError> {
+        let each = self.each_with_actions(rows).await?;
+        each.into_iter().map(|read| read.map_err(|(_, error)| error)).collect()
+    }
+
+    async fn each_with_actions(&self, rows: Vec<TimelineRow>) -> Result<Vec<ReadTimeline>, StoreError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
         let sql = format!(
             "select id, campaign_timeline_id, key, day_number, delay_hours, priority, channel, action_type, campaign_id, \
-             conditions, max_lateness_seconds, removed_at from campaign_timeline_actions \
+             conditions, max_lateness_seconds, completion_within_seconds, until_event, until_event_name, until_of_action, timeout_hours, \
+             after_timeout, removed_at from campaign_timeline_actions \
              where campaign_timeline_id in ({}) order by campaign_timeline_id, day_number, delay_hours, priority, id",
             list(rows.iter().map(|row| row.id))
         );
-        let mut actions: BTreeMap<i64, Vec<Action>> = BTreeMap::new();
+        let mut actions: BTreeMap<i64, Vec<ActionRow>> = BTreeMap::new();
         for row in self.rows::<ActionRow>(&sql, vec![]).await? {
-            let timeline_id = row.campaign_timeline_id;
-            actions.entry(timeline_id).or_default().push(row.into_action()?);
+            actions.entry(row.campaign_timeline_id).or_default().push(row);
         }
-        rows.into_iter()
-            .map(|row| {
-                let actions = actions.remove(&row.id).unwrap_or_default();
-                row.into_timeline(actions)
-            })
-            .collect()
+        let read = |row: TimelineRow| {
+            let id = TimelineId(row.id);
+            let actions = actions.remove(&row.id).unwrap_or_default();
+            let actions: Result<Vec<Action>, StoreError> = actions.into_iter().map(ActionRow::into_action).collect();
+            actions
+                .and_then(|actions| row.into_timeline(actions))
+                .map_err(|error| (id, error))
+        };
+        Ok(rows.into_iter().map(read).collect())
     }
 }
 
@@ -333,8 +362,15 @@ impl Txn {
             ("campaign_id", Col::OptText),
             ("conditions", Col::Json),
             ("max_lateness_seconds", Col::OptBigInt),
+            ("completion_within_seconds", Col::OptBigInt),
+            ("until_event", Col::OptText),
+            ("until_event_name", Col::OptText),
+            ("until_of_action", Col::OptText),
+            ("timeout_hours", Col::OptBigInt),
+            ("after_timeout", Col::OptText),
         ]);
         for action in actions {
+            let awaits = action.awaits.as_ref();
             batch.push([
                 action.key.as_str().into(),
                 action.day_number.into(),
@@ -345,6 +381,12 @@ impl Txn {
                 action.campaign_id.as_ref().map(CampaignId::as_str).into(),
                 condition::to_json(&action.conditions).into(),
                 Cell::from(action.max_lateness.map(|lateness| lateness.num_seconds())),
+                Cell::from(action.completion.within().map(|within| within.num_seconds())),
+                awaits.map(|awaits| awaits.query.kind.as_str()).into(),
+                awaits.and_then(|awaits| awaits.query.kind.name()).into(),
+                awaits.and_then(|awaits| awaits.query.of_action.as_deref()).into(),
+                Cell::from(awaits.and_then(|awaits| awaits.timeout_hours).map(i64::from)),
+                awaits.map(|awaits| awaits.after_timeout.as_str()).into(),
             ]);
         }
         if batch.is_empty() {
@@ -355,13 +397,18 @@ impl Txn {
         // SQLite takes ON CONFLICT after a SELECT for a join condition unless there is a WHERE before it.
         let sql = format!(
             "insert into campaign_timeline_actions (campaign_timeline_id, key, day_number, delay_hours, priority, channel, \
-             action_type, campaign_id, conditions, max_lateness_seconds) \
+             action_type, campaign_id, conditions, max_lateness_seconds, completion_within_seconds, until_event, until_event_name, \
+             until_of_action, timeout_hours, after_timeout) \
              select $1, u.key, u.day_number, u.delay_hours, u.priority, u.channel, u.action_type, u.campaign_id, u.conditions, \
-             u.max_lateness_seconds from {table} where true \
+             u.max_lateness_seconds, u.completion_within_seconds, u.until_event, u.until_event_name, u.until_of_action, \
+             u.timeout_hours, u.after_timeout from {table} where true \
              on conflict (campaign_timeline_id, key) do update set day_number = excluded.day_number, \
              delay_hours = excluded.delay_hours, priority = excluded.priority, channel = excluded.channel, \
              action_type = excluded.action_type, campaign_id = excluded.campaign_id, conditions = excluded.conditions, \
-             max_lateness_seconds = excluded.max_lateness_seconds, removed_at = null"
+             max_lateness_seconds = excluded.max_lateness_seconds, \
+             completion_within_seconds = excluded.completion_within_seconds, until_event = excluded.until_event, \
+             until_event_name = excluded.until_event_name, until_of_action = excluded.until_of_action, \
+             timeout_hours = excluded.timeout_hours, after_timeout = excluded.after_timeout, removed_at = null"
         );
         self.execute(&sql, values).await?;
         Ok(())
@@ -397,6 +444,22 @@ impl TimelineRow {
 }
 
 impl ActionRow {
+    fn awaits(&self) -> Result<Option<AwaitedEvent>, String> {
+        let Some(kind) = &self.until_event else {
+            return Ok(None);
+        };
+        let mut known = AfterTimeout::ALL.into_iter();
+        let after_timeout = known.find(|known| Some(known.as_str()) == self.after_timeout.as_deref());
+        Ok(Some(AwaitedEvent {
+            query: EngagementQuery {
+                kind: kind_of(kind, self.until_event_name.clone())?,
+                of_action: self.until_of_action.clone(),
+            },
+            timeout_hours: self.timeout_hours.and_then(|hours| u32::try_from(hours).ok()),
+            after_timeout: after_timeout.ok_or_else(|| format!("after_timeout {:?}", self.after_timeout))?,
+        }))
+    }
+
     fn into_action(self) -> Result<Action, StoreError> {
         let corrupt = |what: String| StoreError::corrupt("campaign_timeline_actions", self.id, what);
         let channel = Channel::ALL.into_iter().find(|known| known.as_str() == self.channel);
@@ -404,6 +467,7 @@ impl ActionRow {
             .into_iter()
             .find(|known| known.as_str() == self.action_type);
         let campaign_id = self.campaign_id.as_deref().map(CampaignId::parse).transpose();
+        let awaits = self.awaits().map_err(&corrupt)?;
         Ok(Action {
             id: ActionId(self.id),
             definition: ActionDefinition {
@@ -416,10 +480,27 @@ impl ActionRow {
                 campaign_id: campaign_id.map_err(|error| corrupt(error.to_string()))?,
                 conditions: condition::from_json(self.conditions).map_err(&corrupt)?,
                 max_lateness: self.max_lateness_seconds.map(Duration::seconds),
+                completion: self.completion_within_seconds.map_or(Completion::HandedOver, |within| {
+                    Completion::Reported {
+                        within: Duration::seconds(within),
+                    }
+                }),
+                awaits,
             },
             removed_at: self.removed_at,
         })
     }
+}
+
+/// Which runs are planned by what stands on one of these days: those that are on it, and those that are past it and have something
+/// put off or failed, which may be of it.
+pub(super) fn planned_by(days: impl Iterator<Item = i32> + Clone) -> Option<String> {
+    let first = days.clone().min()?;
+    Some(format!(
+        "(current_day in ({}) or (current_day > {first} \
+         and (cast(deferred_actions as text) <> '[]' or cast(failed_actions as text) <> '[]')))",
+        list(days)
+    ))
 }
 
 /// Numbers of ours as an SQL list. They are no user's input, and an IN list of literals is planned well by both databases.

@@ -52,6 +52,7 @@ REFUSED_VALUES = {
     "a service open to the world": ("service: {type: LoadBalancer}", "type"),
     "a provider that doesn't exist yet": ('channels: {sms: {url: "twilio://key"}}', "url"),
     "no database": ('database: {existingSecret: ""}', "database.existingSecret is missing"),
+    "no secret key": ('secretKey: {existingSecret: ""}', "secretKey.existingSecret is missing"),
     "no image": ('image: {repository: ""}', "image.repository is missing"),
 }
 

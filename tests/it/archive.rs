@@ -6,8 +6,8 @@ use sea_orm::{ConnectionTrait as _, Database};
 use std::time::Duration;
 use tonic::{Code, Status};
 
-use crate::support::app::{definition, email, refused, shown};
 use crate::support::calls::{about, of_item};
+use crate::support::given::{definition, email, refused, shown};
 use crate::support::mailing::{crowd, mailing_app_with, until_run};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{App, Backend, on_each_database};

@@ -1,5 +1,7 @@
-//! The senders against a mail server and a directory.
+//! The senders against a mail server, HTTP servers and a directory.
 
+mod http;
+mod mail;
 mod outbox;
 mod smtp;
 
@@ -7,7 +9,7 @@ use campaign_automation::channels::{
     ChannelUrl, Content, Mailbox, Message, OutboxSender, Outcome, SmtpLimits, SmtpSender,
 };
 use campaign_automation::clock::ManualClock;
-use campaign_automation::domain::{CustomerId, EmailAddress};
+use campaign_automation::domain::{ActionId, CustomerId, EmailAddress, ProgressId, Slug};
 use chrono::{DateTime, Utc};
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ fn mail_to(to: &str) -> Message {
         subject: "Hello".to_owned(),
         text: Some("Hi\n.dots\n..\nend".to_owned()),
         html: Some("<p>Hi</p>".to_owned()),
+        options: Box::default(),
     })
 }
 
@@ -39,6 +42,11 @@ fn message(content: Content) -> Message {
         idempotency_key: KEY.to_owned(),
         attempt: 1,
         customer_id,
+        progress_id: ProgressId(7),
+        timeline: Slug::parse("hook-90-day").expect("valid"),
+        action_id: ActionId(31),
+        action_key: "tip-day-10".to_owned(),
+        valid_for: None,
         content,
     }
 }

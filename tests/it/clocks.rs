@@ -14,8 +14,9 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::support::app::{customer, daily, definition, email, hourly, refused, sms};
+use crate::support::app::{daily, hourly};
 use crate::support::calls::about;
+use crate::support::given::{customer, definition, email, refused, sms};
 use crate::support::mailing::{mailing_app, until_run};
 use crate::support::skewed::SkewedClock;
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
@@ -42,7 +43,11 @@ async fn until_health(channel: &Channel, service: &str, status: ServingStatus) {
     };
     let mut health = HealthClient::new(channel.clone());
     let mut news = health.watch(request).await.expect("a stream").into_inner();
-    while news.message().await.expect("a status").expect("a status").status() != status {}
+    let told = async { while news.message().await.expect("a status").expect("a status").status() != status {} };
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(60), told);
+    in_time
+        .await
+        .unwrap_or_else(|_| panic!("{service:?} does not say {status:?}"));
 }
 
 async fn until_all(channel: &Channel, status: ServingStatus) {

@@ -1,11 +1,14 @@
 //! Content of campaigns: what is applied, what is refused, and lists of campaigns and of timelines.
 
+mod mails;
+
 use campaign_automation::proto::campaign::v1 as pb;
+use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::app::{definition, email, refused, sms};
 use crate::support::calls::about;
+use crate::support::given::{definition, email, refused, sms};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
@@ -48,6 +51,7 @@ fn mail(id: &str) -> pb::CampaignDefinition {
         campaign_id: id.to_owned(),
         subject: "Hello {{ customer.name }}".to_owned(),
         text_body: "Day {{ day }}".to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
         ..Default::default()
     }
 }
@@ -145,6 +149,7 @@ async fn a_bad_template_is_named_with_its_line(backend: Backend) {
     let app = App::start(backend).await;
     let bad = pb::CampaignDefinition {
         campaign_id: "A".to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
         subject: "{{ customer.name".to_owned(),
         text_body: "Hello\n\n{% if day %}\nno end".to_owned(),
         html_body: "<p>\n{{ }}</p>".to_owned(),
@@ -185,6 +190,31 @@ async fn a_bad_template_is_named_with_its_line(backend: Backend) {
     app.server.shutdown().await.expect("stopped");
 }
 
+/// A mailbox of so many characters.
+fn mailbox(characters: usize) -> String {
+    let address = "<news@example.com>";
+    format!("{} {address}", "ß".repeat(characters - 1 - address.len()))
+}
+
+/// So many headers, each value of so many characters.
+fn headers(count: usize, characters: usize) -> HashMap<String, String> {
+    let names = [
+        "Auto-Submitted",
+        "Feedback-ID",
+        "Importance",
+        "List-Id",
+        "Organization",
+        "Precedence",
+        "X-Auto-Response-Suppress",
+        "X-Entity-Ref-ID",
+        "X-Mailgun-Tag",
+        "X-PM-Tag",
+        "X-SES-Message-Tags",
+    ];
+    let header = |name: &&str| ((*name).to_owned(), "x".repeat(characters));
+    names[..count].iter().map(header).collect()
+}
+
 async fn content_has_its_bounds(backend: Backend) {
     let app = App::start(backend).await;
     let full = pb::CampaignDefinition {
@@ -193,8 +223,16 @@ async fn content_has_its_bounds(backend: Backend) {
         subject: "ß".repeat(998),
         text_body: "x".repeat(65_536),
         html_body: "x".repeat(262_144),
-        sms_text: "ß".repeat(1600),
+        sms_text: "ß".repeat(1530),
         call_script: "ß".repeat(4000),
+        preheader: "ß".repeat(200),
+        kind: pb::CampaignKind::Transactional.into(),
+        sender: mailbox(254),
+        reply_to: mailbox(254),
+        headers: headers(10, 500),
+        track_opens: true,
+        track_clicks: true,
+        sms_max_segments: 10,
     };
     apply(&app, &full, "", false).await.expect("all at its limit");
     let over = pb::CampaignDefinition {
@@ -205,6 +243,13 @@ async fn content_has_its_bounds(backend: Backend) {
         html_body: "x".repeat(262_145),
         sms_text: "ß".repeat(1601),
         call_script: "ß".repeat(4001),
+        preheader: "ß".repeat(201),
+        kind: 3,
+        sender: mailbox(255),
+        reply_to: mailbox(255),
+        headers: headers(11, 500),
+        sms_max_segments: 11,
+        ..full
     };
     let all = [
         "campaign_id",
@@ -214,6 +259,12 @@ async fn content_has_its_bounds(backend: Backend) {
         "html_body",
         "sms_text",
         "call_script",
+        "preheader",
+        "kind",
+        "sender",
+        "reply_to",
+        "headers",
+        "sms_max_segments",
     ]
     .map(|field| format!("campaign.{field}"));
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
@@ -223,7 +274,6 @@ async fn content_has_its_bounds(backend: Backend) {
         "INVALID_FIELDS",
         &all,
     );
-
     let two_lines = pb::CampaignDefinition {
         subject: "Hello\r\nBcc: everybody@example.com".to_owned(),
         ..mail("A")

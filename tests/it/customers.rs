@@ -5,8 +5,8 @@ use pb::upsert_customers_result::Result as Item;
 use prost_types::value::Kind;
 use tonic::{Code, Status};
 
-use crate::support::app::{customer, definition, email, refused, stamp};
 use crate::support::calls::{day, next, of_item};
+use crate::support::given::{customer, definition, email, refused, stamp};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(

@@ -4,8 +4,8 @@ use campaign_automation::proto::campaign::v1 as pb;
 use pb::EngagementKind as Kind;
 use tonic::Code;
 
-use crate::support::app::{definition, email, refused, shown, stamp};
 use crate::support::calls::of_item;
+use crate::support::given::{definition, email, refused, shown, stamp};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(

@@ -5,7 +5,7 @@ use campaign_automation::proto::campaign::v1::condition::Test;
 use std::time::Duration;
 use tonic::{Code, Request};
 
-use crate::support::app::{action, at, condition, customer, definition, email, refused, sms, stamp};
+use crate::support::given::{action, at, condition, customer, definition, email, refused, sms, stamp};
 use crate::support::mailing::{assert_each_got, crowd, keys, mailing_app, until_run};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{App, Backend, on_each_database};
@@ -82,7 +82,8 @@ async fn every_outcome_is_told(backend: Backend) {
     smtp.reply_to_rcpt("gated@example.com", "451 4.3.0 come again");
     let broken = pb::CampaignDefinition {
         campaign_id: "BROKEN".to_owned(),
-        subject: "Dear {{ customer.nickname }}".to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
+        subject: "Dear {{ customer.attributes.nickname }}".to_owned(),
         text_body: "Hello".to_owned(),
         ..Default::default()
     };

@@ -4,7 +4,7 @@ use campaign_automation::proto::campaign::v1 as pb;
 use pb::ExecutionOutcome::{Completed, Expired, Failed, Retrying, Skipped, Unknown};
 use tonic::Code;
 
-use crate::support::app::{definition, email, refused, shown, sms, stamp};
+use crate::support::given::{definition, email, refused, shown, sms, stamp};
 use crate::support::mailing::mailing_app_with;
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{App, Backend, on_each_database};

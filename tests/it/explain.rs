@@ -4,7 +4,7 @@ use campaign_automation::proto::campaign::v1 as pb;
 use pb::{ActionHold, ActionOutcome, ActionStanding, FailureReason, NeverReason, SkipReason};
 use tonic::{Code, Response, Status};
 
-use crate::support::app::{action, condition, definition, email, refused, shown, sms, stamp};
+use crate::support::given::{action, condition, definition, email, refused, shown, sms, stamp};
 use crate::support::mailing::mailing_app;
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{App, Backend, on_each_database};
@@ -130,7 +130,7 @@ async fn what_is_over_says_why(backend: Backend) {
     let timeline = app.timeline(definition("hook", 3, actions)).await;
     let anna = pb::Customer {
         phone: String::new(),
-        ..crate::support::app::customer("anna", "Etc/UTC")
+        ..crate::support::given::customer("anna", "Etc/UTC")
     };
     app.put_customer(anna).await;
     let start = pb::StartTimelineRequest {

@@ -1,14 +1,29 @@
 //! What went wrong elsewhere, rebuilt: each of these is a failure that users of other systems reported, and fails here as well when
 //! the guard that is named is taken out.
+//! The guards of what operators and clocks do are named where their tests are:
+//!
+//! | guard | test |
+//! |---|---|
+//! | a hold is looked at before the first byte (`Engine::is_held_now`), in a view that is a second old at most (`GOOD_FOR`) | `holds::a_hold_of_another_server_stops_what_was_claimed_before` |
+//! | a claim and a hold exclude each other (`Txn::hold_timeline`, `Txn::lock_holds`) | `holds::races` |
+//! | claims know the holds (`Engine::facts_of`, `SendingHolds::until`) | `holds::a_hold_stops_what_is_in_its_scope_and_nothing_else`, `model::random_schedules_keep_the_rules` |
+//! | what was held has its turn (`share_of` a run) | `holds::release::a_crowd_goes_minute_by_minute` |
+//! | clocks that differ claim nothing (`agrees` in `skew.rs`) | `clocks` |
+//! | a fence plays runs up to its instant (`FencedTimeline::fence`), ends them as unknown by the policy of their channel (`Player::end`), and leaves those alone that were not served | `fence`, `domain::fence::tests` |
+//! | a heartbeat prolongs what is under way (`Engine::prolong_leases`) | `kills::frozen::a_lease_that_is_prolonged_is_not_taken_over` |
+//! | the oldest first (`order by p.next_action_at` in `Session::due`) | `store::claims::due_runs_come_oldest_first_and_pages_leave_no_gap` |
+//! | room is given back (`Drop for Place`) | `failures::slow::what_cannot_begin_in_time_is_given_back_and_goes_later` |
+//!
+//! And those of failures in the field:
 //!
 //! | report | what happened there | our guard | test |
 //! |---|---|---|---|
-//! | glific#5758 | a message was sent, then a later step of the same job raised, and the retried job sent it again | what was sent is recorded by itself, whatever comes after it, and a record that fails is repeated without the send (`flight.rs`, `Recorder::record`; one `Served` for a run, errors as outcomes) | `a_later_step_that_fails_repeats_no_message`, `a_record_that_fails_repeats_no_message` |
+//! | glific#5758 | a message was sent, then a later step of the same job raised, and the retried job sent it again | what was sent is recorded by itself, whatever comes after it, and a record that fails is repeated without the send (`RECORD_TRIES` in `Recorder::record`; one `Served` for a run, errors as outcomes) | `a_later_step_that_fails_repeats_no_message`, `a_record_that_fails_repeats_no_message` |
 //! | oban#532 | a late attempt 2 overwrote the final state of attempt 3 | `p.lease_token = u.token` in `Txn::complete` | `failures::overtaken`, `store::leases::an_outcome_counts_under_its_lease_and_once` |
 //! | oban#424 | a job stuck as executing, and unique, was never enqueued again | a lease that is over is free to claim (`p.lease_expires_at <= $2` in `Session::due`), and a run can be stopped while it is held | `a_run_whose_server_died_holds_up_no_other` |
 //! | hexpm#1825 | jobs were rescued after 6 minutes and took 47, so that each ran two or three times | a lease that is not longer than the send time-out by 10 s is refused (`Config::routes`), and a send ends with its time-out | `a_lease_shorter_than_a_send_is_refused`, `failures::attempts::silence_is_bounded_by_the_time_out_and_harms_nobody_else` |
 //! | river#1258 | 5,133 jobs were running for months: the rescuer took the same batch, which it could not rescue, again and again | the cursor of a tick (`Engine::claim_due`), which walks on over what it could not claim | `what_can_never_be_claimed_holds_up_nobody`, `store::claims::what_comes_back_at_once_holds_up_nobody` |
-//! | mautic#3669 | cron jobs that ran in the same second sent everything twice | the claim commits before anything is sent (`for update skip locked`, `BEGIN IMMEDIATE`, the lease in `Txn::claim`) | `jobs_in_the_same_second_send_once` |
+//! | mautic#3669 | cron jobs that ran in the same second sent everything twice | a run that somebody holds is neither read (`p.lease_expires_at <= $2` in `Session::due`) nor claimed (`p.lease_expires_at <= $1` in `Txn::claim`): each alone is enough for ticks, whose claim commits before anything is sent | `jobs_in_the_same_second_send_once` (both out), `store::claims::a_claim_finds_the_run_as_it_was_read_or_does_nothing` (that of the claim), `store::claims::many_claimers_share_all_that_is_due` (that of the read) |
 //! | mautic#7226 | one contact's 554 kept the others of its batch from being recorded, and they got the mail for ever | outcomes are those of a run, recorded whatever became of its batch (`Recorder::record`) | `one_rejected_address_repeats_nobody_elses_mail` |
 //! | mautic#16188 | rows that were locked were selected again at once, so that the job never ended, and no other could begin | the cursor, and no pass without something recorded (`Flight::take_due_again`) | `what_can_never_be_claimed_holds_up_nobody` |
 //! | listmonk#3022 | a restart went on where reading had been, not where sending had been: half got nothing, others several | what is done is kept per run, by `Txn::complete` alone; each tick reads anew, from the beginning | `restarts_in_the_middle_skip_and_repeat_nobody` |
@@ -22,7 +37,8 @@ use std::time::Duration;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::support::app::{customer, daily, definition, email, hourly, refused, sms};
+use crate::support::app::{daily, hourly};
+use crate::support::given::{customer, definition, email, refused, sms};
 use crate::support::mailing::{arrived, assert_each_got, crowd, keys, mailing_app, mailing_app_with};
 use crate::support::process::{CAMPAIGND, check, program, run};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
@@ -95,6 +111,7 @@ async fn a_later_step_that_fails_repeats_no_message(backend: Backend) {
     let app = mailing_app(backend, &smtp).await;
     let campaign = pb::CampaignDefinition {
         campaign_id: "BROKEN".to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
         subject: "Hello".to_owned(),
         text_body: "{{ customer.attributes.not_there.at_all }}".to_owned(),
         ..Default::default()

@@ -4,7 +4,7 @@ use campaign_automation::proto::campaign::v1 as pb;
 use pb::WhenMissed::{CatchUp, Shift};
 use std::time::Duration;
 
-use crate::support::app::customer;
+use crate::support::given::customer;
 use crate::support::mailing::mailing_app_with;
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::story::{check, gate, hours, mail, plan, text, unless_engaged, wait, within};
@@ -324,7 +324,7 @@ async fn a_gate_waits_no_longer_than_it_may_be_late(backend: Backend) {
             .completed_actions
             .iter()
             .find(|done| done.action.as_ref().is_some_and(|it| it.key == "gate"));
-        let asked = crate::support::app::shown(asked.expect("the gate").complete_time);
+        let asked = crate::support::given::shown(asked.expect("the gate").complete_time);
         assert!(
             ("2026-01-05T15:00:00Z".."2026-01-05T17:00:00Z").contains(&asked.as_str()),
             "{policy}: {asked}"

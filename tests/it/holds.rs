@@ -1,5 +1,6 @@
 //! Sending holds: what they stop, on which server, what is said about it, and how it goes again.
 
+pub(crate) mod races;
 mod release;
 mod shown;
 
@@ -9,8 +10,9 @@ use campaign_automation::proto::campaign::v1::set_sending_hold_request::End;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::support::app::{action, customer, definition, email, hourly, shown, sms, stamp};
+use crate::support::app::hourly;
 use crate::support::calls::{completed, day};
+use crate::support::given::{action, customer, definition, email, shown, sms, stamp};
 use crate::support::holds::scope;
 use crate::support::mailing::{assert_each_got, crowd, mailing_app_with};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
@@ -221,7 +223,8 @@ async fn what_is_held_is_left_alone_until_it_is_over(backend: Backend) {
         let before = statements();
         let summary = app.hourly().await;
         let used = statements() - before;
-        assert!(used <= 10, "an idle tick takes {used} statements");
+        // Circuits are read anew once a second, which may be now.
+        assert!(used <= 11, "an idle tick takes {used} statements");
         assert_eq!((counts(&summary).held, counts(&summary).channels), (0, vec![]));
     }
     app.set("2026-01-05T13:00:00Z");

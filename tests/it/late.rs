@@ -6,7 +6,7 @@ use campaign_automation::proto::campaign::v1 as pb;
 use chrono::TimeDelta;
 use pb::WhenMissed::{CatchUp, Shift};
 
-use crate::support::app::at;
+use crate::support::given::at;
 use crate::support::mailing::mailing_app;
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::story::{check, mail, plan, text, within};

@@ -5,46 +5,48 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of the library, and the modules that it may use beside itself. The programs in `src/bin` are `bin`.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     (
         "bin",
         &["client", "clock", "config", "random", "server", "store", "telemetry"],
     ),
-    ("channels", &["clock", "domain"]),
+    ("channels", &["clock", "domain", "keys"]),
     (
         "client",
         &["clock", "config", "proto", "random", "server", "store", "telemetry"],
     ),
     ("clock", &[]),
-    ("config", &["channels", "domain", "engine", "store"]),
+    ("config", &["channels", "domain", "engine", "keys", "store"]),
     ("domain", &[]),
     (
         "engine",
-        &["channels", "clock", "domain", "failpoint", "random", "store"],
+        &["channels", "clock", "domain", "failpoint", "keys", "random", "store"],
     ),
     ("failpoint", &[]),
+    ("keys", &[]),
     ("proto", &[]),
     ("random", &[]),
     ("rpc", &["channels", "clock", "domain", "engine", "proto", "store"]),
     (
         "server",
         &[
-            "channels", "clock", "config", "domain", "engine", "proto", "random", "rpc", "store",
+            "channels", "clock", "config", "domain", "engine", "keys", "proto", "random", "rpc", "store", "web",
         ],
     ),
     ("store", &["domain"]),
     ("telemetry", &["config"]),
+    ("web", &["channels", "domain", "engine"]),
 ];
 
 /// What may be named in some modules only.
-const RESERVED: [(&[&str], &[&str]); 7] = [
+const RESERVED: [(&[&str], &[&str]); 8] = [
     (&["sea_orm", "sqlx", "migrations"], &["store"]),
     (
         &["tonic", "tonic_health", "tonic_reflection", "tonic_types"],
         &["rpc", "server", "client", "proto"],
     ),
     (&["prost", "prost_types", "prost_reflect"], &["rpc", "client", "proto"]),
-    (&["lettre", "minijinja"], &["channels"]),
+    (&["lettre", "mail_parser", "minijinja", "reqwest"], &["channels"]),
     (&["Utc::now", "Local::now", "SystemTime::now"], &["clock"]),
     (&["fastrand", "Uuid::new_v4", "Uuid::now_v7", "rand"], &["random"]),
     (
@@ -71,8 +73,10 @@ const RESERVED: [(&[&str], &[&str]); 7] = [
             "server",
             "store",
             "telemetry",
+            "web",
         ],
     ),
+    (&["axum"], &["server", "web"]),
 ];
 
 /// What a line of a layer's file at `depth` below the layer's root uses and may not.

@@ -2,7 +2,7 @@
 
 use campaign_automation::proto::campaign::v1 as pb;
 
-use crate::support::app::{definition, email, shown, sms};
+use crate::support::given::{definition, email, shown, sms};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(the_original_example_runs);

@@ -8,8 +8,8 @@ use chrono_tz::Tz;
 use pb::WhenMissed::{CatchUp, Shift};
 use std::time::Duration;
 
-use crate::support::app::{at, customer};
 use crate::support::calls::{completed, day};
+use crate::support::given::{at, customer};
 use crate::support::mailing::mailing_app_with;
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::story::{mail, plan, text};

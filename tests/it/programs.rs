@@ -73,6 +73,8 @@ fn a_bad_configuration_names_its_variable() {
         ("CAMPAIGN_SMS_URL", "smtp://example.com"),
         ("CAMPAIGN_EMAIL_CONCURRENCY", "0"),
         ("CAMPAIGN_LEASE", "60s"),
+        ("CAMPAIGN_SECRET_KEY_FILE", "no-such-file"),
+        ("CAMPAIGN_SMS_HOURS", "8-21"),
         ("CAMPAIGN_SEND_TIMEOUT", "1 minute"),
         ("CAMPAIGN_RETRY_ATTEMPTS", "0"),
         ("CAMPAIGN_LOG", "a=b=c"),
@@ -115,6 +117,13 @@ async fn migrating_twice_is_migrating_once() {
                 early.env(format!("CAMPAIGN_{channel}_URL"), "outbox:outbox");
             }
             check(&run(early), 1, &["campaignd migrate"]);
+            let mut early = program(CAMPAIGND, directory.path(), &["--listen", "127.0.0.1:0"]);
+            early.env("CAMPAIGN_DATABASE_URL", &database.url);
+            early.env_remove("CAMPAIGN_SECRET_KEY_FILE");
+            for channel in ["EMAIL", "SMS", "PHONE", "INTERACTION"] {
+                early.env(format!("CAMPAIGN_{channel}_URL"), "outbox:outbox");
+            }
+            check(&run(early), 1, &["CAMPAIGN_SECRET_KEY_FILE"]);
         }
         for _ in 0..2 {
             let mut migrate = program(CAMPAIGND, directory.path(), &["migrate"]);
@@ -144,11 +153,14 @@ fn variables(text: &str) -> Vec<String> {
     found
 }
 
-/// The variables that a source file declares, as `env = "…"`.
-fn declared(path: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a source file");
-    let names = text.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next());
-    variables(&names.collect::<Vec<_>>().join(" "))
+/// The variables that source files declare, as `env = "…"`.
+fn declared(paths: &[&str]) -> Vec<String> {
+    let read = |path: &&str| {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a source file");
+        let names = text.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    variables(&paths.iter().map(read).collect::<Vec<_>>().join(" "))
 }
 
 #[test]
@@ -158,10 +170,15 @@ fn help_and_readme_name_every_variable() {
         let output = run(program(path, directory.path(), arguments));
         variables(&String::from_utf8_lossy(&output.stdout))
     };
-    let server = declared("src/config.rs");
+    let server = declared(&[
+        "src/config.rs",
+        "src/config/feedback.rs",
+        "src/config/limits.rs",
+        "src/config/providers.rs",
+    ]);
     assert!(server.len() > 20, "{server:?}");
     assert_eq!(help(CAMPAIGND, &["--help"]), server);
-    let client = declared("src/client/tick.rs");
+    let client = declared(&["src/client/tick.rs"]);
     for tick in ["hourly", "daily"] {
         assert_eq!(help(CAMPAIGN_TICK, &[tick, "--help"]), client);
     }

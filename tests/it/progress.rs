@@ -4,8 +4,8 @@ use campaign_automation::proto::campaign::v1 as pb;
 use pb::ProgressStatus;
 use tonic::Code;
 
-use crate::support::app::{definition, email, refused};
 use crate::support::calls::about;
+use crate::support::given::{definition, email, refused};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(

@@ -5,7 +5,7 @@ use prost::Message as _;
 use std::collections::BTreeSet;
 use tonic::Code;
 
-use crate::support::app::{customer, definition, email, refused, stamp};
+use crate::support::given::{customer, definition, email, refused, stamp};
 use crate::support::holds::scope;
 use crate::support::{App, Backend, on_each_database};
 
@@ -195,6 +195,7 @@ async fn calls_about_definitions_are_done_once(backend: Backend) {
     let campaign = |text: &str| pb::ApplyCampaignRequest {
         campaign: Some(pb::CampaignDefinition {
             campaign_id: "A".to_owned(),
+            kind: pb::CampaignKind::Transactional.into(),
             subject: "A".to_owned(),
             text_body: text.to_owned(),
             ..Default::default()
@@ -410,6 +411,7 @@ async fn a_request_that_only_validates_is_not_kept(backend: Backend) {
     let campaign = |validate_only: bool, etag: &str| pb::ApplyCampaignRequest {
         campaign: Some(pb::CampaignDefinition {
             campaign_id: "A".to_owned(),
+            kind: pb::CampaignKind::Transactional.into(),
             subject: "A".to_owned(),
             text_body: "A".to_owned(),
             ..Default::default()

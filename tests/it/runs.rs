@@ -4,8 +4,8 @@ use campaign_automation::proto::campaign::v1 as pb;
 use pb::{FirstDay, ProgressStatus, SkipReason};
 use tonic::Code;
 
-use crate::support::app::{definition, email, refused, shown};
 use crate::support::calls::{about, completed, day, next, skipped};
+use crate::support::given::{definition, email, refused, shown};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(

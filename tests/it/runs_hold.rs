@@ -4,8 +4,9 @@ use campaign_automation::proto::campaign::v1 as pb;
 use pb::ProgressStatus;
 use tonic::Code;
 
-use crate::support::app::{definition, email, hourly, refused, shown};
+use crate::support::app::hourly;
 use crate::support::calls::{about, day, next};
+use crate::support::given::{definition, email, refused, shown};
 use crate::support::mailing::mailing_app;
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{App, Backend, on_each_database};

@@ -16,8 +16,8 @@ use pb::{ActionType, Channel, ConditionThen as Then};
 use std::collections::BTreeSet;
 
 use crate::support::App;
-use crate::support::app::{action, at, condition, customer, definition, email, shown, sms, stamp};
 use crate::support::calls::day;
+use crate::support::given::{action, at, condition, customer, definition, email, shown, sms, stamp};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 
 /// A customer, a timeline, and what happens to them alone.
@@ -267,6 +267,16 @@ impl Played {
             }
             What::Stop(_) => drop(app.stop(id, self.run, "").await),
             What::TimelineIsActive(is_active) => drop(app.set_active(&self.timeline, is_active).await),
+            What::TaskReport(given) => {
+                let request = pb::CompleteInteractionRequest {
+                    customer_id: id.to_owned(),
+                    progress_id: self.run,
+                    action_key: given.action_key,
+                    outcome: given.outcome,
+                    ..Default::default()
+                };
+                drop(app.orchestrator().complete_interaction(request).await);
+            }
             What::Ticks(_) | What::Answer(_) => {}
         }
     }

@@ -4,8 +4,8 @@ use campaign_automation::proto::campaign::v1 as pb;
 use pb::{AssignmentOutcome, ProgressOrigin, ProgressStatus};
 use tonic::Code;
 
-use crate::support::app::{customer, definition, email, refused};
 use crate::support::calls::{about, completed};
+use crate::support::given::{customer, definition, email, refused};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(

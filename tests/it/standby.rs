@@ -4,7 +4,8 @@ use campaign_automation::proto::campaign::v1 as pb;
 use sea_orm::{ConnectionTrait as _, Database};
 use tonic::Code;
 
-use crate::support::app::{definition, email, hourly, refused};
+use crate::support::app::hourly;
+use crate::support::given::{definition, email, refused};
 use crate::support::{App, Backend, Rows, postgres_url};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

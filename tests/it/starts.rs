@@ -5,8 +5,8 @@ use pb::start_timelines_result::Result as Item;
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use crate::support::app::{action, customer, definition, email, refused, shown};
 use crate::support::calls::{about, of_item, skipped};
+use crate::support::given::{action, customer, definition, email, refused, shown};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(

@@ -26,7 +26,7 @@ use campaign_automation::store::{Before, Claim, ConnectSettings, Store, StoreUrl
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
 use std::time::Duration;
 
-use crate::support::app::at;
+use crate::support::given::at;
 use crate::support::{Backend, TestDatabase};
 
 /// When these tests play.
@@ -53,6 +53,7 @@ impl Ground {
             max_connections: 16,
             forced_to_disk: false,
             busy_timeout: Duration::from_secs(60),
+            statement_timeout: Duration::from_mins(1),
         };
         let store = Store::connect(&settings).await.expect("a connection");
         store.migrate().await.expect("a schema");

@@ -5,8 +5,9 @@ use pb::condition::Test;
 use pb::{ActionType, Channel, FailureReason, FailureState, SkipReason};
 use std::path::Path;
 
-use crate::support::app::{action, condition, customer, daily, definition, email, hourly, sms};
+use crate::support::app::{daily, hourly};
 use crate::support::calls::{completed, skipped};
+use crate::support::given::{action, condition, customer, definition, email, sms};
 use crate::support::mailing::{arrived, mailing_app_with};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{App, Backend, on_each_database};

@@ -2,6 +2,7 @@
 
 mod limits;
 mod names;
+mod passed_over;
 
 use campaign_automation::proto::campaign::v1 as pb;
 use tonic::Status;

@@ -3,8 +3,8 @@
 use campaign_automation::proto::campaign::v1 as pb;
 use tonic::Code;
 
-use crate::support::app::{definition, email, refused, sms};
 use crate::support::calls::about;
+use crate::support::given::{definition, email, refused, sms};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
@@ -216,7 +216,7 @@ async fn the_answer_says_what_changed(backend: Backend) {
             "condition",
             |new| {
                 let test = pb::condition::Test::EngagementScoreAbove(pb::EngagementScoreAbove { threshold: 1 });
-                new.actions[1].conditions = vec![crate::support::app::condition(test, pb::ConditionThen::Skip)];
+                new.actions[1].conditions = vec![crate::support::given::condition(test, pb::ConditionThen::Skip)];
             },
             "+[] -[] ~[\"d3h10A\"] =1 fields []",
         ),

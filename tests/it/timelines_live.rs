@@ -6,8 +6,8 @@ mod pending;
 use campaign_automation::proto::campaign::v1 as pb;
 use pb::{ProgressStatus, SkipReason};
 
-use crate::support::app::{definition, email, shown};
 use crate::support::calls::{completed, day, next, skipped};
+use crate::support::given::{definition, email, shown};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
@@ -328,6 +328,7 @@ async fn new_content_is_sent_from_then_on(backend: Backend) {
     let request = pb::ApplyCampaignRequest {
         campaign: Some(pb::CampaignDefinition {
             campaign_id: "A".to_owned(),
+            kind: pb::CampaignKind::Transactional.into(),
             subject: "Second edition".to_owned(),
             text_body: "New".to_owned(),
             ..Default::default()
@@ -378,7 +379,7 @@ async fn a_new_action_has_its_new_campaign_at_once(backend: Backend) {
 }
 
 async fn a_default_is_set_and_taken_away(backend: Backend) {
-    use crate::support::app::refused;
+    use crate::support::given::refused;
     use tonic::Code;
     let app = App::start(backend).await;
     let one = running(&app, vec![email(1, 20, "A")]).await;
@@ -459,7 +460,7 @@ async fn a_default_is_set_and_taken_away(backend: Backend) {
 }
 
 async fn a_switch_that_changes_nothing_is_none(backend: Backend) {
-    use crate::support::app::refused;
+    use crate::support::given::refused;
     use tonic::Code;
     let app = App::start(backend).await;
     let timeline = running(&app, vec![email(1, 20, "A")]).await;

@@ -4,8 +4,8 @@ use campaign_automation::proto::campaign::v1 as pb;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::support::app::{action, definition, email, refused, sms};
 use crate::support::calls::about;
+use crate::support::given::{action, definition, email, refused, sms};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
@@ -154,6 +154,7 @@ async fn content_that_is_missing_is_named_by_action(backend: Backend) {
     let app = App::start(backend).await;
     let mail_only = pb::CampaignDefinition {
         campaign_id: "MAIL".to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
         subject: "Hello".to_owned(),
         html_body: "<p>Hello</p>".to_owned(),
         ..Default::default()

@@ -9,7 +9,7 @@ use campaign_automation::proto::campaign::v1 as pb;
 use chrono::{DurationRound as _, NaiveDate, TimeDelta};
 use chrono_tz::Tz;
 
-use crate::support::app::{at, definition, email, shown, sms};
+use crate::support::given::{at, definition, email, shown, sms};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(

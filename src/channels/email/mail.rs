@@ -1,17 +1,23 @@
 //! Turns a message into the mail that goes over the wire, the same for a mail server and for the file outbox.
 //!
 //! The header set is fixed: From, To, Subject, Date, Message-ID, MIME-Version, Content-Type and, per part,
-//! Content-Transfer-Encoding. Over all attempts of one message the bytes are the same but for the Date: the Message-ID
-//! and the boundary come from the idempotency key.
+//! Content-Transfer-Encoding; where the message asks for it Reply-To, `List-Unsubscribe` with `List-Unsubscribe-Post`, and
+//! headers from the list of `domain`; and a DKIM-Signature where there is a key. Over all attempts of one message the bytes are the
+//! same but for the Date and the signature: the Message-ID, which is of the deployment's domain whoever the mail is from, and
+//! the boundary come from the idempotency key. The Message-ID also has what the mail is known by when something comes back about it.
+//!
+//! Text and HTML are sent as they are given. Of one alone no other is made: a text that a machine made of HTML reads worse than
+//! what mail programs make of it themselves.
 
 use chrono::{DateTime, Utc};
 use lettre::address::Envelope;
-use lettre::message::header::ContentType;
-use lettre::message::{Mailbox as LettreMailbox, MultiPart, SinglePart};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox as LettreMailbox, MessageBuilder, MultiPart, SinglePart};
 use std::fmt;
 use std::time::SystemTime;
 
-use crate::channels::{Content, Message, Outcome};
+use super::DkimSigner;
+use crate::channels::{Content, MailOptions, Message, Outcome};
 use crate::domain::text::is_forbidden_in_line;
 
 /// Who a mail is from: an address, and perhaps a name.
@@ -66,9 +72,24 @@ impl Mailbox {
         self.address.domain()
     }
 
-    /// The Message-ID of the message with this idempotency key, in angle brackets.
-    pub(in crate::channels) fn message_id(&self, idempotency_key: &str) -> String {
-        format!("<{idempotency_key}@{}>", self.domain())
+    /// The name, unless it has none.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The address.
+    pub fn address(&self) -> &str {
+        self.address.as_ref()
+    }
+
+    fn for_header(&self) -> LettreMailbox {
+        LettreMailbox::new(self.name.clone(), self.address.clone())
+    }
+
+    /// The Message-ID of the message with this idempotency key and reference, in angle brackets.
+    fn message_id(&self, idempotency_key: &str, reference: Option<&str>) -> String {
+        let reference = reference.map(|reference| format!(".{reference}")).unwrap_or_default();
+        format!("<{idempotency_key}{reference}@{}>", self.domain())
     }
 }
 
@@ -81,6 +102,17 @@ impl fmt::Display for Mailbox {
     }
 }
 
+/// A mail as it goes to a mail server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::channels) struct Mail {
+    /// Who sends it, and to whom, as the mail server is told.
+    pub(in crate::channels) envelope: Envelope,
+    /// Its Message-ID, in angle brackets.
+    pub(in crate::channels) message_id: String,
+    /// The mail.
+    pub(in crate::channels) text: String,
+}
+
 /// Makes a mail of `message`, dated `now`; or says what came of it, when it cannot be one.
 ///
 /// Names and subjects with control characters are refused here once more, because lettre panics on a display name with a
@@ -88,14 +120,16 @@ impl fmt::Display for Mailbox {
 pub(in crate::channels) fn build_mail(
     message: &Message,
     from: &Mailbox,
+    signer: Option<&DkimSigner>,
     now: DateTime<Utc>,
-) -> Result<lettre::Message, Outcome> {
+) -> Result<Mail, Outcome> {
     let Content::Email {
         to,
         to_name,
         subject,
         text,
         html,
+        options,
     } = &message.content
     else {
         return Err(Outcome::Misconfigured {
@@ -115,15 +149,29 @@ pub(in crate::channels) fn build_mail(
     let to_name = Some(to_name.trim())
         .filter(|name| !name.is_empty())
         .map(ToOwned::to_owned);
-    let envelope = Envelope::new(Some(from.address.clone()), vec![to.clone()]).map_err(|error| refused(&error))?;
+    let sender = options.sender.as_ref().unwrap_or(from);
+    let return_path = match &options.return_path {
+        None => sender.address.clone(),
+        Some(address) => address
+            .as_str()
+            .parse()
+            .map_err(|_| rejected("the address for bounces is not valid"))?,
+    };
+    let envelope = Envelope::new(Some(return_path), vec![to.clone()]).map_err(|error| refused(&error))?;
+    let message_id = from.message_id(&message.idempotency_key, options.reference.as_deref());
     let mail = lettre::Message::builder()
-        .envelope(envelope)
-        .from(LettreMailbox::new(from.name.clone(), from.address.clone()))
+        .envelope(envelope.clone())
+        .from(sender.for_header())
         .to(LettreMailbox::new(to_name, to))
         .subject(subject.as_str())
         .date(SystemTime::from(now))
-        .message_id(Some(from.message_id(&message.idempotency_key)));
-    match (text, html) {
+        .message_id(Some(message_id.clone()));
+    let mail = with_options(mail, options)?;
+    let html = html.as_ref().map(|html| match &options.preheader {
+        Some(preheader) => with_preheader(html, preheader),
+        None => html.clone(),
+    });
+    let mail = match (text, &html) {
         (Some(text), Some(html)) => mail.multipart(
             MultiPart::alternative()
                 .boundary(&message.idempotency_key)
@@ -134,7 +182,99 @@ pub(in crate::channels) fn build_mail(
         (None, Some(html)) => mail.singlepart(part(ContentType::TEXT_HTML, html)),
         (None, None) => return Err(rejected("the mail has neither text nor HTML")),
     }
-    .map_err(|error| refused(&error))
+    .map_err(|error| refused(&error))?;
+    let mut text = String::from_utf8(mail.formatted()).map_err(|_| rejected("the mail is not UTF-8"))?;
+    if let Some(signer) = signer {
+        let signature = signer.header(&text, sender.domain(), now);
+        let signature = signature.map_err(|error| Outcome::Misconfigured {
+            error: error.to_string(),
+        })?;
+        text.insert_str(0, &signature);
+    }
+    Ok(Mail {
+        envelope,
+        message_id,
+        text,
+    })
+}
+
+/// Adds the headers that the message asks for. What is not fit for one is refused, although it was when it came in.
+fn with_options(mut mail: MessageBuilder, options: &MailOptions) -> Result<MessageBuilder, Outcome> {
+    if options
+        .preheader
+        .iter()
+        .any(|line| line.chars().any(is_forbidden_in_line))
+    {
+        return Err(rejected("the preheader has a control character"));
+    }
+    if let Some(reply_to) = &options.reply_to {
+        mail = mail.reply_to(reply_to.for_header());
+    }
+    if let Some(url) = &options.unsubscribe_url {
+        let is_web = url.starts_with("https://") || url.starts_with("http://");
+        if !is_web
+            || !url
+                .chars()
+                .all(|c| c.is_ascii_graphic() && !matches!(c, '<' | '>' | ','))
+        {
+            return Err(rejected("the link to unsubscribe is no URL"));
+        }
+        mail = mail
+            .raw_header(header("List-Unsubscribe", &format!("<{url}>"))?)
+            .raw_header(header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click")?);
+    }
+    for (name, value) in options.headers.iter() {
+        mail = mail.raw_header(header(name, value)?);
+    }
+    Ok(mail)
+}
+
+fn header(name: &str, value: &str) -> Result<HeaderValue, Outcome> {
+    let wrong = || rejected(&format!("the header {name} is not fit for a mail"));
+    if value.chars().any(is_forbidden_in_line) {
+        return Err(wrong());
+    }
+    let name = HeaderName::new_from_ascii(name.to_owned()).map_err(|_| wrong())?;
+    Ok(HeaderValue::new(name, value.to_owned()))
+}
+
+/// The HTML with a hidden first text, which mail programs show beside the subject.
+fn with_preheader(html: &str, preheader: &str) -> String {
+    let escaped = preheader
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;");
+    let hidden = "display:none;max-height:0;max-width:0;opacity:0;overflow:hidden;mso-hide:all";
+    let (before, after) = html.split_at(start_of_text(html));
+    format!("{before}<div style=\"{hidden}\">{escaped}</div>{after}")
+}
+
+/// Where the text of an HTML page begins: after its `<body>`, or what stands for it.
+fn start_of_text(html: &str) -> usize {
+    let lower = html.to_ascii_lowercase();
+    ["<body", "</head", "<html", "<!doctype"]
+        .into_iter()
+        .find_map(|tag| end_of_tag(&lower, tag))
+        .unwrap_or(0)
+}
+
+/// Where the first tag that begins like this ends, quoted `>` in its attributes left out.
+fn end_of_tag(html: &str, tag: &str) -> Option<usize> {
+    let begins = |(at, _): &(usize, &str)| {
+        html[at + tag.len()..].starts_with(|next: char| next == '>' || next == '/' || next.is_ascii_whitespace())
+    };
+    let (start, _) = html.match_indices(tag).find(begins)?;
+    let mut quote = None;
+    for (at, c) in html[start..].char_indices() {
+        match (quote, c) {
+            (None, '>') => return Some(start + at + 1),
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), c) if open == c => quote = None,
+            (None | Some(_), _) => {}
+        }
+    }
+    None
 }
 
 /// One part, with what RFC 5321 forbids in a body taken out: bare carriage returns and control characters.
@@ -159,19 +299,25 @@ fn refused(error: &lettre::error::Error) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{CustomerId, EmailAddress};
+    use crate::domain::{ActionId, CustomerId, EmailAddress, ProgressId, Slug};
 
     fn message(to_name: &str, subject: &str, text: Option<&str>, html: Option<&str>) -> Message {
         Message {
             idempotency_key: "6f1c0de0-0000-4000-8000-000000000001".to_owned(),
             attempt: 1,
             customer_id: CustomerId::parse("cus-1").expect("valid"),
+            progress_id: ProgressId(1),
+            timeline: Slug::parse("hook").expect("valid"),
+            action_id: ActionId(1),
+            action_key: "a".to_owned(),
+            valid_for: None,
             content: Content::Email {
                 to: EmailAddress::parse("anna@example.org").expect("valid"),
                 to_name: to_name.to_owned(),
                 subject: subject.to_owned(),
                 text: text.map(ToOwned::to_owned),
                 html: html.map(ToOwned::to_owned),
+                options: Box::default(),
             },
         }
     }
@@ -179,7 +325,7 @@ mod tests {
     fn built(message: &Message) -> Result<String, Outcome> {
         let from = Mailbox::parse("Acme <news@example.com>").expect("valid");
         let now = "2026-01-02T03:04:05Z".parse().expect("valid");
-        build_mail(message, &from, now).map(|mail| String::from_utf8(mail.formatted()).expect("UTF-8"))
+        build_mail(message, &from, None, now).map(|mail| mail.text)
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | 4yz, no connection, a connection lost or silent before the message was handed over | retry |
 //! | a connection lost or silent from the message's first byte on | unknown |
+//! | 5yz with x.3.x but x.3.4, or x.4.x (RFC 3463): their system or their network; to RCPT or to the message also x.2.2: the mailbox is full | retry |
 //! | 5yz to RCPT or to the message, with x.1.1, x.1.6 or x.1.10 (RFC 3463): no such mailbox | suppress |
 //! | 530, 534, 535, 538; 5yz while connecting or logging in; TLS, certificate | misconfigured |
 //! | 5yz to MAIL, which names but our own address, unless it is about the message's size or letters | misconfigured |
-//! | any other 5yz | rejected |
+//! | 5yz to RCPT or to the message with x.7.x: policy, authentication or reputation, which says nothing about the recipient | rejected, with an alarm |
+//! | any other 5yz, such as x.3.4: the message is too big and stays so | rejected |
 //!
 //! A connection that broke while the message was being written counts as unknown, although the server can hardly have
 //! taken it: lettre does not say whether writing or reading failed.
@@ -17,6 +19,7 @@ use std::fmt;
 use super::session::{Cause, Failure, Step};
 use crate::channels::Outcome;
 use crate::domain::text::shortened;
+use crate::domain::{MailRefusal, MailStatus};
 
 impl Failure {
     /// What happens next.
@@ -38,13 +41,38 @@ impl Failure {
             return Outcome::Misconfigured { error };
         }
         let status = enhanced_status(text);
+        let refusal = status.map(MailStatus::refusal);
+        let is_full_mailbox = matches!(status, Some(MailStatus { subject: 2, .. }));
+        if refusal == Some(MailRefusal::Trouble) && (!is_full_mailbox || self.is_about_recipient()) {
+            return Outcome::Retry { error, after: None };
+        }
         match self.step {
-            Step::Mail if code == 552 || matches!(status, Some((3 | 6, _))) => Outcome::Rejected { error },
+            Step::Mail if code == 552 || is_about_message(status) => Outcome::Rejected { error },
             Step::Connect | Step::Login | Step::Mail => Outcome::Misconfigured { error },
-            Step::Rcpt | Step::Data | Step::Body if matches!(status, Some((1, 1 | 6 | 10))) => {
+            Step::Rcpt | Step::Data | Step::Body if refusal == Some(MailRefusal::NoSuchMailbox) => {
                 Outcome::Suppress { error }
             }
             Step::Rcpt | Step::Data | Step::Body => Outcome::Rejected { error },
+        }
+    }
+
+    /// Whether a server refused the mail by policy (5.7.x): somebody must look at the sender's reputation and signatures. The
+    /// recipient may well exist, and the next recipient may be refused likewise.
+    pub(super) fn is_policy(&self) -> bool {
+        match &self.cause {
+            Cause::Reply { code, text } => {
+                let refusal = enhanced_status(text).map(MailStatus::refusal);
+                *code >= 500 && self.is_about_recipient() && refusal == Some(MailRefusal::Policy)
+            }
+            Cause::Lost(_) | Cause::TimedOut | Cause::SetUp(_) => false,
+        }
+    }
+
+    /// Whether the server had been told of the recipient.
+    fn is_about_recipient(&self) -> bool {
+        match self.step {
+            Step::Connect | Step::Login | Step::Mail => false,
+            Step::Rcpt | Step::Data | Step::Body => true,
         }
     }
 }
@@ -67,13 +95,15 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Subject and detail of an enhanced status code such as `5.1.1` at the beginning of a reply's text.
-fn enhanced_status(text: &str) -> Option<(u16, u16)> {
-    let mut numbers = text.split_whitespace().next()?.split('.');
-    let class = numbers.next()?;
-    let subject = numbers.next()?.parse().ok()?;
-    let detail = numbers.next()?.parse().ok()?;
-    (class == "5" && numbers.next().is_none()).then_some((subject, detail))
+/// The enhanced status code such as `5.1.1` at the beginning of the text of a reply that refuses for good.
+fn enhanced_status(text: &str) -> Option<MailStatus> {
+    let status = MailStatus::parse(text.split_whitespace().next()?)?;
+    (status.class == 5).then_some(status)
+}
+
+/// Whether it is about the message's size or letters.
+fn is_about_message(status: Option<MailStatus>) -> bool {
+    matches!(status, Some(MailStatus { subject: 3 | 6, .. }))
 }
 
 /// What the server said, fit to be stored and shown.
@@ -133,9 +163,21 @@ mod tests {
             check(step, "556 5.1.10 null MX", "suppress");
             check(step, "550 5.1.2 no such domain", "rejected");
             check(step, "550 5.1.3 bad syntax", "rejected");
-            check(step, "552 5.2.2 mailbox full", "rejected");
+            check(step, "552 5.2.2 mailbox full", "retry");
+            check(step, "550 5.2.1 mailbox disabled", "rejected");
+            check(step, "550 5.2.3 longer than the mailbox takes", "rejected");
+            check(step, "554 5.3.0 mail system trouble", "retry");
+            check(step, "554 5.3.1 system full", "retry");
+            check(step, "554 5.3.2 not accepting messages", "retry");
+            check(step, "554 5.3.5 loops to itself", "retry");
             check(step, "552 5.3.4 too big", "rejected");
-            check(step, "550 5.4.1 no route", "rejected");
+            check(step, "550 5.4.1 no answer from host", "retry");
+            check(step, "550 5.4.4 unable to route", "retry");
+            check(step, "554 5.4.6 routing loop", "retry");
+            check(step, "554 5.4.7 delivery time expired", "retry");
+            check(step, "550 5.5.2 syntax", "rejected");
+            check(step, "554 5.6.0 bad content", "rejected");
+            check(step, "552 exceeded storage", "rejected");
             check(step, "550 5.7.1 blocked by policy", "rejected");
             check(step, "554 5.7.26 not authenticated", "rejected");
             check(step, "550 no such user", "rejected");
@@ -156,6 +198,30 @@ mod tests {
         check(Step::Mail, "553 5.6.7 no such letters here", "rejected");
         check(Step::Connect, "554 5.7.1 your address is blocked", "misconfigured");
         check(Step::Login, "504 unknown mechanism", "misconfigured");
+        check(Step::Connect, "554 5.3.2 not accepting messages", "retry");
+        check(Step::Mail, "550 5.4.4 unable to route", "retry");
+        check(Step::Mail, "552 5.2.2 not about the recipient", "rejected");
+    }
+
+    #[test]
+    fn a_refusal_by_policy_raises_an_alarm_and_nothing_else_does() {
+        for (step, code, text, expected) in [
+            (Step::Rcpt, 550, "5.7.1 blocked by policy", true),
+            (Step::Body, 554, "5.7.26 not authenticated", true),
+            (Step::Body, 550, "5.7.509 DMARC", true),
+            (Step::Data, 521, "5.7.0 no", true),
+            (Step::Rcpt, 450, "4.7.1 greylisted", false),
+            (Step::Rcpt, 550, "5.1.1 no such user", false),
+            (Step::Rcpt, 550, "blocked by policy", false),
+            (Step::Connect, 554, "5.7.1 your address is blocked", false),
+        ] {
+            let cause = Cause::Reply {
+                code,
+                text: text.to_owned(),
+            };
+            let failure = Failure { step, cause };
+            assert_eq!(failure.is_policy(), expected, "{step:?} {code} {text}");
+        }
     }
 
     #[test]

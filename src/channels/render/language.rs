@@ -114,7 +114,7 @@ pub(super) fn add(environment: &mut Environment<'static>, part: Part, source: &s
 /// The source, if it is no longer than it may be and not built so that the parser would run out of stack, which ends the
 /// process: it calls itself for each `not`, `-`, `**` and `elif` in a chain, and for each filter and attribute when such a chain
 /// is let go. What a token is the lexer says that the parser uses.
-fn bounded(part: Option<Part>, source: &str) -> Result<&str, RenderError> {
+pub(super) fn bounded(part: Option<Part>, source: &str) -> Result<&str, RenderError> {
     let refused = |line, problem| {
         Err(RenderError::Template {
             at: Place { part, line },

@@ -9,6 +9,8 @@ use crate::domain::Campaign;
 pub enum Part {
     /// The subject of a mail, or the title of a task.
     Subject,
+    /// What mail programs show beside the subject.
+    Preheader,
     /// The plain text of a mail, or the description of a task.
     TextBody,
     /// The HTML of a mail.
@@ -21,8 +23,9 @@ pub enum Part {
 
 impl Part {
     /// All parts.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Subject,
+        Self::Preheader,
         Self::TextBody,
         Self::HtmlBody,
         Self::SmsText,
@@ -33,6 +36,7 @@ impl Part {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Subject => "subject",
+            Self::Preheader => "preheader",
             Self::TextBody => "text_body",
             Self::HtmlBody => "html_body",
             Self::SmsText => "sms_text",
@@ -44,6 +48,7 @@ impl Part {
     pub(super) fn of(self, campaign: &Campaign) -> &str {
         match self {
             Self::Subject => &campaign.subject,
+            Self::Preheader => &campaign.preheader,
             Self::TextBody => &campaign.text_body,
             Self::HtmlBody => &campaign.html_body,
             Self::SmsText => &campaign.sms_text,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value, json};
 
 use super::{Comparison, Condition, EngagementQuery, Leaf, MAX_DEPTH, Test, Then};
-use crate::domain::{EngagementKind, Stage};
+use crate::domain::{EngagementKind, Stage, TaskOutcome};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "if", rename_all = "snake_case", deny_unknown_fields)]
@@ -49,6 +49,10 @@ enum Stored {
         greater: Option<Number>,
         #[serde(skip_serializing_if = "Option::is_none")]
         less: Option<Number>,
+    },
+    TaskOutcome {
+        of_action: String,
+        is: TaskOutcome,
     },
     All {
         of: Vec<Stored>,
@@ -136,6 +140,10 @@ impl From<&Leaf> for Stored {
             Leaf::PipelineStage { stage } => Self::PipelineStage {
                 stage: stage.as_str().to_owned(),
             },
+            Leaf::TaskOutcome { of_action, is } => Self::TaskOutcome {
+                of_action: of_action.clone(),
+                is: *is,
+            },
             Leaf::Attribute { name, comparison } => {
                 let (mut equals, mut not_equals, mut exists, mut greater, mut less) = (None, None, None, None, None);
                 match comparison {
@@ -193,6 +201,7 @@ impl Stored {
             } => engaged(EngagementKind::Replied, within_hours, of_action),
             Self::Event { name, within_hours } => engaged(EngagementKind::Custom(name), within_hours, None),
             Self::EngagementScoreAbove { threshold } => Leaf::EngagementScoreAbove { threshold },
+            Self::TaskOutcome { of_action, is } => Leaf::TaskOutcome { of_action, is },
             Self::PipelineStage { stage } => Leaf::PipelineStage {
                 stage: Stage::parse(&stage).map_err(|error| error.to_string())?,
             },

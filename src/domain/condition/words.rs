@@ -3,7 +3,7 @@
 use chrono::Duration;
 use std::fmt;
 
-use super::{Comparison, Fact, Finding, Leaf, LeafFinding, Then};
+use super::{Comparison, EngagementQuery, Fact, Finding, Leaf, LeafFinding, Then};
 use crate::domain::{EngagementKind, Timestamp};
 
 impl Finding {
@@ -26,8 +26,10 @@ impl LeafFinding {
             Some(Fact::Score(score)) => format!("it is {score}"),
             Some(Fact::Stage(stage)) => format!("it is {stage}"),
             Some(Fact::Attribute(value)) => format!("it is {value}"),
+            Some(Fact::Task(outcome)) => format!("it is {}", outcome.as_str()),
             None => match self.leaf {
                 Leaf::Engaged { .. } => "never so far".to_owned(),
+                Leaf::TaskOutcome { .. } => "not reported so far".to_owned(),
                 Leaf::EngagementScoreAbove { .. } | Leaf::PipelineStage { .. } | Leaf::Attribute { .. } => {
                     "there is none".to_owned()
                 }
@@ -40,20 +42,10 @@ impl LeafFinding {
 impl fmt::Display for Leaf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Engaged { query, within_hours } => {
-                match &query.kind {
-                    EngagementKind::EmailOpened => f.write_str("email_opened")?,
-                    EngagementKind::EmailClicked => f.write_str("email_clicked")?,
-                    EngagementKind::Replied => f.write_str("replied")?,
-                    EngagementKind::Custom(name) => write!(f, "event {name}")?,
-                }
-                if let Some(key) = &query.of_action {
-                    write!(f, " of {key}")?;
-                }
-                write!(f, " within {within_hours} hours")
-            }
+            Self::Engaged { query, within_hours } => write!(f, "{query} within {within_hours} hours"),
             Self::EngagementScoreAbove { threshold } => write!(f, "engagement_score above {threshold}"),
             Self::PipelineStage { stage } => write!(f, "pipeline_stage is {stage}"),
+            Self::TaskOutcome { of_action, is } => write!(f, "task_outcome of {of_action} is {}", is.as_str()),
             Self::Attribute { name, comparison } => match comparison {
                 Comparison::Equals(value) => write!(f, "attribute {name} equals {value}"),
                 Comparison::NotEquals(value) => write!(f, "attribute {name} does not equal {value}"),
@@ -62,6 +54,21 @@ impl fmt::Display for Leaf {
                 Comparison::Greater(bound) => write!(f, "attribute {name} is greater than {bound}"),
                 Comparison::Less(bound) => write!(f, "attribute {name} is less than {bound}"),
             },
+        }
+    }
+}
+
+impl fmt::Display for EngagementQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            EngagementKind::EmailOpened => f.write_str("email_opened")?,
+            EngagementKind::EmailClicked => f.write_str("email_clicked")?,
+            EngagementKind::Replied => f.write_str("replied")?,
+            EngagementKind::Custom(name) => write!(f, "event {name}")?,
+        }
+        match &self.of_action {
+            Some(key) => write!(f, " of {key}"),
+            None => Ok(()),
         }
     }
 }

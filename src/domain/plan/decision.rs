@@ -1,11 +1,12 @@
 //! What goes into a plan, and what comes out.
 
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::domain::{
-    ActionId, Channel, DeferReason, EngagementQuery, FailureReason, FailureState, Run, SendingHolds, SkipReason, Stage,
-    Timestamp,
+    Action, ActionId, CampaignId, CampaignKind, Channel, CustomerHours, DeferReason, EngagementQuery, FailureReason,
+    FailureState, Run, SendingHolds, SkipReason, Stage, Suppressed, TaskOutcome, Timestamp,
 };
 
 /// What is known about the customer when a run is planned.
@@ -23,12 +24,32 @@ pub struct Facts {
     pub engagements: BTreeMap<EngagementQuery, Timestamp>,
     /// The attributes that conditions of the timeline ask for, if the customer has them.
     pub attributes: Map<String, Value>,
+    /// What was reported of tasks of the run, by their keys.
+    pub task_outcomes: BTreeMap<String, TaskOutcome>,
     /// Where the customer's messages go.
     pub destination: Destination,
     /// Channels that are stopped, and until when. None for a test customer.
     pub stopped_channels: BTreeMap<Channel, Timestamp>,
+    /// Channels whose rate has no token for the customer, and until when. None for a test customer.
+    pub rate_limited: BTreeMap<Channel, Timestamp>,
     /// The sending holds.
     pub sending_holds: SendingHolds,
+    /// By which channels nothing may go to the customer.
+    pub suppressed: Suppressed,
+    /// Which campaigns of the timeline are transactional. Loaded only where somebody gets no marketing.
+    pub transactional: Arc<BTreeSet<CampaignId>>,
+    /// The hours at which messages may go.
+    pub hours: CustomerHours,
+}
+
+impl Facts {
+    /// What kind of message an action sends. What is not known is marketing, which is the safe side.
+    pub(super) fn kind_of(&self, action: &Action) -> CampaignKind {
+        match &action.definition.campaign_id {
+            Some(id) if self.transactional.contains(id) => CampaignKind::Transactional,
+            Some(_) | None => CampaignKind::Marketing,
+        }
+    }
 }
 
 /// Where a customer's messages go.
@@ -75,14 +96,14 @@ pub struct Decision {
     pub due: Timestamp,
     /// What was decided.
     pub verdict: Verdict,
-    /// Of what is skipped, for people: which condition or gate said so, and what was seen.
+    /// For people: of what is skipped, which condition or gate said so, and what was seen; of a wait, what came of it.
     pub detail: Option<String>,
 }
 
 /// What was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is done: a wait whose hour has come, or a gate that is open.
+    /// It is done: a wait whose hour has come or whose event was seen, or a gate that is open.
     Completed,
     /// It won't be carried out.
     Skipped(SkipReason),

@@ -18,10 +18,14 @@ pub fn next_action(timeline: &Timeline, run: &Run, now: Timestamp) -> Option<(Ac
     if planner.run.status != Status::Active {
         return None;
     }
-    let pending = planner.pending().into_iter().map(|pending| {
-        let at = planner.tomorrow_if_missed(pending.id).unwrap_or(pending.at);
-        (at, pending.position, pending.id)
-    });
+    // What somebody has still to report comes from outside.
+    let pending = planner.pending().into_iter();
+    let pending = pending
+        .filter(|pending| !planner.awaits_report(pending.id))
+        .map(|pending| {
+            let at = planner.tomorrow_if_missed(pending.id).unwrap_or(pending.at);
+            (at, pending.position, pending.id)
+        });
     // A day that waits for repetitions only is over at midnight, and the next may begin before they are made. What was
     // finished elsewhere does not come again where it was moved to.
     let mut after = match planner.undone().next() {

@@ -4,10 +4,13 @@ use chrono::Duration;
 use chrono_tz::Tz;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::Rules;
 use crate::domain::{
-    Asked, Attempted, Channel, Customer, Destination, EngagementKind, EngagementQuery, Facts, FailureReason,
-    SendingHolds, Stage, Timestamp, check_attributes,
+    Asked, Attempted, Channel, Customer, CustomerHours, Destination, EngagementKind, EngagementQuery, Facts,
+    FailureReason, SendingHolds, Stage, Suppressed, SuppressionReason, SuppressionScope, TaskOutcome, Timestamp,
+    Whereabouts, check_attributes,
 };
 
 /// Something that happens.
@@ -54,6 +57,8 @@ pub enum Event {
     Ticks(bool),
     /// How a channel answers from then on.
     Answers(Channel, Answer),
+    /// Somebody reports the task with this key.
+    TaskReported(String, TaskOutcome),
 }
 
 /// What a provider answers.
@@ -81,6 +86,8 @@ pub(super) struct World {
     /// How channels answer that do not accept.
     answers: BTreeMap<Channel, Answer>,
     stopped: BTreeMap<Channel, Timestamp>,
+    /// What answers have suppressed. At the start nothing is: the simulation is about a plan, not about an address.
+    suppressed: Suppressed,
     /// Whether there are ticks.
     pub(super) ticks: bool,
 }
@@ -92,6 +99,7 @@ impl World {
             engagements,
             answers: BTreeMap::new(),
             stopped: BTreeMap::new(),
+            suppressed: Suppressed::new(),
             ticks: true,
         }
     }
@@ -122,16 +130,21 @@ impl World {
             }
             Event::Ticks(are_on) => self.ticks = *are_on,
             Event::Answers(channel, answer) => drop(self.answers.insert(*channel, *answer)),
-            Event::Pause | Event::Resume { .. } | Event::Stop | Event::TimelineActive(_) | Event::TimeZone(_) => {}
+            Event::Pause
+            | Event::Resume { .. }
+            | Event::Stop
+            | Event::TimelineActive(_)
+            | Event::TimeZone(_)
+            | Event::TaskReported(_, _) => {}
         }
         None
     }
 
-    /// What is known at an instant. `of_tests`: where messages to test customers go.
-    pub(super) fn facts(&self, asked: &Asked, of_tests: Destination, at: Timestamp) -> Facts {
+    /// What is known at an instant.
+    pub(super) fn facts(&self, asked: &Asked, rules: &Rules, at: Timestamp) -> Facts {
         let customer = &self.customer;
         let destination = if customer.is_test {
-            of_tests
+            rules.of_tests
         } else {
             Destination::Provider
         };
@@ -144,10 +157,21 @@ impl World {
             has_phone: customer.phone.is_some(),
             engagements: self.engagements.clone(),
             attributes: asked.attributes.iter().filter_map(attribute).collect(),
+            // What the run knows is put in by whoever has it.
+            task_outcomes: BTreeMap::new(),
             destination,
             stopped_channels: stopped.map(|(channel, until)| (*channel, *until)).collect(),
+            // Nor is it known what others send then.
+            rate_limited: BTreeMap::new(),
             // What operators hold today says nothing about another day.
             sending_holds: SendingHolds::default(),
+            suppressed: self.suppressed.clone(),
+            // What an answer suppresses, it suppresses whatever the kind.
+            transactional: Arc::default(),
+            hours: CustomerHours {
+                hours: rules.hours,
+                whereabouts: Whereabouts::of(customer, rules.default_zone),
+            },
         }
     }
 
@@ -173,7 +197,11 @@ impl World {
                 after: None,
             },
             Answer::Rejected => failed(FailureReason::Rejected, "refused for good"),
-            Answer::Suppressed => failed(FailureReason::Suppressed, "suppressed"),
+            Answer::Suppressed => {
+                let reason = SuppressionReason::of_refusal(channel);
+                self.suppressed.insert(channel, (SuppressionScope::All, reason));
+                failed(FailureReason::Suppressed, "suppressed")
+            }
             Answer::Unknown => Attempted::Unknown {
                 error: error("left without an answer"),
             },

@@ -90,12 +90,24 @@ pub(super) fn decided_by_conditions(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Completed | Verdict::Failed { .. } => true,
         Verdict::Skipped(reason) => match reason {
-            SkipReason::Condition => true,
-            SkipReason::Gated | SkipReason::HourPassedAtStart | SkipReason::Removed | SkipReason::Expired => false,
+            SkipReason::Condition
+            | SkipReason::QuietHoursUnknown
+            | SkipReason::Suppressed
+            | SkipReason::EventMissing => true,
+            SkipReason::Gated
+            | SkipReason::HourPassedAtStart
+            | SkipReason::Removed
+            | SkipReason::Expired
+            | SkipReason::NotCompletedInTime => false,
         },
         Verdict::Deferred { reason, .. } => match reason {
-            DeferReason::Spacing | DeferReason::ChannelUnavailable | DeferReason::SendingHeld => true,
-            DeferReason::WaitingForAction => false,
+            DeferReason::Spacing
+            | DeferReason::ChannelUnavailable
+            | DeferReason::RateLimited
+            | DeferReason::SendingHeld
+            | DeferReason::QuietHours
+            | DeferReason::WaitingForEvent => true,
+            DeferReason::WaitingForAction | DeferReason::WaitingForCompletion => false,
         },
     }
 }
@@ -103,7 +115,7 @@ pub(super) fn decided_by_conditions(verdict: &Verdict) -> bool {
 /// What an attempt came to, once it is recorded.
 pub(super) fn verdict_of(run: &Run, id: ActionId, result: &Attempted) -> Option<Verdict> {
     match result {
-        Attempted::Completed => Some(Verdict::Completed),
+        Attempted::Completed => Some(handed_over(run, id).unwrap_or(Verdict::Completed)),
         Attempted::HandedBack => None,
         Attempted::ChannelUnavailable { until } => Some(Verdict::Deferred {
             until: *until,
@@ -118,6 +130,15 @@ pub(super) fn verdict_of(run: &Run, id: ActionId, result: &Attempted) -> Option<
             })
         }
     }
+}
+
+/// What becomes of a task that waits for its report.
+fn handed_over(run: &Run, id: ActionId) -> Option<Verdict> {
+    let deferred = run.deferred.iter().find(|deferred| deferred.id == id)?;
+    Some(Verdict::Deferred {
+        until: deferred.until,
+        reason: deferred.reason,
+    })
 }
 
 /// The days that were jumped over between two states of a run.

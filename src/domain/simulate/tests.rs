@@ -25,6 +25,7 @@ fn start() -> Timestamp {
 fn rules() -> Rules {
     Rules {
         default_zone: Tz::UTC,
+        hours: SendingHours::default(),
         retry: RetryPolicy::default(),
         channel_probe: Duration::minutes(100),
         of_tests: Destination::TestOutbox,
@@ -64,6 +65,8 @@ fn action((id, (day_number, delay_hours, kind, has_condition)): (i64, Plan)) -> 
         campaign_id: action_type.sends().then(|| CampaignId::parse("A").expect("a campaign")),
         conditions: if has_condition { vec![condition] } else { Vec::new() },
         max_lateness: None,
+        completion: crate::domain::Completion::HandedOver,
+        awaits: None,
     };
     Action {
         id: ActionId(id),

@@ -2,35 +2,23 @@
 
 use prost_types::value::Kind;
 use serde_json::Value;
-use std::collections::HashMap;
 
+use super::about::{About, Earlier};
 use super::customer::{is_attribute_name, number_value, storable, value_message};
+use super::task::{parse_outcome, task_outcome};
 use super::time::time;
 use crate::domain::condition::{Comparison, Fact, Finding, Leaf, LeafFinding, MAX_DEPTH, MAX_LEAVES};
-use crate::domain::{Condition, EngagementKind, EngagementQuery, Invalid, Stage, Test, Then, text, token};
+use crate::domain::{Condition, EngagementKind, EngagementQuery, Invalid, Stage, Test, Then, token};
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::attribute_is::Comparison as Compared;
 use crate::proto::campaign::v1::condition_test::Test as Tested;
 use crate::rpc::violations::Violations;
 
 const TESTS: &str = "must have one of email_opened, engagement_score_above, pipeline_stage, email_clicked, replied, event, \
-     attribute, all, any, not";
+     attribute, all, any, not, task_outcome";
 
 /// The most characters of a text that an attribute is compared with.
 const MAX_TEXT: usize = 1000;
-
-/// A leaf that is about another action, to be checked when all actions are known.
-#[derive(Debug)]
-pub(super) struct About {
-    /// Where the field is.
-    path: String,
-    /// Where the action of the leaf stands in the request.
-    action: usize,
-    /// The key that is given.
-    key: String,
-    /// Whether an SMS can be meant as well.
-    or_sms: bool,
-}
 
 /// Parses the conditions of the action at a position in the request. None: there are violations.
 pub(super) fn parse_conditions(
@@ -53,69 +41,6 @@ pub(super) fn parse_conditions(
         })
         .collect();
     conditions.into_iter().collect()
-}
-
-/// Checks that leaves are about actions that send what they ask for, and stand earlier by day, hour and priority. `keys` are
-/// those of the actions, in their order.
-pub(super) fn check_abouts(
-    violations: &mut Violations,
-    abouts: &[About],
-    actions: &[pb::ActionDefinition],
-    keys: &[Option<String>],
-) {
-    let slot = |at: usize| (actions[at].day_number, actions[at].delay_hours, actions[at].priority);
-    let sends = |at: usize, or_sms: bool| match actions[at].action_type() {
-        pb::ActionType::SendEmail => true,
-        pb::ActionType::SendSms => or_sms,
-        pb::ActionType::Unspecified
-        | pb::ActionType::MakeCall
-        | pb::ActionType::Wait
-        | pb::ActionType::CheckCondition
-        | pb::ActionType::CreateTask => false,
-    };
-    let positions: HashMap<&str, usize> = keys
-        .iter()
-        .enumerate()
-        .filter_map(|(at, key)| Some((key.as_deref()?, at)))
-        .collect();
-    let mut allowed: HashMap<(usize, bool), String> = HashMap::new();
-    for About {
-        path,
-        action,
-        key,
-        or_sms,
-    } in abouts
-    {
-        let fits = |at: usize| sends(at, *or_sms) && slot(at) < slot(*action);
-        if positions.get(key.as_str()).is_some_and(|at| fits(*at)) {
-            continue;
-        }
-        let allowed = allowed.entry((*action, *or_sms)).or_insert_with(|| {
-            let fitting = keys.iter().enumerate().filter(|(at, _)| fits(*at));
-            let known: Vec<&str> = fitting.filter_map(|(_, key)| key.as_deref()).collect();
-            first_few(&known)
-        });
-        let what = if *or_sms { "mail or SMS" } else { "mail" };
-        violations.add(
-            path,
-            format!(
-                "must be the key of another action that sends {what} and stands earlier by day, hour and priority ({allowed}), \
-                 but is {}",
-                text::shown(key)
-            ),
-        );
-    }
-}
-
-/// The first of some keys, as a violation shows them.
-fn first_few(keys: &[&str]) -> String {
-    const FEW: usize = 5;
-    let shown: Vec<String> = keys.iter().take(FEW).map(|key| text::shown(key)).collect();
-    match keys.len() {
-        0 => "there is none".to_owned(),
-        count if count > FEW => format!("{} and {} more", shown.join(", "), count - FEW),
-        _ => shown.join(", "),
-    }
 }
 
 struct Parser<'a> {
@@ -206,6 +131,7 @@ impl Parser<'_> {
                 .check(format!("{path}.pipeline_stage.stage"), Stage::parse(stage))
                 .map(|stage| Test::Leaf(Leaf::PipelineStage { stage })),
             Tested::Attribute(given) => self.attribute(&format!("{path}.attribute"), given).map(Test::Leaf),
+            Tested::TaskOutcome(given) => self.task(&format!("{path}.task_outcome"), given).map(Test::Leaf),
         }
     }
 
@@ -248,17 +174,31 @@ impl Parser<'_> {
             .within(format!("{path}.within_hours"), within_hours, 1, 8760);
         let of_action = (!of_action.is_empty()).then(|| of_action.to_owned());
         if let Some(key) = &of_action {
-            self.abouts.push(About {
-                path: format!("{path}.of_action"),
-                action: self.position,
-                key: key.clone(),
-                or_sms: kind == Some(EngagementKind::Replied),
-            });
+            let what = Earlier::of_kind(kind.as_ref());
+            self.abouts.push(About::new(
+                format!("{path}.of_action"),
+                self.position,
+                key.clone(),
+                what,
+            ));
         }
         Some(Test::Leaf(Leaf::Engaged {
             query: EngagementQuery { kind: kind?, of_action },
             within_hours: hours?.unsigned_abs(),
         }))
+    }
+
+    fn task(&mut self, path: &str, given: &pb::TaskOutcomeIs) -> Option<Leaf> {
+        let of_action = given.of_action.clone();
+        let about = About::new(
+            format!("{path}.of_action"),
+            self.position,
+            of_action.clone(),
+            Earlier::Task,
+        );
+        self.abouts.push(about);
+        let is = parse_outcome(self.violations, &format!("{path}.outcome"), given.outcome)?;
+        Some(Leaf::TaskOutcome { of_action, is })
     }
 
     fn attribute(&mut self, path: &str, given: &pb::AttributeIs) -> Option<Leaf> {
@@ -310,7 +250,8 @@ fn count_leaves(test: &Tested, depth: usize) -> usize {
         | Tested::EmailClicked(_)
         | Tested::Replied(_)
         | Tested::Event(_)
-        | Tested::Attribute(_) => 1,
+        | Tested::Attribute(_)
+        | Tested::TaskOutcome(_) => 1,
     }
 }
 
@@ -388,6 +329,10 @@ fn tested_leaf(leaf: &Leaf) -> Tested {
         Leaf::PipelineStage { stage } => Tested::PipelineStage(pb::PipelineStageIs {
             stage: stage.to_string(),
         }),
+        Leaf::TaskOutcome { of_action, is } => Tested::TaskOutcome(pb::TaskOutcomeIs {
+            of_action: of_action.clone(),
+            outcome: task_outcome(*is).into(),
+        }),
         Leaf::Attribute { name, comparison } => {
             let comparison = match comparison {
                 Comparison::Equals(value) => Compared::Equals(value_message(value)),
@@ -421,6 +366,7 @@ fn leaf_finding(finding: &LeafFinding) -> pb::LeafFinding {
         Fact::Score(score) => Seen::EngagementScore(*score),
         Fact::Stage(stage) => Seen::PipelineStage(stage.to_string()),
         Fact::Attribute(value) => Seen::AttributeValue(value_message(value)),
+        Fact::Task(outcome) => Seen::TaskOutcome(task_outcome(*outcome).into()),
     });
     pb::LeafFinding {
         leaf: Some(pb::ConditionTest {

@@ -12,7 +12,7 @@ use crate::domain::{
     ActionId, Customer, CustomerId, EmailAddress, Engagement, EngagementKind, Invalid, PhoneNumber, ProgressId, Stage,
     Timestamp, check_attributes, condition, parse_zone, text, token,
 };
-use crate::engine::{Assignment, CustomerField, CustomerFields, Upsert};
+use crate::engine::{Assignment, CustomerField, CustomerFields, Erasure, Upsert};
 use crate::proto::campaign::v1 as pb;
 use crate::rpc::violations::{Violations, but_is};
 
@@ -89,7 +89,7 @@ pub(super) fn parse_fields(
     let at = |field: &str| format!("{path}.{field}");
     let display_name = violations.check(at("display_name"), text::line(&given.display_name, 200));
     let email = violations.optional(at("email"), &given.email, EmailAddress::parse);
-    let phone = violations.optional(at("phone"), &given.phone, PhoneNumber::parse);
+    let phone = violations.optional(at("phone"), &given.phone, PhoneNumber::parse_recipient);
     let time_zone = violations.optional(at("time_zone"), &given.time_zone, parse_zone);
     let pipeline_stage = violations.optional(at("pipeline_stage"), &given.pipeline_stage, Stage::parse);
     let engagement_score = parse_score(violations, at("engagement_score"), given.engagement_score);
@@ -218,6 +218,18 @@ pub(super) fn number_value(number: f64) -> Result<Value, Invalid> {
     condition::number(number)
         .map(Value::Number)
         .ok_or_else(|| Invalid::new(number, "a finite number"))
+}
+
+/// What was erased as a message.
+pub(in crate::rpc) fn erased(erasure: &Erasure) -> pb::EraseCustomerResponse {
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    pb::EraseCustomerResponse {
+        erase_time: Some(time(erasure.erased_at)),
+        runs: number(erasure.rows.runs),
+        executions: number(erasure.rows.executions),
+        engagements: number(erasure.rows.engagements),
+        suppression_ids: erasure.suppressions.clone(),
+    }
 }
 
 /// A customer as a message.

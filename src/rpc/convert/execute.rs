@@ -2,7 +2,7 @@
 
 use super::progress::{action_ref, defer_reason, failure_reason, skip_reason, status};
 use super::time::time;
-use crate::domain::{FailureState, SkipReason, Timeline};
+use crate::domain::{FailureState, Timeline};
 use crate::engine::{ActionReport, ActionReportKind, RunHold, RunReport};
 use crate::proto::campaign::v1 as pb;
 
@@ -45,7 +45,7 @@ fn result(timeline: &Timeline, report: &ActionReport) -> pb::ActionResult {
             ..base
         },
         ActionReportKind::Skipped(reason) => {
-            let outcome = if *reason == SkipReason::Expired {
+            let outcome = if reason.is_expiry() {
                 pb::ActionOutcome::Expired
             } else {
                 pb::ActionOutcome::Skipped

@@ -1,16 +1,19 @@
 //! Entries of the ledger, and which of them are meant.
 
-use super::progress::{action_ref, failure_reason, number, skip_reason};
+use super::progress::{action_ref, failure_reason, number, provider_state, skip_reason};
+use super::task::task_outcome;
 use super::time::{parse_time, time};
 use super::timeline::channel;
-use crate::domain::{CustomerId, FailureReason, ProgressId, SkipReason, TimelineId, Timestamp, text, token};
+use crate::domain::{
+    CustomerId, FailureReason, ProgressId, SkipReason, TaskOutcome, TimelineId, Timestamp, text, token,
+};
 use crate::engine::{ExecutionView, RetriedActions, RetryActions};
 use crate::proto::campaign::v1 as pb;
 use crate::rpc::violations::Violations;
 use crate::store::{ExecutionFilter, ExecutionKey, ExecutionOutcome, ExecutionReason};
 
 const OUTCOMES: &str = "EXECUTION_OUTCOME_COMPLETED, EXECUTION_OUTCOME_SKIPPED, EXECUTION_OUTCOME_FAILED, \
-     EXECUTION_OUTCOME_RETRYING, EXECUTION_OUTCOME_UNKNOWN, EXECUTION_OUTCOME_EXPIRED";
+     EXECUTION_OUTCOME_RETRYING, EXECUTION_OUTCOME_UNKNOWN, EXECUTION_OUTCOME_EXPIRED, EXECUTION_OUTCOME_HANDED_OVER";
 
 /// The most outcomes of a filter, which are more than there are.
 const MAX_OUTCOMES: usize = 20;
@@ -24,7 +27,8 @@ const MAX_KEYS: usize = 1000;
 /// An entry as a message.
 pub(in crate::rpc) fn execution(view: &ExecutionView) -> pb::Execution {
     let ExecutionView { execution, timeline } = view;
-    let (skipped, failed) = reasons(execution.reason);
+    let (skipped, failed, task) = reasons(execution.reason);
+    let (provider_status, provider_status_time, provider_error_code) = provider_state(Some(execution));
     pb::Execution {
         customer_id: execution.customer_id.to_string(),
         progress_id: execution.progress_id.0,
@@ -38,9 +42,14 @@ pub(in crate::rpc) fn execution(view: &ExecutionView) -> pb::Execution {
         outcome: outcome(execution.outcome).into(),
         skip_reason: skipped.map(skip_reason).unwrap_or_default().into(),
         failure_reason: failed.map(failure_reason).unwrap_or_default().into(),
+        task_outcome: task.map(task_outcome).unwrap_or_default().into(),
         detail: execution.detail.clone().unwrap_or_default(),
         provider_id: execution.provider_id.clone().unwrap_or_default(),
         content_revision: execution.content_revision.unwrap_or_default(),
+        provider_status,
+        provider_status_time,
+        provider_error_code,
+        resolve_time: execution.resolved_at.map(time),
     }
 }
 
@@ -174,6 +183,7 @@ fn outcome(outcome: ExecutionOutcome) -> pb::ExecutionOutcome {
         ExecutionOutcome::Retrying => pb::ExecutionOutcome::Retrying,
         ExecutionOutcome::Unknown => pb::ExecutionOutcome::Unknown,
         ExecutionOutcome::Expired => pb::ExecutionOutcome::Expired,
+        ExecutionOutcome::HandedOver => pb::ExecutionOutcome::HandedOver,
     }
 }
 
@@ -186,13 +196,15 @@ fn outcome_of(given: pb::ExecutionOutcome) -> Option<ExecutionOutcome> {
         pb::ExecutionOutcome::Retrying => Some(ExecutionOutcome::Retrying),
         pb::ExecutionOutcome::Unknown => Some(ExecutionOutcome::Unknown),
         pb::ExecutionOutcome::Expired => Some(ExecutionOutcome::Expired),
+        pb::ExecutionOutcome::HandedOver => Some(ExecutionOutcome::HandedOver),
     }
 }
 
-fn reasons(reason: Option<ExecutionReason>) -> (Option<SkipReason>, Option<FailureReason>) {
+fn reasons(reason: Option<ExecutionReason>) -> (Option<SkipReason>, Option<FailureReason>, Option<TaskOutcome>) {
     match reason {
-        None => (None, None),
-        Some(ExecutionReason::Skip(reason)) => (Some(reason), None),
-        Some(ExecutionReason::Failure(reason)) => (None, Some(reason)),
+        None => (None, None, None),
+        Some(ExecutionReason::Skip(reason)) => (Some(reason), None, None),
+        Some(ExecutionReason::Failure(reason)) => (None, Some(reason), None),
+        Some(ExecutionReason::Task(outcome)) => (None, None, Some(outcome)),
     }
 }

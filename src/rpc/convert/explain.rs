@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::condition::finding;
-use super::progress::{action_ref, failure_reason, number, skip_reason, status};
+use super::progress::{
+    action_ref, attempts as attempts_of, failure_reason, number, provider_state, skip_reason, status,
+};
 use super::sending::hold as sending_hold;
 use super::time::{date, time};
 use crate::domain::explain::{Expected, ExplainedAction, Hold, Never, Standing};
@@ -59,12 +61,13 @@ fn action(view: &RunView, explained: &ExplainedAction, execution: Option<&Execut
         detail: execution
             .and_then(|execution| execution.detail.clone())
             .unwrap_or_default(),
+        provider_status: provider_state(execution).0,
         ..base.clone()
     };
     let message = match &explained.standing {
         Standing::Completed => pb::ActionExplanation {
             standing: pb::ActionStanding::Completed.into(),
-            attempts: execution.map_or(1, |execution| number(execution.attempt)),
+            attempts: execution.map_or(1, attempts_of),
             provider_id: execution
                 .and_then(|execution| execution.provider_id.clone())
                 .unwrap_or_default(),
@@ -72,10 +75,14 @@ fn action(view: &RunView, explained: &ExplainedAction, execution: Option<&Execut
         },
         Standing::Skipped(reason) => {
             let standing = match reason {
-                SkipReason::Expired => pb::ActionStanding::Expired,
-                SkipReason::Condition | SkipReason::Gated | SkipReason::HourPassedAtStart | SkipReason::Removed => {
-                    pb::ActionStanding::Skipped
-                }
+                SkipReason::Expired | SkipReason::NotCompletedInTime => pb::ActionStanding::Expired,
+                SkipReason::Condition
+                | SkipReason::Gated
+                | SkipReason::HourPassedAtStart
+                | SkipReason::Removed
+                | SkipReason::QuietHoursUnknown
+                | SkipReason::Suppressed
+                | SkipReason::EventMissing => pb::ActionStanding::Skipped,
             };
             pb::ActionExplanation {
                 standing: standing.into(),
@@ -136,7 +143,7 @@ fn due(expected: &Expected, base: pb::ActionExplanation) -> pb::ActionExplanatio
             ..base
         },
         Expected::Skip { reason, detail } => {
-            let outcome = if *reason == SkipReason::Expired {
+            let outcome = if reason.is_expiry() {
                 pb::ActionOutcome::Expired
             } else {
                 pb::ActionOutcome::Skipped
@@ -183,6 +190,10 @@ fn held(
         Hold::Deferred(DeferReason::Spacing) => pb::ActionHold::Spacing,
         Hold::Deferred(DeferReason::ChannelUnavailable) => pb::ActionHold::ChannelUnavailable,
         Hold::Deferred(DeferReason::SendingHeld) => pb::ActionHold::SendingHeld,
+        Hold::Deferred(DeferReason::QuietHours) => pb::ActionHold::QuietHours,
+        Hold::Deferred(DeferReason::WaitingForCompletion) => pb::ActionHold::WaitingForCompletion,
+        Hold::Deferred(DeferReason::WaitingForEvent) => pb::ActionHold::WaitingForEvent,
+        Hold::Deferred(DeferReason::RateLimited) => pb::ActionHold::RateLimited,
     };
     let failed = view.run.failed.iter().find(|failed| failed.id == id);
     pb::ActionExplanation {
@@ -225,7 +236,11 @@ fn summary(view: &RunView, explained: &ExplainedAction, message: &pb::ActionExpl
         .map(|finding| format!("; as things are it would be skipped: {}", finding.in_words(view.now)))
         .unwrap_or_default();
     match &explained.standing {
-        Standing::Completed => "It was carried out.".to_owned(),
+        Standing::Completed if message.provider_status.is_empty() => "It was carried out.".to_owned(),
+        Standing::Completed => {
+            let status = &message.provider_status;
+            format!("It was carried out. Its provider reports: {status}.")
+        }
         Standing::Skipped(reason) => format!("{}.", detail(skipped_in_words(*reason).to_owned())),
         Standing::Failed(FailureState::Unknown) => {
             detail("It may have been delivered, and is not sent again; RetryActions does so if you want".to_owned())
@@ -263,7 +278,25 @@ fn summary(view: &RunView, explained: &ExplainedAction, message: &pb::ActionExpl
                 until(at)
             ),
             Hold::Deferred(DeferReason::ChannelUnavailable) => format!(
-                "Its channel is stopped because it is misconfigured; it is looked at {}{would_skip}.",
+                "Its channel is stopped, as its provider can't be used or fails (GetSendingStatus says why; ResetCircuit ends that); it is looked \
+                 at {}{would_skip}.",
+                until(at)
+            ),
+            Hold::Deferred(DeferReason::RateLimited) => format!(
+                "As much goes by its channel as may; it has its turn {}{would_skip}.",
+                until(at)
+            ),
+            Hold::Deferred(DeferReason::QuietHours) => format!(
+                "It is quiet where the customer is; it is looked at {}{would_skip}.",
+                until(at)
+            ),
+            Hold::Deferred(DeferReason::WaitingForCompletion) => format!(
+                "Somebody has the task; CompleteInteraction reports what came of it, and else it expires {}.",
+                until(at)
+            ),
+            Hold::Deferred(DeferReason::WaitingForEvent) => format!(
+                "It waits for {}, with the rest of its day, and gives up {}.",
+                awaited(view, explained.id),
                 until(at)
             ),
             Hold::Deferred(DeferReason::SendingHeld) => match &explained.sending_hold {
@@ -287,6 +320,13 @@ fn summary(view: &RunView, explained: &ExplainedAction, message: &pb::ActionExpl
     }
 }
 
+/// What a wait waits for.
+fn awaited(view: &RunView, id: ActionId) -> String {
+    let action = view.timeline.action(id);
+    let awaits = action.and_then(|action| action.definition.awaits.as_ref());
+    awaits.map_or_else(|| "an event".to_owned(), |awaits| awaits.query.to_string())
+}
+
 fn skipped_in_words(reason: SkipReason) -> &'static str {
     match reason {
         SkipReason::Condition => "A condition said skip",
@@ -294,5 +334,9 @@ fn skipped_in_words(reason: SkipReason) -> &'static str {
         SkipReason::HourPassedAtStart => "Its hour had passed when the run started",
         SkipReason::Removed => "It was removed from the timeline while it was pending",
         SkipReason::Expired => "It came too late",
+        SkipReason::EventMissing => "The event that it waited for did not come",
+        SkipReason::NotCompletedInTime => "Nobody reported in time what came of the task",
+        SkipReason::Suppressed => "The recipient must not be written to by this channel",
+        SkipReason::QuietHoursUnknown => "Nobody can tell when it is quiet where the customer is",
     }
 }

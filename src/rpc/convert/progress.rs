@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::task::task_outcome;
 use super::time::{date, time};
 use super::timeline::{action_type, channel};
 use crate::domain::{
@@ -10,7 +11,7 @@ use crate::domain::{
 };
 use crate::engine::RunView;
 use crate::proto::campaign::v1 as pb;
-use crate::store::Execution;
+use crate::store::{Execution, ExecutionReason};
 
 /// A run as a message.
 pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
@@ -53,7 +54,7 @@ pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
         completed_actions: run
             .completed
             .iter()
-            .map(|id| completed(timeline, *id, ledger.get(id).copied()))
+            .map(|id| completed(view, *id, ledger.get(id).copied()))
             .collect(),
         skipped_actions: run
             .skipped
@@ -65,7 +66,7 @@ pub(in crate::rpc) fn progress(view: &RunView) -> pb::Progress {
                 detail: detail(ledger.get(&skipped.id).copied()),
             })
             .collect(),
-        failed_actions: failed(timeline, run),
+        failed_actions: failed(timeline, run, &ledger),
         deferred_actions: run
             .deferred
             .iter()
@@ -104,27 +105,55 @@ fn detail(execution: Option<&Execution>) -> String {
         .unwrap_or_default()
 }
 
-fn completed(timeline: &Timeline, id: ActionId, execution: Option<&Execution>) -> pb::CompletedAction {
+/// What a provider last reported of an attempt: its word, when, and its code for what went wrong.
+pub(super) fn provider_state(execution: Option<&Execution>) -> (String, Option<prost_types::Timestamp>, String) {
+    let Some(state) = execution.and_then(|execution| execution.provider_state.as_ref()) else {
+        return (String::new(), None, String::new());
+    };
+    let code = state.error_code.clone().unwrap_or_default();
+    (state.status.as_str().to_owned(), Some(time(state.at)), code)
+}
+
+fn completed(view: &RunView, id: ActionId, execution: Option<&Execution>) -> pb::CompletedAction {
+    let (provider_status, provider_status_time, provider_error_code) = provider_state(execution);
+    let report = view.run.task_report(id);
+    let ended_at = execution.map(|execution| execution.finished_at);
     pb::CompletedAction {
-        action: Some(action_ref(timeline, id)),
-        complete_time: execution.map(|execution| time(execution.finished_at)),
-        attempts: execution.map_or(1, |execution| number(execution.attempt)),
+        action: Some(action_ref(&view.timeline, id)),
+        complete_time: report.map(|report| report.at).or(ended_at).map(time),
+        attempts: execution.map_or(1, attempts),
         provider_id: execution
             .and_then(|execution| execution.provider_id.clone())
             .unwrap_or_default(),
         content_revision: execution
             .and_then(|execution| execution.content_revision)
             .unwrap_or_default(),
+        provider_status,
+        provider_status_time,
+        provider_error_code,
+        task_outcome: report
+            .map(|report| task_outcome(report.outcome))
+            .unwrap_or_default()
+            .into(),
+        detail: detail(execution),
     }
 }
 
-fn failed(timeline: &Timeline, run: &Run) -> Vec<pb::FailedAction> {
+/// How many attempts there were up to an entry of the ledger. That a task was reported is none.
+pub(in crate::rpc) fn attempts(execution: &Execution) -> i32 {
+    let is_report = matches!(execution.reason, Some(ExecutionReason::Task(_)));
+    number(execution.attempt.saturating_sub(u32::from(is_report)))
+}
+
+fn failed(timeline: &Timeline, run: &Run, ledger: &HashMap<ActionId, &Execution>) -> Vec<pb::FailedAction> {
     let message = |failed: &crate::domain::Failed| {
         let state = match failed.state {
             FailureState::Retrying(_) => pb::FailureState::Retrying,
             FailureState::Failed => pb::FailureState::Failed,
             FailureState::Unknown => pb::FailureState::Unknown,
         };
+        let (provider_status, provider_status_time, provider_error_code) =
+            provider_state(ledger.get(&failed.id).copied());
         pb::FailedAction {
             action: Some(action_ref(timeline, failed.id)),
             state: state.into(),
@@ -134,6 +163,9 @@ fn failed(timeline: &Timeline, run: &Run) -> Vec<pb::FailedAction> {
             error: failed.error.clone(),
             next_retry_time: failed.retry_at().map(time),
             retry_reason: failed.retry_reason.clone(),
+            provider_status,
+            provider_status_time,
+            provider_error_code,
         }
     };
     run.failed.iter().map(message).collect()
@@ -210,6 +242,10 @@ pub(in crate::rpc) fn skip_reason(reason: SkipReason) -> pb::SkipReason {
         SkipReason::HourPassedAtStart => pb::SkipReason::HourPassedAtStart,
         SkipReason::Removed => pb::SkipReason::Removed,
         SkipReason::Expired => pb::SkipReason::Expired,
+        SkipReason::QuietHoursUnknown => pb::SkipReason::QuietHoursUnknown,
+        SkipReason::Suppressed => pb::SkipReason::Suppressed,
+        SkipReason::NotCompletedInTime => pb::SkipReason::NotCompletedInTime,
+        SkipReason::EventMissing => pb::SkipReason::EventMissing,
     }
 }
 
@@ -233,6 +269,10 @@ pub(in crate::rpc) fn defer_reason(reason: DeferReason) -> pb::DeferReason {
         DeferReason::Spacing => pb::DeferReason::Spacing,
         DeferReason::ChannelUnavailable => pb::DeferReason::ChannelUnavailable,
         DeferReason::SendingHeld => pb::DeferReason::SendingHeld,
+        DeferReason::QuietHours => pb::DeferReason::QuietHours,
+        DeferReason::WaitingForCompletion => pb::DeferReason::WaitingForCompletion,
+        DeferReason::WaitingForEvent => pb::DeferReason::WaitingForEvent,
+        DeferReason::RateLimited => pb::DeferReason::RateLimited,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sending holds.
 
+use super::circuit::circuit;
 use super::time::{parse_seconds, parse_time, time};
 use super::timeline::channel;
 use crate::domain::{CampaignId, Channel, HoldScope, LONGEST_HOLD, SendingHold, TimelineId, text};
@@ -37,17 +38,7 @@ pub(in crate::rpc) fn parse_scope(violations: &mut Violations, given: Option<&pb
     match scope {
         Scope::All(pb::AllSending {}) => Some(HoldScope::All),
         Scope::Channel(given) => {
-            let known = violations.known("scope.channel", *given, CHANNELS)?;
-            let channel = match known {
-                pb::Channel::Email => Channel::Email,
-                pb::Channel::Sms => Channel::Sms,
-                pb::Channel::Phone => Channel::Phone,
-                pb::Channel::Interaction => Channel::Interaction,
-                pb::Channel::Unspecified | pb::Channel::Wait => {
-                    violations.add("scope.channel", format!("must be {CHANNELS}, but sends nothing"));
-                    return None;
-                }
-            };
+            let channel = parse_channel(violations, "scope.channel", *given)?;
             Some(HoldScope::Channel(channel))
         }
         Scope::TimelineId(id) => {
@@ -57,6 +48,20 @@ pub(in crate::rpc) fn parse_scope(violations: &mut Violations, given: Option<&pb
         Scope::CampaignId(id) => {
             let id = violations.check("scope.campaign_id", CampaignId::parse(id))?;
             Some(HoldScope::Campaign(id))
+        }
+    }
+}
+
+/// Parses a channel that sends, which is required.
+pub(in crate::rpc) fn parse_channel(violations: &mut Violations, field: &'static str, given: i32) -> Option<Channel> {
+    match violations.known(field, given, CHANNELS)? {
+        pb::Channel::Email => Some(Channel::Email),
+        pb::Channel::Sms => Some(Channel::Sms),
+        pb::Channel::Phone => Some(Channel::Phone),
+        pb::Channel::Interaction => Some(Channel::Interaction),
+        pb::Channel::Unspecified | pb::Channel::Wait => {
+            violations.add(field, format!("must be {CHANNELS}, but sends nothing"));
+            None
         }
     }
 }
@@ -89,10 +94,11 @@ pub(in crate::rpc) fn sending_status(status: &SendingStatus) -> pb::GetSendingSt
         scopes.any(|scope| *scope == HoldScope::All || *scope == HoldScope::Channel(channel))
     };
     let channels = status.channels.iter();
-    let channels = channels.map(|(name, stopped_until)| pb::ChannelSendingStatus {
+    let channels = channels.map(|(name, not_closed)| pb::ChannelSendingStatus {
         channel: channel(*name).into(),
         is_held: is_held(*name),
-        stopped_until_time: stopped_until.map(time),
+        stopped_until_time: not_closed.as_ref().and_then(|it| it.probe_at).map(time),
+        circuit: not_closed.as_ref().map(circuit),
     });
     pb::GetSendingStatusResponse {
         look_time: Some(time(status.now)),

@@ -8,12 +8,13 @@ use super::condition::finding;
 use super::customer::{parse_attributes, parse_fields, parse_kind, parse_score, since_2000};
 use super::progress::{action_ref, defer_reason, failure_reason, number, skip_reason, status, zone_source};
 use super::start::parse_first_day;
+use super::task::parse_outcome;
 use super::time::{date, parse_seconds, parse_time, time};
 use super::timeline::{CHANNELS, parse_channel, parse_definition};
 use crate::domain::simulate::{ActionStep, Answer, Entry, Event, MAX_DAYS_AFTER, MAX_ENTRIES, Simulated, Step, What};
 use crate::domain::{
-    ActionId, Channel, Customer, CustomerId, FailureState, Invalid, MAX_DURATION_DAYS, SkipReason, Stage, Timeline,
-    Timestamp, Verdict, parse_zone, text,
+    ActionId, Channel, Customer, CustomerId, FailureState, Invalid, MAX_DURATION_DAYS, Stage, Timeline, Timestamp,
+    Verdict, parse_zone, text,
 };
 use crate::engine::{CustomerFields, FIRST_NOT_STORED, SimulateTimeline, SimulatedCustomer, SimulatedTimeline};
 use crate::proto::campaign::v1 as pb;
@@ -26,7 +27,7 @@ use crate::rpc::violations::Violations;
 const ANSWERS: &str = "SIMULATED_ANSWER_ACCEPTED, SIMULATED_ANSWER_TEMPORARY, SIMULATED_ANSWER_REJECTED, \
      SIMULATED_ANSWER_SUPPRESSED, SIMULATED_ANSWER_UNKNOWN, SIMULATED_ANSWER_MISCONFIGURED";
 const EVENTS: &str = "must have one of engagement, engagement_score, pipeline_stage, attributes, pause, resume, stop, \
-     timeline_is_active, time_zone, ticks, answer";
+     timeline_is_active, time_zone, ticks, answer, task_report";
 
 /// The id of a customer who is made up and has none.
 const MADE_UP: &str = "made-up";
@@ -115,7 +116,12 @@ fn facts_of(timeline: &SimulatedTimeline) -> (i32, BTreeSet<String>) {
     }
 }
 
-fn parse_whom(violations: &mut Violations, given: Option<&Whom>, now: Timestamp) -> Option<SimulatedCustomer> {
+/// Parses for whom something is tried.
+pub(super) fn parse_whom(
+    violations: &mut Violations,
+    given: Option<&Whom>,
+    now: Timestamp,
+) -> Option<SimulatedCustomer> {
     match given {
         Some(Whom::CustomerId(id)) => violations
             .check("customer_id", CustomerId::parse(id))
@@ -271,6 +277,20 @@ fn parse_event(
         Happens::Attributes(attributes) => violations
             .check(at("attributes"), parse_attributes(Some(attributes)))
             .map(Event::Attributes),
+        Happens::TaskReport(given) => {
+            let path = at("task_report");
+            let outcome = parse_outcome(violations, &format!("{path}.outcome"), given.outcome);
+            let is_known = |keys: &BTreeSet<String>| keys.contains(&given.action_key);
+            if !span.keys.is_none_or(is_known) {
+                let text = format!(
+                    "must be the key of an action of the timeline, but is {}",
+                    text::shown(&given.action_key)
+                );
+                violations.add(format!("{path}.action_key"), text);
+                return None;
+            }
+            Some(Event::TaskReported(given.action_key.clone(), outcome?))
+        }
         Happens::Pause(pb::ScriptPause {}) => Some(Event::Pause),
         Happens::Resume(resume) => Some(Event::Resume {
             next_day: resume.start_next_day,
@@ -399,7 +419,7 @@ fn action_step(timeline: &Timeline, step: &ActionStep) -> pb::SimulatedAction {
             ..base
         },
         Verdict::Skipped(reason) => {
-            let outcome = if *reason == SkipReason::Expired {
+            let outcome = if reason.is_expiry() {
                 pb::ActionOutcome::Expired
             } else {
                 pb::ActionOutcome::Skipped
@@ -447,10 +467,7 @@ fn run(simulated: &Simulated) -> pb::SimulatedRun {
         run, timeline, until, ..
     } = simulated;
     let days = timeline.definition.duration_days;
-    let expired = run
-        .skipped
-        .iter()
-        .filter(|skipped| skipped.reason == SkipReason::Expired);
+    let expired = run.skipped.iter().filter(|skipped| skipped.reason.is_expiry());
     let expired = expired.count();
     let failed = |state| run.failed.iter().filter(|failed| failed.state == state).count();
     let (dead, unknown) = (failed(FailureState::Failed), failed(FailureState::Unknown));

@@ -1,5 +1,6 @@
 //! Ticks.
 
+use super::circuit::circuit;
 use super::sending::hold;
 use super::time::time;
 use super::timeline::channel;
@@ -85,6 +86,7 @@ pub(in crate::rpc) fn counts(counts: &TickCounts) -> pb::TickCounts {
         handed_back: number(counts.handed_back),
         stale_completions: number(counts.stale_completions),
         broken_runs: number(counts.broken_runs),
+        broken_timelines: number(counts.broken_timelines),
         held: number(counts.held),
     }
 }
@@ -110,6 +112,7 @@ pub(in crate::rpc) fn summary(summary: &TickSummary) -> pb::TickSummary {
         oldest_due_time: summary.oldest_due_at.map(time),
         dry_run: summary.dry_run,
         sending_holds: summary.sending_holds.iter().map(hold).collect(),
+        circuits: summary.circuits.iter().map(circuit).collect(),
     }
 }
 

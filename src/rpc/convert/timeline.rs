@@ -3,7 +3,10 @@
 use chrono::Duration;
 use std::collections::BTreeMap;
 
-use super::condition::{About, check_abouts, condition, parse_conditions};
+use super::about::{About, check_abouts};
+use super::awaited::{awaits, parse_awaits};
+use super::condition::{condition, parse_conditions};
+use super::task::{completion, parse_completion};
 use super::time::{parse_seconds, seconds, time};
 use crate::domain::{
     Action, ActionDefinition, ActionType, CampaignId, Changes, Channel, MAX_ACTIONS, MAX_DURATION_DAYS, Slug, Stage,
@@ -206,6 +209,8 @@ fn parse_action(
         abouts,
     );
     let max_lateness = parse_lateness(violations, &format!("{path}.max_lateness"), given.max_lateness.as_ref());
+    let completion = parse_completion(violations, &path, given, action_type);
+    let awaits = parse_awaits(violations, &path, position, given, action_type, abouts);
     Some(ActionDefinition {
         key: key?,
         day_number: day_number?,
@@ -216,6 +221,8 @@ fn parse_action(
         campaign_id: campaign_id?,
         conditions: conditions?,
         max_lateness: max_lateness?,
+        completion: completion?,
+        awaits: awaits?,
     })
 }
 
@@ -341,6 +348,7 @@ pub(in crate::rpc) fn timeline(timeline: &Timeline) -> pb::Timeline {
 
 fn action(action: &Action) -> pb::ActionDefinition {
     let definition = &action.definition;
+    let (completion, completion_within) = completion(definition.completion, definition.action_type);
     pb::ActionDefinition {
         action_id: action.id.0,
         key: definition.key.clone(),
@@ -356,6 +364,9 @@ fn action(action: &Action) -> pb::ActionDefinition {
             .unwrap_or_default(),
         conditions: definition.conditions.iter().map(condition).collect(),
         max_lateness: definition.max_lateness.map(seconds),
+        completion: completion.into(),
+        completion_within,
+        until_event: definition.awaits.as_ref().map(awaits),
     }
 }
 

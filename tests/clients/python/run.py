@@ -259,7 +259,7 @@ def check_campaigns(client, checks, run):
     from campaign.v1 import content_pb2, content_service_pb2
 
     def apply(**content):
-        definition = content_pb2.CampaignDefinition(**content)
+        definition = content_pb2.CampaignDefinition(kind=content_pb2.CAMPAIGN_KIND_TRANSACTIONAL, **content)
         return client.content.ApplyCampaign(content_service_pb2.ApplyCampaignRequest(campaign=definition))
 
     mail = apply(campaign_id=f"PY-{run}-MAIL", subject="Welcome, {{ customer.name }}", text_body="Day {{ day }}.")

@@ -85,7 +85,7 @@ async fn the_servers_behaviour_decides_what_happens_next() {
         (Behaviour::Reply(Step::Dot, "421 4.3.2 closing"), "retry"),
         (Behaviour::Reply(Step::Dot, "452 4.2.2 mailbox full"), "retry"),
         (Behaviour::Reply(Step::Dot, "550 5.1.6 moved"), "suppress"),
-        (Behaviour::Reply(Step::Dot, "552 5.2.2 mailbox full"), "rejected"),
+        (Behaviour::Reply(Step::Dot, "552 5.2.2 mailbox full"), "retry"),
         (Behaviour::Reply(Step::Dot, "554 5.7.26 not authenticated"), "rejected"),
         (Behaviour::Reply(Step::Dot, "this is no SMTP"), "unknown"),
         (Behaviour::Drop(Step::Connect), "retry"),
@@ -335,6 +335,7 @@ async fn hostile_names_and_subjects_reach_no_server() {
                     subject,
                     text,
                     html: None,
+                    options: Box::default(),
                 });
                 let error = format!("the {what} has a control character");
                 assert_eq!(sender.send(&message).await, Outcome::Rejected { error }, "{hostile:?}");

@@ -5,8 +5,8 @@ use pb::condition::Test;
 use pb::{ConditionThen as Then, EngagementKind as Kind, SkipReason};
 
 use super::{any, clicked_of, event, not, opened_of, replied_of};
-use crate::support::app::{condition, definition, email, shown, sms};
 use crate::support::calls::{completed, skipped};
+use crate::support::given::{condition, definition, email, shown, sms};
 use crate::support::mailing::mailing_app;
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{App, Backend, on_each_database};

@@ -12,7 +12,7 @@ use super::{
     above, all, any, attribute, clicked_of, event_named, in_stage, inner, not, opened, opened_of, replied_of, text,
     value,
 };
-use crate::support::app::{action, condition, definition, email, refused, sms};
+use crate::support::given::{action, condition, definition, email, refused, sms};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(

@@ -6,7 +6,7 @@ use pb::condition::Test;
 use prost_types::value::Kind;
 
 use super::{above, all, any, attribute, check_both, in_stage, not, number, start_both, text, truth, value};
-use crate::support::app::customer;
+use crate::support::given::customer;
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(attributes_are_compared_by_kind_and_worth, all_any_and_not_join_tests);

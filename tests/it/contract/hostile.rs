@@ -14,10 +14,11 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::{informed, status_of, violated};
-use crate::support::app::{customer, definition, email};
+use crate::support::given::{customer, definition, email};
 use crate::support::holds::scope;
 use crate::support::raw::method;
 use crate::support::{App, Backend, Rows, on_each_database};
+use crate::suppressions;
 
 on_each_database!(nothing_hostile_is_stored);
 
@@ -104,6 +105,9 @@ pub(super) async fn world(app: &App) -> World {
     };
     app.record(vec![event(1), event(2)]).await;
     app.hold(scope::campaign("SMS"), "a wrong price").await;
+    // Everybody's number.
+    let number = suppressions::address(pb::Channel::Sms, "+14155552671");
+    app.suppress(number).await.expect("a suppression");
     World {
         plan,
         archived: gone,

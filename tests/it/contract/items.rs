@@ -5,7 +5,7 @@ use pb::upsert_customers_result::Result as Item;
 use prost_types::value::Kind;
 
 use super::{informed, status_of, violated};
-use crate::support::app::{customer, definition, email, stamp};
+use crate::support::given::{customer, definition, email, stamp};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(bad_customers_are_refused, bad_events_are_refused);

@@ -4,7 +4,7 @@ use campaign_automation::proto::campaign::v1 as pb;
 use std::collections::BTreeSet;
 
 use super::violated;
-use crate::support::app::{customer, stamp};
+use crate::support::given::{customer, stamp};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(pages_add_up, strange_tokens_are_refused, a_page_fits_into_a_message);
@@ -187,6 +187,7 @@ async fn a_page_fits_into_a_message(backend: Backend) {
     for n in 0..20 {
         let campaign = pb::CampaignDefinition {
             campaign_id: format!("C{n:02}"),
+            kind: pb::CampaignKind::Transactional.into(),
             subject: "S".to_owned(),
             html_body: "x".repeat(262_144),
             ..Default::default()

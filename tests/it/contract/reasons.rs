@@ -6,8 +6,9 @@ use std::path::Path;
 use super::is_reason;
 
 /// All reasons. One that is here is never renamed, because callers branch on it.
-const REASONS: [&str; 37] = [
+const REASONS: [&str; 41] = [
     "ACTION_NOT_FOUND",
+    "ADDRESS_MISSING",
     "AMBIGUOUS_RUN",
     "CALL_TOO_LONG",
     "CAMPAIGN_NOT_FOUND",
@@ -38,6 +39,9 @@ const REASONS: [&str; 37] = [
     "STAGE_HAS_ITS_OWN_CALL",
     "STAGE_MISMATCH",
     "STAGE_MISSING",
+    "SUPPRESSION_NOT_FOUND",
+    "TASK_ALREADY_REPORTED",
+    "TASK_NOT_WAITING",
     "TICK_RUNNING",
     "TIMELINE_ARCHIVED",
     "TIMELINE_HAS_RUNS",

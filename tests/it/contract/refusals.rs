@@ -5,7 +5,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::{informed, status_of};
-use crate::support::app::{customer, definition, email};
+use crate::support::given::{customer, definition, email};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(

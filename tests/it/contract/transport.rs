@@ -16,7 +16,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use super::informed;
-use crate::support::app::{customer, definition, email};
+use crate::support::given::{customer, definition, email};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
@@ -150,6 +150,14 @@ async fn a_millisecond_is_too_short_and_harms_nothing(backend: Backend) {
                 sms_text: "Hi".to_owned(),
                 ..Default::default()
             }),
+            ..Default::default()
+        }
+    );
+    hurry!(
+        "CampaignContentService/PreviewCampaign",
+        pb::PreviewCampaignRequest {
+            which: Some(pb::preview_campaign_request::Which::CampaignId("A".to_owned())),
+            whom: Some(pb::preview_campaign_request::Whom::CustomerId("anna".to_owned())),
             ..Default::default()
         }
     );

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use std::time::Duration;
 
 use super::{counts, failure, kind};
-use crate::support::app::{definition, email, sms};
+use crate::support::given::{definition, email, sms};
 use crate::support::mailing::{arrived, crowd, mailing_app, mailing_app_with};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{Backend, on_each_database};

@@ -4,7 +4,7 @@ use campaign_automation::proto::campaign::v1 as pb;
 use std::time::Duration;
 
 use super::counts;
-use crate::support::app::{definition, email, shown, sms};
+use crate::support::given::{definition, email, shown, sms};
 use crate::support::mailing::{assert_each_got, crowd, keys, mailing_app_with};
 use crate::support::smtp::SmtpServer;
 use crate::support::{App, Backend, on_each_database};
@@ -27,16 +27,23 @@ async fn a_refused_login_stops_the_channel_until_it_is_probed_again(backend: Bac
     app.execute(&ids[0]).await;
     assert_eq!((smtp.sessions(), smtp.mails()), (sessions, 0));
 
-    // Still refused: stopped for as long again.
+    // Still refused: one has tried, and it is stopped for twice as long.
     app.set("2026-01-05T12:07:00Z");
-    app.hourly().await;
-    assert!(smtp.sessions() > sessions);
-    let run = app.progress(&ids[0]).await;
-    assert_eq!(shown(run.deferred_actions[0].until_time), "2026-01-05T12:14:00Z");
+    let summary = app.hourly().await;
+    assert_eq!(smtp.sessions(), sessions + 1);
+    assert_eq!(counts(&summary, pb::Channel::Email).deferred, 25);
+    for id in &ids {
+        let run = app.progress(id).await;
+        let until = shown(run.deferred_actions[0].until_time);
+        assert!(
+            ("2026-01-05T12:21:00Z"..="2026-01-05T12:36:00Z").contains(&until.as_str()),
+            "{until}"
+        );
+    }
 
-    // Mended.
+    // Mended: one goes first, and the others at once behind it.
     smtp.reply_to_auth("235 2.7.0 welcome");
-    app.set("2026-01-05T12:14:00Z");
+    app.set("2026-01-05T12:36:00Z");
     let summary = app.hourly().await;
     assert_eq!(counts(&summary, pb::Channel::Email).completed, 25);
     assert_each_got(&smtp, &ids, 1);

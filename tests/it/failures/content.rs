@@ -1,19 +1,21 @@
 //! Customers and content that can't be served, and mails as they arrive.
 
 use campaign_automation::proto::campaign::v1 as pb;
-use campaign_automation::proto::campaign::v1::FailureReason::{MissingAddress, Template};
+use campaign_automation::proto::campaign::v1::FailureReason::{Misconfigured, MissingAddress, Template};
 use campaign_automation::proto::campaign::v1::FailureState;
 use tonic::Code;
 
 use super::{counts, failure, kind};
-use crate::support::app::{action, customer, definition, email, sms};
-use crate::support::mailing::{assert_each_got, crowd, mailing_app};
+use crate::support::given::{action, customer, definition, email, sms};
+use crate::support::mailing::{assert_each_got, crowd, mailing_app, mailing_app_with};
 use crate::support::smtp::SmtpServer;
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
     what_can_never_go_fails_for_good_and_says_why,
     a_name_with_a_line_break_is_refused_at_intake,
+    marketing_mail_is_not_sent_without_link_and_address,
+    a_mail_is_from_whom_its_campaign_says,
     both_parts_of_a_mail_arrive_with_the_customers_own_values,
 );
 
@@ -30,14 +32,16 @@ async fn what_can_never_go_fails_for_good_and_says_why(backend: Backend) {
     let app = mailing_app(backend, &smtp).await;
     let unknown = pb::CampaignDefinition {
         campaign_id: "UNKNOWN".to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
         subject: "Hello".to_owned(),
-        text_body: "Dear {{ customer.nickname }}".to_owned(),
+        text_body: "Dear {{ customer.attributes.nickname }}".to_owned(),
         ..Default::default()
     };
     campaign(&app, unknown).await;
     // Fine for all who have the attribute.
     let partly = pb::CampaignDefinition {
         campaign_id: "PARTLY".to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
         subject: "Hello".to_owned(),
         html_body: "<p>{{ customer.attributes.shoe_size }}</p>".to_owned(),
         ..Default::default()
@@ -135,11 +139,123 @@ async fn a_name_with_a_line_break_is_refused_at_intake(backend: Backend) {
     assert_eq!(listed.expect("customers").into_inner().customers.len(), 1);
 }
 
+async fn marketing_mail_is_not_sent_without_link_and_address(backend: Backend) {
+    let smtp = SmtpServer::start().await;
+    let app = mailing_app(backend, &smtp).await;
+    let body = "{{ links.unsubscribe }} {{ sender.postal_address }}";
+    for (id, kind) in [
+        ("AD", pb::CampaignKind::Marketing),
+        ("RECEIPT", pb::CampaignKind::Transactional),
+    ] {
+        let content = pb::CampaignDefinition {
+            campaign_id: id.to_owned(),
+            kind: kind.into(),
+            subject: "Hello".to_owned(),
+            text_body: body.to_owned(),
+            sms_text: "Hi".to_owned(),
+            ..Default::default()
+        };
+        campaign(&app, content).await;
+    }
+    for (id, action, reason, named) in [
+        (
+            "ad",
+            email(1, 0, "AD"),
+            Misconfigured,
+            "--public-url (CAMPAIGN_PUBLIC_URL)",
+        ),
+        ("receipt", email(1, 0, "RECEIPT"), Template, "links.unsubscribe"),
+    ] {
+        let timeline = app.timeline(definition(id, 1, vec![action])).await;
+        app.put_customer(customer(id, "Etc/UTC")).await;
+        app.start_run(id, &timeline).await;
+        app.hourly().await;
+        let failed = failure(&app, id).await;
+        assert_eq!(kind(&failed), (FailureState::Failed, reason, 1), "{id}");
+        assert!(failed.error.contains(named), "{id}: {}", failed.error);
+    }
+    // Only mails need it.
+    let timeline = app.timeline(definition("text", 1, vec![sms(1, 0, "AD")])).await;
+    app.put_customer(customer("text", "Etc/UTC")).await;
+    app.start_run("text", &timeline).await;
+    app.hourly().await;
+    assert_eq!(app.progress("text").await.completed_actions.len(), 1);
+    assert_eq!(smtp.mails(), 0);
+}
+
+async fn a_mail_is_from_whom_its_campaign_says(backend: Backend) {
+    let smtp = SmtpServer::start().await;
+    let app = mailing_app_with(backend, &smtp.url(), |config| {
+        config.postal_address = Some("Shop Ltd, 1 High St, Zürich".to_owned());
+    })
+    .await;
+    let content = |id: &str, sender: &str| pb::CampaignDefinition {
+        campaign_id: id.to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
+        subject: "Hello".to_owned(),
+        preheader: "For {{ customer.name }}".to_owned(),
+        html_body: "<body>[{{ sender.name }}|{{ sender.address }}|{{ sender.postal_address }}]".to_owned(),
+        sender: sender.to_owned(),
+        reply_to: "Help <help@example.com>".to_owned(),
+        headers: [("Precedence".to_owned(), "bulk".to_owned())].into(),
+        ..Default::default()
+    };
+    for (id, sender, from, header, shown) in [
+        (
+            "own",
+            "Sales <sales@example.org>",
+            "sales@example.org",
+            "From: Sales <sales@example.org>",
+            "[Sales|sales@example.org|Shop Ltd, 1 High St, Z",
+        ),
+        (
+            "bare",
+            "sales@example.org",
+            "sales@example.org",
+            "From: sales@example.org",
+            "[|sales@example.org|Shop Ltd, 1 High St, Z",
+        ),
+        (
+            "default",
+            "",
+            "shop@example.com",
+            "From: Shop <shop@example.com>",
+            "[Shop|shop@example.com|Shop Ltd, 1 High St, Z",
+        ),
+    ] {
+        campaign(&app, content(id, sender)).await;
+        let timeline = app.timeline(definition(id, 1, vec![email(1, 0, id)])).await;
+        app.put_customer(customer(id, "Etc/UTC")).await;
+        app.start_run(id, &timeline).await;
+        app.hourly().await;
+        let deliveries = smtp.deliveries();
+        let mail = deliveries.last().expect("a mail");
+        assert_eq!(mail.from, from, "{id}");
+        assert!(
+            mail.message_id.ends_with("@example.com>"),
+            "of the deployment: {}",
+            mail.message_id
+        );
+        // Quoted-printable
+        let data = mail.data.replace("=\r\n", "").replace("=3D", "=");
+        for part in [
+            header,
+            "Reply-To: Help <help@example.com>",
+            "Precedence: bulk",
+            "<body><div style=\"display:none",
+            shown,
+        ] {
+            assert!(data.contains(part), "{id}: {part}: {data}");
+        }
+    }
+}
+
 async fn both_parts_of_a_mail_arrive_with_the_customers_own_values(backend: Backend) {
     let smtp = SmtpServer::start().await;
     let app = mailing_app(backend, &smtp).await;
     let content = pb::CampaignDefinition {
         campaign_id: "BOTH".to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
         subject: "{{ customer.name }}, day {{ day }} of {{ timeline.duration_days }}".to_owned(),
         text_body: "Plain for {{ customer.name }}".to_owned(),
         html_body: "<p>Rich for {{ customer.name }}</p>".to_owned(),

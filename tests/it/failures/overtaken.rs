@@ -4,7 +4,7 @@ use campaign_automation::proto::campaign::v1 as pb;
 use campaign_automation::proto::campaign::v1::{FailureReason, FailureState};
 
 use super::{counts, failure, kind};
-use crate::support::app::{definition, email};
+use crate::support::given::{definition, email};
 use crate::support::mailing::{arrived, crowd, mailing_app};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{Backend, on_each_database};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::app::{definition, email};
+use crate::support::given::{definition, email};
 use crate::support::mailing::{assert_each_got, crowd, mailing_app_with, until_run};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{Backend, on_each_database};

@@ -4,8 +4,8 @@ use campaign_automation::proto::campaign::v1 as pb;
 use tonic::Code;
 
 use super::{counts, held};
-use crate::support::app::{definition, email, refused, shown, sms};
 use crate::support::calls::about;
+use crate::support::given::{definition, email, refused, shown, sms};
 use crate::support::holds::scope;
 use crate::support::mailing::{crowd, mailing_app, until_run};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
@@ -98,7 +98,7 @@ async fn what_was_held_is_decided_anew(backend: Backend) {
     assert_eq!(held(&app.progress("anna").await).len(), 1);
     app.put_customer(pb::Customer {
         engagement_score: 90,
-        ..crate::support::app::customer("anna", "Etc/UTC")
+        ..crate::support::given::customer("anna", "Etc/UTC")
     })
     .await;
     app.release(scope::all()).await.expect("released");
@@ -116,7 +116,7 @@ async fn what_waits_for_it_goes_with_it(backend: Backend) {
         of_action: "mail".to_owned(),
     });
     let about_it = pb::ActionDefinition {
-        conditions: vec![crate::support::app::condition(opened, pb::ConditionThen::Skip)],
+        conditions: vec![crate::support::given::condition(opened, pb::ConditionThen::Skip)],
         ..keyed("sms", sms(1, 1, "A"))
     };
     let timeline = app

@@ -5,7 +5,8 @@ use campaign_automation::proto::campaign::v1::sending_service_client::SendingSer
 use tonic::Code;
 
 use super::counts;
-use crate::support::app::{definition, email, hourly, refused, shown, sms};
+use crate::support::app::hourly;
+use crate::support::given::{definition, email, refused, shown, sms};
 use crate::support::holds::scope;
 use crate::support::{App, Backend, on_each_database};
 

@@ -3,13 +3,16 @@
 use campaign_automation::failpoint::Failpoint;
 use campaign_automation::proto::campaign::v1 as pb;
 use chrono::TimeDelta;
+use std::time::Duration;
 
-use super::rig::{BREADTH, CUSTOMERS, Rig, Way, killed, tick, ticking};
+use super::rig::{BREADTH, CUSTOMERS, LEASE_IS_OVER, Rig, Way};
+use super::ticking::{killed, tick, ticking};
 use crate::support::{Backend, on_each_database};
 
 on_each_database!(
     a_server_that_sleeps_beyond_its_lease_changes_nothing,
     a_lease_that_is_prolonged_is_not_taken_over,
+    what_is_handed_back_makes_room_when_that_is_recorded,
     a_fault_in_one_run_holds_up_no_other,
     what_was_under_way_is_told_of_a_stopped_run_at_once_and_of_a_paused_one_later,
 );
@@ -22,7 +25,7 @@ async fn what_was_under_way_is_told_of_a_stopped_run_at_once_and_of_a_paused_one
         (Way::Text, pb::FailureState::Unknown),
     ] {
         let mut rig = Rig::start(backend, way, 1).await;
-        rig.wind_to_hour_of(1);
+        rig.wind_to_hour_of(1).await;
         rig.stall();
         let (sender, other) = (rig.serve(None), rig.serve(None));
         let ticking = ticking(&sender);
@@ -56,7 +59,7 @@ async fn what_was_under_way_is_told_of_a_stopped_run_at_once_and_of_a_paused_one
             let shown = rig.run(&other, run).await;
             assert!(!shown.in_flight_actions.is_empty(), "its lease holds still: {shown:?}");
         }
-        rig.wind(TimeDelta::seconds(76));
+        rig.wind(TimeDelta::seconds(76)).await;
         tick(&other).await.expect("a tick");
         let mut client = rig.orchestrator(&other).await;
         let resume = pb::ResumeTimelineRequest {
@@ -94,21 +97,51 @@ async fn what_was_under_way_is_told_of_a_stopped_run_at_once_and_of_a_paused_one
     }
 }
 
+/// A message that is not begun in time is under way until that is written down: who looks at the row of a dead server can't know
+/// that it was not sent. So others are taken up when it is, and no more than so many are unknown after a kill.
+async fn what_is_handed_back_makes_room_when_that_is_recorded(backend: Backend) {
+    // Whoever keeps SQLite from writing down what was handed back keeps it from claiming.
+    if backend == Backend::Sqlite {
+        return;
+    }
+    let mut rig = Rig::start(backend, Way::Text, 1).await;
+    rig.wind_to_hour_of(1).await;
+    let server = rig.serve(Some("after_claim_commit=stop"));
+    let ticking = ticking(&server);
+    server.until_asleep();
+    let locked = rig.lock_leased().await;
+    rig.wind(LEASE_IS_OVER).await;
+    server.signal("CONT");
+    rig.until_blocked().await;
+    let watching = async {
+        loop {
+            assert!(rig.leases().await <= BREADTH, "others were taken up");
+        }
+    };
+    // Whoever claims looks for room ten times a second.
+    let _ = tokio::time::timeout(Duration::from_secs(1), watching).await;
+    locked.rollback().await.expect("let go");
+    ticking.await.expect("a task").expect("a tick");
+    drop(server);
+    rig.finish_and_judge("handed back").await;
+}
+
 /// Another server takes over while the first one sleeps; what that one does when it wakes up counts for nothing.
 async fn a_server_that_sleeps_beyond_its_lease_changes_nothing(backend: Backend) {
     for way in [Way::Mail, Way::Text] {
         // Not in a transaction: who sleeps there holds locks, and the database waits or ends it, not we.
         for at in [Failpoint::AfterClaimCommit, Failpoint::BeforeSend, Failpoint::AfterSend] {
             let mut rig = Rig::start(backend, way, 1).await;
-            rig.wind_to_hour_of(1);
-            let sleeper = rig.serve(Some(&format!("{}=stop", at.as_str())));
+            rig.wind_to_hour_of(1).await;
+            // Nor in that of a heartbeat which happens to be under way.
+            let sleeper = rig.serve_with(Some(&format!("{}=stop", at.as_str())), &[("CAMPAIGN_HEARTBEAT", "20s")]);
             let sleeping = ticking(&sleeper);
             sleeper.until_asleep();
             rig.note_kill(at.as_str()).await;
-            rig.wind(TimeDelta::seconds(76));
+            rig.wind(TimeDelta::seconds(76)).await;
             let other = rig.serve(None);
             tick(&other).await.expect("a tick");
-            rig.wind(TimeDelta::minutes(2));
+            rig.wind(TimeDelta::minutes(2)).await;
             tick(&other).await.expect("a tick");
             rig.note_kill(at.as_str()).await;
             if matches!(at, Failpoint::BeforeSend | Failpoint::AfterSend) {
@@ -129,13 +162,13 @@ async fn a_server_that_sleeps_beyond_its_lease_changes_nothing(backend: Backend)
 /// A provider that takes its time keeps its messages, as long as its server lives.
 async fn a_lease_that_is_prolonged_is_not_taken_over(backend: Backend) {
     let mut rig = Rig::start(backend, Way::Text, 1).await;
-    rig.wind_to_hour_of(1);
+    rig.wind_to_hour_of(1).await;
     rig.stall();
     let (slow, other) = (rig.serve(None), rig.serve(None));
     let slowly = ticking(&slow);
     rig.until_stalled().await;
     for _ in 0..4 {
-        rig.wind(TimeDelta::seconds(50));
+        rig.wind(TimeDelta::seconds(50)).await;
         rig.until_prolonged().await;
     }
     let others = ticking(&other);
@@ -156,7 +189,7 @@ async fn a_lease_that_is_prolonged_is_not_taken_over(backend: Backend) {
 async fn a_fault_in_one_run_holds_up_no_other(backend: Backend) {
     for (at, broken) in [(Failpoint::Plan, 1), (Failpoint::BeforeSend, 0)] {
         let mut rig = Rig::start(backend, Way::Mail, 1).await;
-        rig.wind_to_hour_of(1);
+        rig.wind_to_hour_of(1).await;
         let server = rig.serve(Some(&format!("{}=panic", at.as_str())));
         let counts = tick(&server).await.expect("a tick").counts.expect("counts");
         assert_eq!(counts.broken_runs, broken, "{at:?}");

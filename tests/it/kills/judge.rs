@@ -1,10 +1,13 @@
 //! Judges by what arrived and by the rows of the database. What a server says of itself counts for nothing.
 
 use campaign_automation::domain::Timestamp;
-use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, QueryResult, Statement};
+use sea_orm::{
+    ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction, QueryResult, Statement,
+    TransactionTrait as _,
+};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
+use super::figures::Figures;
 use super::rig::{BREADTH, Way};
 
 /// What is known of a world from outside.
@@ -13,41 +16,30 @@ pub(super) struct Judge {
     database: DatabaseConnection,
     /// How often a server died with a claim.
     pub(super) kills: usize,
-    /// For each message how often a server was killed when it had arrived and was not recorded.
-    windows: BTreeMap<String, usize>,
+    /// For each message how often it had arrived once more and was not recorded when a server was killed.
+    windows: BTreeMap<String, Window>,
     /// How many messages more may arrive twice, as a server slept that was about to send them.
     pub(super) asleep: usize,
     /// The days of the runs when they were last looked at.
-    days: BTreeMap<i64, i32>,
+    days: BTreeMap<String, i32>,
 }
 
-/// What was found in the end.
-#[derive(Debug)]
-pub(super) struct Verdict {
-    kills: usize,
-    messages: usize,
+#[derive(Debug, Clone, Copy, Default)]
+struct Window {
+    times: usize,
+    /// How often it had arrived by then.
     arrived: usize,
-    repeated: usize,
-    unknown: usize,
-    in_windows: usize,
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            kills,
-            messages,
-            arrived,
-            repeated,
-            unknown,
-            in_windows,
-        } = self;
-        write!(
-            f,
-            "{kills} kills, {messages} messages due, {arrived} arrived, {repeated} twice ({in_windows} were arrived and not recorded \
-             at a kill), {unknown} unknown, 0 lost"
-        )
-    }
+/// What became of an action of a run, by its entries in the ledger.
+#[derive(Debug)]
+pub(super) struct Executed {
+    pub customer: String,
+    pub day: i32,
+    /// When it was first taken up.
+    pub begun: Timestamp,
+    /// Whether nobody knows whether it arrived, for good.
+    pub is_unknown: bool,
 }
 
 impl Judge {
@@ -97,28 +89,63 @@ impl Judge {
     pub(super) async fn note_kill(&mut self, window: &str, delivered: &[String]) {
         self.kills += 1;
         let recorded = self.recorded().await;
-        let delivered: BTreeSet<&String> = delivered.iter().collect();
+        let arrived = count(delivered);
         for id in &recorded {
             assert!(
-                delivered.contains(id),
+                arrived.contains_key(id),
                 "{window}: {id} is recorded as sent, and did not arrive"
             );
         }
-        let open = delivered.into_iter().filter(|id| !recorded.contains(*id));
-        for id in open {
-            *self.windows.entry(id.clone()).or_default() += 1;
+        for (id, arrived) in arrived.into_iter().filter(|(id, _)| !recorded.contains(*id)) {
+            let window = self.windows.entry(id.clone()).or_default();
+            // Two kills, and nothing sent between them, excuse one repetition.
+            if arrived > window.arrived {
+                window.times += 1;
+                window.arrived = arrived;
+            }
         }
-        for row in self
-            .rows("select id, current_day from customer_timeline_progress")
-            .await
-        {
-            let (id, day): (i64, i32) = (
-                row.try_get("", "id").expect("id"),
-                row.try_get("", "current_day").expect("day"),
+        for (customer, day) in self.days().await {
+            let before = self.days.insert(customer.clone(), day).unwrap_or(day);
+            assert!(
+                before <= day,
+                "{window}: {customer} went from day {before} back to {day}"
             );
-            let before = self.days.insert(id, day).unwrap_or(day);
-            assert!(before <= day, "{window}: run {id} went from day {before} back to {day}");
         }
+    }
+
+    /// The days on which runs are, by their customers.
+    pub(super) async fn days(&self) -> Vec<(String, i32)> {
+        let rows = self
+            .rows("select customer_id, current_day from customer_timeline_progress")
+            .await;
+        let day = |row: &QueryResult| {
+            let (customer, day) = (row.try_get("", "customer_id"), row.try_get("", "current_day"));
+            (customer.expect("a customer"), day.expect("a day"))
+        };
+        rows.iter().map(day).collect()
+    }
+
+    /// What became of each action of each run that was taken up.
+    pub(super) async fn executions(&self) -> Vec<Executed> {
+        let sql = "select e.customer_id, a.day_number, e.attempt, e.started_at, e.outcome from action_executions e \
+                   join campaign_timeline_actions a on a.id = e.action_id \
+                   order by e.customer_id, e.progress_id, e.action_id, e.attempt";
+        let mut executions: Vec<Executed> = Vec::new();
+        for row in self.rows(sql).await {
+            let attempt: i32 = row.try_get("", "attempt").expect("an attempt");
+            let outcome: String = row.try_get("", "outcome").expect("an outcome");
+            if attempt == 1 {
+                executions.push(Executed {
+                    customer: row.try_get("", "customer_id").expect("a customer"),
+                    day: row.try_get("", "day_number").expect("a day"),
+                    begun: row.try_get("", "started_at").expect("an instant"),
+                    is_unknown: false,
+                });
+            }
+            let last = executions.last_mut().expect("a first attempt");
+            last.is_unknown = outcome == "unknown";
+        }
+        executions
     }
 
     /// When the first of the leases ends that are held.
@@ -134,6 +161,24 @@ impl Judge {
             .await
     }
 
+    /// Locks the rows that are leased, in PostgreSQL.
+    pub(super) async fn lock_leased(&self) -> DatabaseTransaction {
+        let txn = self.database.begin().await.expect("a transaction");
+        let sql = "select id from customer_timeline_progress where lease_token is not null for update";
+        let statement = Statement::from_string(txn.get_database_backend(), sql);
+        let locked = txn.query_all_raw(statement).await.expect("locks");
+        assert_eq!(locked.len(), BREADTH, "what can be under way at a time");
+        txn
+    }
+
+    /// Waits until somebody waits for such a lock, in PostgreSQL.
+    pub(super) async fn until_blocked(&self) {
+        let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        while self.number(waiting).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// How many attempts ended with nobody knowing, for good.
     pub(super) async fn unknown(&self) -> usize {
         self.number("action_executions where outcome = 'unknown'").await
@@ -145,7 +190,7 @@ impl Judge {
     }
 
     /// Judges the end: so many runs with so many messages.
-    pub(super) async fn judge(&self, delivered: &[String], runs: usize, messages: usize) -> Verdict {
+    pub(super) async fn judge(&self, delivered: &[String], runs: usize, messages: usize) -> Figures {
         let progress = "customer_timeline_progress";
         assert_eq!(self.number(progress).await, runs, "runs");
         let ended = "status = 'completed' and lease_token is null and cast(in_flight_actions as text) = '[]' \
@@ -163,10 +208,7 @@ impl Judge {
             (messages, sent),
             "sent + unknown = due"
         );
-        let mut arrived: BTreeMap<&String, usize> = BTreeMap::new();
-        for id in delivered {
-            *arrived.entry(id).or_default() += 1;
-        }
+        let arrived = count(delivered);
         for id in &recorded {
             assert!(
                 arrived.contains_key(id),
@@ -175,7 +217,7 @@ impl Judge {
         }
         let mut unexplained = 0;
         for (id, times) in &arrived {
-            let windows = self.windows.get(*id).copied().unwrap_or_default();
+            let windows = self.windows.get(*id).copied().unwrap_or_default().times;
             match self.way {
                 Way::Mail => unexplained += times.saturating_sub(1 + windows),
                 Way::Text => assert_eq!(*times, 1, "{id} arrived twice"),
@@ -198,13 +240,22 @@ impl Judge {
                 );
             }
         }
-        Verdict {
+        Figures {
             kills: self.kills,
-            messages,
+            due: messages,
             arrived: arrived.len(),
-            repeated: delivered.len() - arrived.len(),
+            repeated: delivered.len() - arrived.len() - unexplained,
+            unexplained,
             unknown,
-            in_windows: self.windows.values().sum(),
         }
     }
+}
+
+/// How often each message arrived.
+fn count(delivered: &[String]) -> BTreeMap<&String, usize> {
+    let mut arrived = BTreeMap::new();
+    for id in delivered {
+        *arrived.entry(id).or_default() += 1;
+    }
+    arrived
 }

@@ -1,12 +1,14 @@
-//! A text message provider over real TCP: a line for each message, and a line as an answer. It delivers what it is told, as often
-//! as it is told.
+//! A gateway for text messages over real HTTP: a request for each message, on a connection of its own. It has no memory for what it
+//! was told before, as most providers have none, so what is sent twice is delivered twice.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use super::history::Arrival;
 
 /// A provider. It stops when it is dropped.
 pub(super) struct TextServer {
@@ -16,9 +18,9 @@ pub(super) struct TextServer {
 }
 
 struct Shared {
-    delivered: Mutex<Vec<String>>,
+    delivered: Mutex<Vec<Arrival>>,
     is_stalled: watch::Sender<bool>,
-    /// How many have not sent their line yet.
+    /// How many have not sent their request yet.
     reading: watch::Sender<usize>,
     /// How many wait for an answer.
     waiting: watch::Sender<usize>,
@@ -54,10 +56,10 @@ impl TextServer {
         self.shared.is_stalled.send_replace(is_stalled);
     }
 
-    /// Waits until somebody waits for an answer.
-    pub(super) async fn until_stalled(&self) {
+    /// Waits until so many wait for an answer.
+    pub(super) async fn until_stalled(&self, count: usize) {
         let mut waiting = self.shared.waiting.subscribe();
-        waiting.wait_for(|waiting| *waiting > 0).await.expect("a server");
+        waiting.wait_for(|waiting| *waiting >= count).await.expect("a server");
     }
 
     /// Waits until all that came is read.
@@ -70,22 +72,18 @@ impl TextServer {
         reading.wait_for(|reading| *reading == 0).await.expect("a server");
     }
 
-    /// The keys of what was delivered, in order.
-    pub(super) fn delivered(&self) -> Vec<String> {
-        self.shared
-            .delivered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// What was delivered after the first `count`, in order.
+    pub(super) fn delivered_after(&self, count: usize) -> Vec<Arrival> {
+        self.shared.delivered.lock().unwrap_or_else(PoisonError::into_inner)[count..].to_vec()
     }
 }
 
 impl Shared {
-    fn note(&self, key: Option<String>) {
+    fn note(&self, arrival: Option<Arrival>) {
         self.delivered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .extend(key);
+            .extend(arrival);
     }
 }
 
@@ -97,13 +95,11 @@ impl Drop for TextServer {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    let read = stream.read_line(&mut line).await;
-    let message: Option<serde_json::Value> = read.ok().and_then(|_| serde_json::from_str(&line).ok());
-    let key = message.and_then(|message| Some(message["key"].as_str()?.to_owned()));
-    shared.note(key.clone());
+    let message = read(&mut stream).await;
+    let arrival = message.and_then(|message| Arrival::of_text(&message));
+    shared.note(arrival.clone());
     shared.reading.send_modify(|reading| *reading -= 1);
-    let Some(key) = key else {
+    let Some(Arrival { id: key, .. }) = arrival else {
         return;
     };
     shared.waiting.send_modify(|waiting| *waiting += 1);
@@ -111,5 +107,28 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let _ = is_stalled.wait_for(|is_stalled| !is_stalled).await;
     shared.waiting.send_modify(|waiting| *waiting -= 1);
     // Whoever was killed does not hear it.
-    let _ = stream.write_all(format!("{key}\n").as_bytes()).await;
+    let body = serde_json::json!({"id": key}).to_string();
+    let length = body.len();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    let _ = stream.write_all(answer.as_bytes()).await;
+}
+
+/// The message of a request; none: it did not come whole.
+async fn read(stream: &mut BufReader<TcpStream>) -> Option<serde_json::Value> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        if let Some(given) = line.to_lowercase().strip_prefix("content-length:") {
+            length = given.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    serde_json::from_slice(&body).ok()
 }

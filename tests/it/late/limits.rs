@@ -7,8 +7,8 @@ use chrono::TimeDelta;
 use pb::WhenMissed::{CatchUp, Shift};
 use std::time::Duration;
 
-use crate::support::app::{at, shown};
 use crate::support::calls::next;
+use crate::support::given::{at, shown};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::story::{check, hours, mail, plan, text, within};
 use crate::support::{App, Backend, on_each_database};

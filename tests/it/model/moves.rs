@@ -4,7 +4,8 @@ use campaign_automation::domain::Timestamp;
 use campaign_automation::proto::campaign::v1::ProgressStatus;
 use chrono::NaiveDate;
 
-use super::rules::{Again, ensure};
+use super::late::Again;
+use super::rules::ensure;
 use super::script::Act;
 use super::seen::{Seen, What};
 use super::side::{Side, instant, local_date, plus};

@@ -7,13 +7,14 @@ use pb::ProgressStatus;
 use sea_orm::{ConnectionTrait as _, Database, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::{History, ensure};
+use super::holds::Holds;
+use super::rules::{History, Who, ensure};
 use super::script::{Act, Answer, Edit, Event, First, Schedule};
 use super::seen::{Delivery, Known, Seen, What};
 use super::side::{Side, instant, local_date, plus};
 use super::wire::{behaviour, defined, duration, first_day, update};
 use crate::support::App;
-use crate::support::app::customer;
+use crate::support::given::customer;
 use crate::support::smtp::SmtpServer;
 
 /// The stage of nobody's timeline.
@@ -65,6 +66,7 @@ impl Player {
             has_addresses: true,
             answer: Answer::Accept,
             mail_may_stop,
+            holds: Holds::default(),
         };
         app.put_customer(pb::Customer {
             engagement_score: schedule.score,
@@ -438,7 +440,7 @@ impl Player {
             return Ok(());
         };
         match expected {
-            Some(Expected::Served) => drop(history.serve(&self.side, new, sent, now, true)?),
+            Some(Expected::Served) => drop(history.serve(&self.side, new, sent, now, Who::Call)?),
             Some(Expected::Run(mut expected)) => {
                 // Whether a paused run has the date of the reactivation already, or only when it is resumed, makes no difference.
                 if new.status == ProgressStatus::Paused && new.date == local_date(now, new.zone) {

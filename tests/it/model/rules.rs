@@ -5,13 +5,14 @@
 
 use campaign_automation::domain::Timestamp;
 use campaign_automation::proto::campaign::v1 as pb;
-use chrono::{NaiveDate, TimeDelta};
+use chrono::TimeDelta;
 use pb::{DeferReason, FailureReason, ProgressStatus, SkipReason};
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::late::Again;
 use super::moves::{moved, nothing_left};
 use super::script::{Act, Answer, Kind};
-use super::seen::{Delivery, Known, Seen, What};
+use super::seen::{Delivery, Seen, What};
 use super::side::{Side, instant, local_date, plus};
 use super::tally::Tally;
 
@@ -24,27 +25,21 @@ macro_rules! ensure {
 }
 pub(super) use ensure;
 
-/// From when the hours of a day that was shifted come round again. What is due from then on goes on its date, however late.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Again {
-    surely: Option<Timestamp>,
-    /// It may have been shifted while a tick was under way.
-    perhaps: Option<Timestamp>,
+/// Who served runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Who {
+    Hourly,
+    Daily,
+    /// A call about one customer.
+    Call,
 }
 
-impl Again {
-    /// Shifted for the first time at some instant between these.
-    fn shifted(&mut self, from: Timestamp, until: Timestamp) {
-        self.surely.get_or_insert(until);
-        self.perhaps.get_or_insert(from);
-    }
-
-    pub(super) fn surely(&self, due: Timestamp) -> bool {
-        self.surely.is_some_and(|from| from <= due)
-    }
-
-    fn perhaps(&self, due: Timestamp) -> bool {
-        self.perhaps.is_some_and(|from| from <= due)
+impl Who {
+    pub(super) fn sends(self) -> bool {
+        match self {
+            Self::Hourly | Self::Call => true,
+            Self::Daily => false,
+        }
     }
 }
 
@@ -55,19 +50,19 @@ pub(super) struct History {
     pub started_at: Timestamp,
     /// Its start, or the last resume, reactivation or change of zone.
     pub not_before: Timestamp,
-    again: Again,
+    pub again: Again,
     /// When each action was due, as far as it was taken up.
     pub first_due: BTreeMap<usize, Timestamp>,
     /// How long it was deferred, which does not count as late.
-    waited: BTreeMap<usize, TimeDelta>,
-    deferred_at: BTreeMap<usize, Timestamp>,
-    attempts: BTreeMap<usize, i32>,
+    pub waited: BTreeMap<usize, TimeDelta>,
+    pub deferred_at: BTreeMap<usize, Timestamp>,
+    pub attempts: BTreeMap<usize, i32>,
     /// What was deferred while a tick was under way, perhaps after further attempts. A deferred action does not tell its number.
-    unsure: BTreeSet<usize>,
-    delivered: BTreeMap<usize, (String, Answer)>,
+    pub unsure: BTreeSet<usize>,
+    pub delivered: BTreeMap<usize, (String, Answer)>,
     /// What may have arrived, as its outcome was unknown once.
-    uncertain: BTreeSet<usize>,
-    last_late: BTreeMap<Kind, Timestamp>,
+    pub uncertain: BTreeSet<usize>,
+    pub last_late: BTreeMap<Kind, Timestamp>,
     last_served: Timestamp,
     /// Something was done to it since it was last served.
     pub is_touched: bool,
@@ -108,19 +103,19 @@ impl History {
         (self.not_before, self.again) = (now, Again::default());
     }
 
-    /// Judges what a tick or a call made of the run. `sends`: it was not the daily tick alone.
+    /// Judges what a tick or a call made of the run.
     pub(super) fn serve(
         &mut self,
         side: &Side,
         new: Seen,
         deliveries: &[Delivery],
         now: Timestamp,
-        sends: bool,
+        who: Who,
     ) -> Result<Tally, String> {
-        let old = self.seen.clone();
+        let (old, sends) = (self.seen.clone(), who.sends());
         let mut tally = Tally::default();
         if !old.is_active() || !side.is_active {
-            let mut expected = old.clone();
+            let mut expected = self.with_turns(side, old.clone(), &new, who, now);
             // When the lease of a dead sender is over, nobody will ever know more about what was under way in a stopped run.
             for (key, known) in &mut expected.known {
                 let is_told = new.what(*key) == Some(What::Unknown) && old.status == ProgressStatus::Stopped;
@@ -163,15 +158,22 @@ impl History {
         let mails = deliveries.iter().filter(|sent| sent.kind == Kind::Email);
         let order: Vec<_> = mails.map(|mail| side.position(mail.key)).collect();
         ensure!(order.is_sorted(), "not in order: {order:?}");
-        self.foretold(&old, &new, side, &changed, now, sends)?;
+        self.foretold(&old, &new, side, &changed, now, who)?;
+        for key in self.looked_at_unseen(side, &old, &new, who, now) {
+            tally.count_turn(side, key, new.known[&key].what);
+        }
         // What keeps its distance does so from what went at the same time.
         let mut in_turn = changed.clone();
         in_turn.sort_by_key(|key| matches!(new.what(*key), Some(What::Deferred(..))));
         for key in in_turn {
             let sent: Vec<&Delivery> = deliveries.iter().filter(|sent| sent.key == key).collect();
-            self.happened(side, &old, &new, key, &sent, now)
-                .map_err(|why| format!("K{key:02}: {why}"))?;
-            let what = new.known[&key].what;
+            let (why_of, what) = (|why| format!("K{key:02}: {why}"), new.known[&key].what);
+            if self.has_turn(side, (&old, &new), key, who, now).map_err(why_of)? {
+                tally.count_turn(side, key, what);
+                continue;
+            }
+            self.happened(side, (&old, &new), key, &sent, who, now)
+                .map_err(why_of)?;
             tally.count(side, key, what);
             self.log.push((now, key, what));
         }
@@ -184,6 +186,9 @@ impl History {
                 );
             }
             nothing_left(side, &new, self.not_before, self.again, now)?;
+            if who == Who::Hourly && new.is_active() {
+                self.turns_come(side, &new, now)?;
+            }
             self.last_served = now;
             self.is_touched = false;
         } else if new.is_active() && new.date < local_date(now, new.zone) && !self.is_touched {
@@ -206,10 +211,10 @@ impl History {
     fn happened(
         &mut self,
         side: &Side,
-        old: &Seen,
-        new: &Seen,
+        (old, new): (&Seen, &Seen),
         key: usize,
         sent: &[&Delivery],
+        who: Who,
         now: Timestamp,
     ) -> Result<(), String> {
         let to = new.known[&key];
@@ -256,7 +261,8 @@ impl History {
                 What::Retrying(at, _)
                 | What::Deferred(at, DeferReason::Spacing | DeferReason::ChannelUnavailable | DeferReason::SendingHeld),
             ) => {
-                ensure!(at <= now, "it was to wait until {at}");
+                let is_woken = self.is_woken(side, old, key, who, now);
+                ensure!(at <= now || is_woken, "it was to wait until {at}");
                 self.first_due.get(&key).copied().unwrap_or(now)
             }
             Some(_) => self.first_due.get(&key).copied().unwrap_or(now),
@@ -358,133 +364,29 @@ impl History {
             ensure!(to.what == What::Completed, "nothing to send, and {to:?}");
             return Ok(());
         }
+        if self.put_off(side, act, from, to.what, now)? {
+            ensure!(sent.is_empty(), "held, and sent");
+            return Ok(());
+        }
         if let What::Deferred(until, reason) = to.what {
             ensure!(until > now && sent.is_empty(), "deferred until {until}");
             let is_late = act.kind.is_message() && now - self.first_due[&key] > TimeDelta::hours(1);
             let holds = match reason {
                 DeferReason::Spacing => is_late && until <= now + TimeDelta::hours(1),
                 DeferReason::ChannelUnavailable => act.kind == Kind::Email && side.mail_may_stop,
-                DeferReason::WaitingForAction | DeferReason::SendingHeld | DeferReason::Unspecified => false,
+                DeferReason::WaitingForAction
+                | DeferReason::SendingHeld
+                | DeferReason::QuietHours
+                | DeferReason::WaitingForCompletion
+                | DeferReason::WaitingForEvent
+                | DeferReason::RateLimited
+                | DeferReason::Unspecified => false,
             };
             ensure!(holds, "deferred: {reason:?} until {until}, {is_late}");
             self.deferred_at.insert(key, now);
             return Ok(());
         }
         self.attempted(side, act, to, sent, (due + lateness, aged + lateness), now)
-    }
-
-    /// Judges an attempt: what arrived, and what was recorded of it. `last`: until when it may be repeated at least and at most.
-    fn attempted(
-        &mut self,
-        side: &Side,
-        act: &Act,
-        to: Known,
-        sent: &[&Delivery],
-        last: (Timestamp, Timestamp),
-        now: Timestamp,
-    ) -> Result<(), String> {
-        let key = act.key;
-        let answer = if act.kind == Kind::Email {
-            side.answer
-        } else {
-            Answer::Accept
-        };
-        let lacks_address = !side.has_addresses && act.kind != Kind::Task;
-        let arrives = !lacks_address && matches!(answer, Answer::Accept | Answer::HangUp);
-        ensure!(
-            sent.len() == usize::from(arrives),
-            "{} arrived, and it is {to:?}",
-            sent.len()
-        );
-        if let [message] = sent {
-            let before = self.delivered.insert(key, (message.id.clone(), answer));
-            if let Some((id, answer)) = before {
-                ensure!(answer == Answer::HangUp && act.kind == Kind::Email, "sent twice");
-                ensure!(id == message.id, "sent again with another id");
-            }
-            let due = last.0 - side.lateness(act);
-            if act.kind.is_message() && now - due > TimeDelta::hours(1) {
-                let before = self.last_late.insert(act.kind, now);
-                ensure!(
-                    before.is_none_or(|before| now - before >= TimeDelta::hours(1)),
-                    "late, and another one went at {before:?}"
-                );
-            }
-        }
-        let expected = match answer {
-            _ if lacks_address => What::Failed(FailureReason::MissingAddress),
-            Answer::Accept => What::Completed,
-            Answer::Never => What::Failed(FailureReason::Rejected),
-            Answer::NoSuchMailbox => What::Failed(FailureReason::Suppressed),
-            Answer::NotNow => return self.failed(side, key, to, FailureReason::Temporary, last, now),
-            Answer::HangUp => return self.failed(side, key, to, FailureReason::OutcomeUnknown, last, now),
-            Answer::Misconfigured => return Err(format!("the channel should have been stopped, and it is {to:?}")),
-        };
-        ensure!(to.what == self.end_of(key, expected), "{answer:?}, and it is {to:?}");
-        Ok(())
-    }
-
-    /// How an action ends that would end so: what may have arrived is neither skipped nor failed, but unknown.
-    fn end_of(&self, key: usize, end: What) -> What {
-        match end {
-            What::Skipped(_) | What::Failed(_) if self.uncertain.contains(&key) => What::Unknown,
-            What::Skipped(_)
-            | What::Failed(_)
-            | What::Completed
-            | What::Unknown
-            | What::Retrying(..)
-            | What::Deferred(..)
-            | What::InFlight => end,
-        }
-    }
-
-    /// Judges an attempt that may be repeated.
-    fn failed(
-        &mut self,
-        side: &Side,
-        key: usize,
-        to: Known,
-        why: FailureReason,
-        (early, last): (Timestamp, Timestamp),
-        now: Timestamp,
-    ) -> Result<(), String> {
-        if why == FailureReason::OutcomeUnknown {
-            self.uncertain.insert(key);
-        }
-        let end = self.end_of(key, What::Failed(why));
-        let attempts = self.attempts.entry(key).or_default();
-        *attempts += 1;
-        if self.unsure.remove(&key) {
-            *attempts = to.attempts.max(*attempts);
-        }
-        ensure!(to.attempts == *attempts, "attempt {attempts}, and it is {to:?}");
-        let minutes = 5 * (1 << (*attempts - 1).min(6));
-        let wait = TimeDelta::minutes(minutes.min(240));
-        match to.what {
-            What::Retrying(at, reason) => {
-                ensure!(
-                    reason == why && *attempts < 8,
-                    "again, after {attempts} attempts: {reason:?}"
-                );
-                let tenths = (at - now).num_seconds() * 10;
-                ensure!(
-                    (wait.num_seconds() * 8 - 10..=wait.num_seconds() * 12 + 10).contains(&tenths),
-                    "again at {at}, after {attempts} attempts"
-                );
-                ensure!(!side.catches_up || at <= last, "again at {at}, which is too late");
-            }
-            what @ (What::Failed(_) | What::Unknown) if what == end => ensure!(
-                *attempts == 8 || side.catches_up && now + wait * 12 / 10 > early,
-                "given up after {attempts} attempts, though there is time until {early}"
-            ),
-            What::Completed
-            | What::Skipped(_)
-            | What::Failed(_)
-            | What::Unknown
-            | What::Deferred(..)
-            | What::InFlight => return Err(format!("{why:?}, and it is {to:?}")),
-        }
-        Ok(())
     }
 
     /// Judges what was said about the future before by what came.
@@ -495,7 +397,7 @@ impl History {
         side: &Side,
         changed: &[usize],
         now: Timestamp,
-        sends: bool,
+        who: Who,
     ) -> Result<(), String> {
         let is_foretold = |key: &&usize| {
             let ended = matches!(
@@ -517,13 +419,14 @@ impl History {
             );
             return Ok(());
         };
+        let is_woken = old.known.keys().any(|key| self.is_woken(side, old, *key, who, now));
         ensure!(
-            now >= due || first.is_none(),
+            now >= due || first.is_none() || is_woken,
             "K{next:02} was to come next, at {due}, and K{:02} did",
             first.unwrap_or(&0)
         );
         // For a day to come, provided that somebody ticks every day until then.
-        let prompt = sends && now - self.last_served <= TimeDelta::hours(2);
+        let prompt = who.sends() && now - self.last_served <= TimeDelta::hours(2);
         let in_time = |(_, act): &(i64, Act)| now - due <= side.lateness(act);
         let is_shifted = new.shifted > old.shifted;
         let is_to_come = now >= due && prompt && !is_shifted && side.acts.get(&next).is_some_and(in_time);
@@ -531,98 +434,6 @@ impl History {
             !is_to_come || changed.contains(&next),
             "K{next:02} was to come at {due}, and did not"
         );
-        Ok(())
-    }
-
-    /// Judges a tick during which time passed since `begun` and something was done to the run. What was claimed
-    /// before that ends as it would have; a run that was frozen meanwhile stays where it was.
-    pub(super) fn slow(
-        &mut self,
-        side: &Side,
-        new: Seen,
-        deliveries: &[Delivery],
-        (begun, now): (Timestamp, Timestamp),
-        frozen: Option<(ProgressStatus, i32, NaiveDate)>,
-    ) -> Result<(), String> {
-        let old = self.seen.clone();
-        for (key, known) in &old.known {
-            ensure!(
-                !known.what.is_final() || new.known.get(key) == Some(known),
-                "K{key:02} was {known:?} and is {:?}",
-                new.known.get(key)
-            );
-        }
-        ensure!(
-            new.day >= old.day && (side.catches_up || new.day <= old.day + 2),
-            "from day {} to {}",
-            old.day,
-            new.day
-        );
-        ensure!(
-            old.jumped.is_subset(&new.jumped),
-            "jumped over {:?} and then over {:?}",
-            old.jumped,
-            new.jumped
-        );
-        ensure!(
-            frozen.is_none_or(|frozen| frozen == (new.status, new.day, new.date)),
-            "left at {frozen:?}, and moved to day {} on {}",
-            new.day,
-            new.date
-        );
-        // Where it was moved meanwhile, what was before does not count any more.
-        if new.day > old.day {
-            self.again = Again::default();
-        }
-        if new.shifted > old.shifted && self.not_before < begun {
-            self.again.shifted(begun, now);
-            self.again.surely = self.again.surely.filter(|_| new.day == old.day);
-        }
-        for sent in deliveries {
-            let key = sent.key;
-            ensure!(
-                !old.what(key).is_some_and(What::is_final),
-                "sent although it was final: {sent:?}"
-            );
-            // What is not recorded as completed may go again.
-            let is_recorded = new.what(key) == Some(What::Completed);
-            let answer = if is_recorded { Answer::Accept } else { Answer::HangUp };
-            if let Some((id, answer)) = self.delivered.insert(key, (sent.id.clone(), answer)) {
-                // Also when it took longer than its lease, and somebody took over.
-                let may_go_again = answer == Answer::HangUp || sent.kind == Kind::Email;
-                ensure!(may_go_again && id == sent.id, "sent twice: {sent:?}");
-            }
-        }
-        for (key, known) in &new.known {
-            let due = side.acts.get(key).map(|(_, act)| {
-                let date = if act.day == new.day { new.date } else { old.date };
-                instant(date, act.hour, new.zone).max(self.not_before)
-            });
-            self.first_due.entry(*key).or_insert(due.unwrap_or(begun));
-            if matches!(known.what, What::Retrying(_, FailureReason::OutcomeUnknown)) {
-                self.uncertain.insert(*key);
-            }
-            if known.attempts > 0 && !known.what.is_final() && known.what != What::InFlight {
-                self.attempts.insert(*key, known.attempts);
-            }
-            match known.what {
-                What::Deferred(..) => {
-                    self.deferred_at.entry(*key).or_insert(begun);
-                    self.unsure.insert(*key);
-                }
-                What::Completed
-                | What::Skipped(_)
-                | What::Failed(_)
-                | What::Unknown
-                | What::Retrying(..)
-                | What::InFlight => {
-                    // It may have been deferred and taken up meanwhile, which nobody saw.
-                    let since = self.deferred_at.remove(key).unwrap_or(begun);
-                    *self.waited.entry(*key).or_default() += now - since;
-                }
-            }
-        }
-        (self.seen, self.is_touched) = (new, true);
         Ok(())
     }
 }

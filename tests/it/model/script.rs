@@ -8,11 +8,13 @@ use chrono::{TimeDelta, Timelike as _};
 use chrono_tz::Tz;
 use fastrand::Rng;
 
+use super::chance::{act, choose, event, first_event};
+use super::holds::{Order, of_all, of_timeline};
 use super::side::{instant, local_date, plus};
-use crate::support::app::at;
+use crate::support::given::at;
 
 /// From +14 to −12, with half hours, half-hour clock changes, midnights that don't exist, and changes both ways.
-const ZONES: [&str; 12] = [
+pub(super) const ZONES: [&str; 12] = [
     "Etc/UTC",
     "Pacific/Auckland",
     "Pacific/Honolulu",
@@ -49,6 +51,8 @@ pub(super) struct World {
     pub start: Timestamp,
     pub steps: Vec<Step>,
     pub schedules: Vec<Schedule>,
+    /// What operators hold and release, and at which steps.
+    pub orders: Vec<(usize, Order)>,
 }
 
 /// The clock moves on, what is scheduled happens, and then somebody ticks.
@@ -193,7 +197,7 @@ pub(super) enum Edit {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Style {
+pub(super) enum Style {
     /// Somebody ticks every hour or more often.
     Punctual,
     /// Ticks come when they like, and stay away for days.
@@ -239,14 +243,29 @@ impl World {
     pub(super) fn new(seed: u64, customers: usize) -> Self {
         let mut world = Self::empty(seed);
         world.schedules = (0..customers).map(|number| world.schedule(number)).collect();
-        world
+        world.with_orders()
     }
 
     /// The world of a seed with one of its customers.
     pub(super) fn with_only(seed: u64, number: usize) -> Self {
         let mut world = Self::empty(seed);
         world.schedules = vec![world.schedule(number)];
-        world
+        world.with_orders()
+    }
+
+    fn with_orders(mut self) -> Self {
+        let steps = self.steps.len();
+        // In half of the punctual worlds no hold disturbs, so that all can be foretold.
+        if self.style() != Style::Punctual || self.seed.is_multiple_of(8) {
+            self.orders = of_all(self.seed, steps);
+        }
+        let of_timelines = self
+            .schedules
+            .iter()
+            .flat_map(|schedule| of_timeline(self.seed, schedule, steps));
+        self.orders.extend(of_timelines);
+        self.orders.sort_by_key(|(step, _)| *step);
+        self
     }
 
     fn style(&self) -> Style {
@@ -266,6 +285,7 @@ impl World {
             start,
             steps: Vec::new(),
             schedules: Vec::new(),
+            orders: Vec::new(),
         };
         let style = world.style();
         world.steps = match style {
@@ -386,10 +406,6 @@ impl World {
     }
 }
 
-fn choose<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
-    from[rng.usize(0..from.len())]
-}
-
 fn patchy(rng: &mut Rng, is_slow: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     while steps.len() < 70 {
@@ -427,100 +443,4 @@ fn patchy(rng: &mut Rng, is_slow: bool) -> Vec<Step> {
         }
     }
     steps
-}
-
-fn act(rng: &mut Rng, keys: &mut usize, days: i32, hours: &[u32]) -> Act {
-    use Kind::{Call, Email, Gate, Sms, Task, Wait};
-    let condition = match rng.u32(0..12) {
-        0 | 1 => Some(Cond::SkipIfScored),
-        2 => Some(Cond::OnlyIfScored),
-        3 => Some(Cond::OnlyIfInStage),
-        4 => Some(Cond::SkipIfOpened {
-            within_hours: choose(rng, &[1, 24, 48]),
-        }),
-        _ => None,
-    };
-    let kind = choose(
-        rng,
-        &[Email, Email, Email, Email, Sms, Sms, Call, Task, Wait, Gate, Gate],
-    );
-    *keys += 1;
-    Act {
-        key: *keys - 1,
-        day: rng.i32(1..=days),
-        hour: choose(rng, hours),
-        priority: choose(rng, &[0, 0, 0, 1, -1]),
-        kind,
-        condition: condition.or((kind == Kind::Gate).then_some(Cond::SkipIfScored)),
-        lateness_hours: match rng.u32(0..6) {
-            0 => Some(choose(rng, &[1, 3, 24])),
-            _ => None,
-        },
-    }
-}
-
-fn first_event(rng: &mut Rng, days: i32, is_calm: bool) -> Event {
-    match rng.u32(0..10) {
-        0 | 1 if !is_calm => Event::Stage(true),
-        2 | 3 => Event::Start {
-            first: First::SkipPassed,
-            start_day: 1,
-        },
-        4 => Event::Start {
-            first: First::NextDay,
-            start_day: 1,
-        },
-        5 => Event::Start {
-            first: First::SendPassed,
-            start_day: rng.i32(1..=days),
-        },
-        _ => Event::Start {
-            first: First::SendPassed,
-            start_day: 1,
-        },
-    }
-}
-
-fn event(rng: &mut Rng, keys: &mut usize, schedule: &Schedule, hours: &[u32], style: Style) -> Event {
-    let any = rng.usize(0..16);
-    match rng.u32(0..30) {
-        0..=2 => Event::Pause,
-        3 => Event::Resume { next_day: false },
-        4 => Event::Stop,
-        5..=7 => Event::Execute,
-        8 | 9 => Event::Active(false),
-        10..=12 => Event::Zone(choose(rng, &ZONES)),
-        13 => Event::Edit(Edit::Hour(any, choose(rng, hours))),
-        14 => Event::Edit(Edit::Day(any, rng.i32(1..=schedule.days))),
-        15 | 26 | 27 => Event::Edit(Edit::Remove(any)),
-        16 if *keys < KEYS => Event::Edit(Edit::Add(act(rng, keys, schedule.days, hours))),
-        17 => Event::Edit(Edit::Restore),
-        18 => Event::Edit(Edit::Duration(rng.i32(1..=5))),
-        19 => Event::Score(choose(rng, &[0, 100])),
-        20 => Event::Opened(rng.i64(0..60)),
-        21 if rng.bool() => Event::Addresses(false),
-        22 | 28 => Event::Crash,
-        23 => match rng.u32(0..4) {
-            0 => Event::Start {
-                first: First::SendPassed,
-                start_day: 1,
-            },
-            1 => Event::Stage(false),
-            _ => Event::Stage(true),
-        },
-        _ => {
-            let answers = [
-                Answer::NotNow,
-                Answer::NotNow,
-                Answer::Never,
-                Answer::NoSuchMailbox,
-                Answer::HangUp,
-            ];
-            if style == Style::Broken && rng.u32(0..4) == 0 {
-                Event::Mail(Answer::Misconfigured)
-            } else {
-                Event::Mail(choose(rng, &answers))
-            }
-        }
-    }
 }

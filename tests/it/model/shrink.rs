@@ -16,6 +16,7 @@ enum Cut {
     Events(usize, Range<usize>),
     Acts(usize, Range<usize>),
     Steps(Range<usize>),
+    Orders(Range<usize>),
 }
 
 /// A smaller world in which something is wrong too, and what.
@@ -51,6 +52,7 @@ fn cuts(world: &World, size: usize) -> Vec<Cut> {
             .filter(|part| part.len() < world.steps.len())
             .map(Cut::Steps),
     );
+    cuts.extend(parts(0, world.orders.len()).map(Cut::Orders));
     for (n, schedule) in world.schedules.iter().enumerate() {
         // The first event is the start.
         cuts.extend(parts(1, schedule.events.len()).map(|part| Cut::Events(n, part)));
@@ -65,19 +67,27 @@ fn without(world: &World, cut: &Cut) -> World {
         Cut::Schedules(part) => drop(world.schedules.drain(part.clone())),
         Cut::Events(n, part) => drop(world.schedules[*n].events.drain(part.clone())),
         Cut::Acts(n, part) => drop(world.schedules[*n].acts.drain(part.clone())),
+        Cut::Orders(part) => drop(world.orders.drain(part.clone())),
         Cut::Steps(part) => {
             // The time passes all the same, and of what was scheduled meanwhile one thing happens later.
             let gap: TimeDelta = world.steps.drain(part.clone()).map(|step| step.gap).sum();
             if let Some(step) = world.steps.get_mut(part.start) {
                 step.gap += gap;
             }
+            let moved = |at: usize| {
+                if at >= part.end {
+                    at - part.len()
+                } else {
+                    at.min(part.start)
+                }
+            };
+            for (at, _) in &mut world.orders {
+                *at = moved(*at);
+            }
+            world.orders.retain(|(at, _)| *at < world.steps.len());
             for schedule in &mut world.schedules {
                 for (at, _) in &mut schedule.events {
-                    *at = if *at >= part.end {
-                        *at - part.len()
-                    } else {
-                        (*at).min(part.start)
-                    };
+                    *at = moved(*at);
                 }
                 schedule.events.dedup_by_key(|(at, _)| *at);
                 schedule.events.retain(|(at, _)| *at < world.steps.len());

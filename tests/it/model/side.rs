@@ -5,6 +5,7 @@ use chrono::{Days, LocalResult, NaiveDate, TimeDelta, TimeZone as _};
 use chrono_tz::Tz;
 use std::collections::BTreeMap;
 
+use super::holds::Holds;
 use super::script::{Act, Answer, Cond};
 
 /// What the service was told about a customer and the timeline of its own.
@@ -25,6 +26,7 @@ pub(super) struct Side {
     pub answer: Answer,
     /// Somebody's mails may stop the channel.
     pub mail_may_stop: bool,
+    pub holds: Holds,
 }
 
 impl Side {

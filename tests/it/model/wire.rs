@@ -7,7 +7,7 @@ use super::script::{Act, Answer, Cond, First, Kind};
 use super::seen::key_name;
 use super::tally::channel_of;
 use crate::support::App;
-use crate::support::app::condition;
+use crate::support::given::condition;
 use crate::support::smtp::{Behaviour, Step as SmtpStep};
 
 pub(super) async fn update(app: &App, customer: pb::Customer, fields: &[&str]) {
@@ -94,6 +94,11 @@ pub(super) fn defined(act: &Act, stage: &str) -> pb::ActionDefinition {
         },
         conditions: test.map(|(test, then)| condition(test, then)).into_iter().collect(),
         max_lateness: act.lateness_hours.map(duration),
+        // Nobody reports tasks here.
+        completion: match act.kind {
+            Kind::Task => pb::TaskCompletion::HandedOver.into(),
+            Kind::Email | Kind::Sms | Kind::Call | Kind::Wait | Kind::Gate => pb::TaskCompletion::Unspecified.into(),
+        },
         ..Default::default()
     }
 }

@@ -8,8 +8,8 @@ use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection
 use std::time::Duration;
 
 use super::move_to;
-use crate::support::app::{at, shown};
 use crate::support::calls::{completed, day, next};
+use crate::support::given::{at, shown};
 use crate::support::mailing::mailing_app;
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::story::{mail, plan, text};

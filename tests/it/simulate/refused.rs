@@ -6,7 +6,7 @@ use pb::simulate_timeline_request::{Which, Whom};
 use tonic::Code;
 
 use super::{answers, engaged, entry, opened};
-use crate::support::app::{customer, definition, email, refused, stamp};
+use crate::support::given::{customer, definition, email, refused, stamp};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(bad_fields_are_named, what_is_not_there_is_named);

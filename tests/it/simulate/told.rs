@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait as _, Database, Statement};
 use tonic::Status;
 
 use super::{answers, busy, entry, gate, keyed, only, opened, opened_within, plain};
-use crate::support::app::{customer, definition, email, shown, sms, stamp};
+use crate::support::given::{customer, definition, email, shown, sms, stamp};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
@@ -231,6 +231,7 @@ async fn templates_are_filled_in(backend: Backend) {
     let app = App::start(backend).await;
     let campaign = pb::CampaignDefinition {
         campaign_id: "A".to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
         subject: "For {{ customer.attributes.studio }}".to_owned(),
         text_body: "Hello".to_owned(),
         sms_text: "Hello".to_owned(),

@@ -7,7 +7,8 @@ use sea_orm::Database;
 use std::path::Path;
 
 use super::{run, somebody_else, text};
-use crate::support::app::{definition, email, hourly};
+use crate::support::app::hourly;
+use crate::support::given::{definition, email};
 use crate::support::mailing::{arrived, crowd, mailing_app};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{Backend, Rows};

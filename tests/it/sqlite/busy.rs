@@ -5,7 +5,8 @@ use std::time::Duration;
 use tonic::Code;
 
 use super::{run, somebody_else};
-use crate::support::app::{customer, definition, email, hourly, refused};
+use crate::support::app::hourly;
+use crate::support::given::{customer, definition, email, refused};
 use crate::support::{App, Backend, Rows};
 
 fn start(id: &str, timeline: &pb::Timeline) -> pb::StartTimelineRequest {

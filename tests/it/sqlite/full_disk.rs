@@ -9,7 +9,8 @@ use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt as _;
 
-use crate::support::app::{definition, email, hourly, refused};
+use crate::support::app::hourly;
+use crate::support::given::{definition, email, refused};
 use crate::support::mailing::arrived;
 use crate::support::process::{CAMPAIGND, Served, program};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
@@ -76,6 +77,7 @@ impl Caller {
     async fn apply(&mut self) -> Result<(), tonic::Status> {
         let campaign = pb::CampaignDefinition {
             campaign_id: "B".to_owned(),
+            kind: pb::CampaignKind::Transactional.into(),
             subject: "B".to_owned(),
             text_body: "x".repeat(10_000),
             ..Default::default()

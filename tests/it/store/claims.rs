@@ -1,6 +1,6 @@
 //! Claims of many at once, and the order in which due runs come.
 
-use campaign_automation::domain::{CustomerId, ProgressId, Run, Status, Timestamp};
+use campaign_automation::domain::{CustomerId, Run, Status};
 use campaign_automation::random::Random;
 use campaign_automation::store::{Buckets, Claim, Cursor, Store};
 use chrono::{NaiveDate, TimeDelta};
@@ -20,16 +20,10 @@ on_each_database!(
 /// Something that is done to a run.
 type Change = fn(&mut Run);
 
-const BEGIN: Cursor = (Timestamp::UNIX_EPOCH, ProgressId(0));
-
-fn after(run: &Run) -> Cursor {
-    (run.next_action_at.expect("an instant"), run.id)
-}
-
 /// Claims batches until nothing is left, as a tick does. Gives the runs and the tokens under which they were claimed.
 async fn claim_all(store: Store, ground: campaign_automation::domain::TimelineId, seed: u64) -> Vec<(i64, i64)> {
     let random = Random::from_seed(seed);
-    let (mut mine, mut cursor) = (Vec::new(), BEGIN);
+    let (mut mine, mut cursor) = (Vec::new(), Cursor::BEGIN);
     loop {
         let txn = store.begin().await.expect("a transaction");
         txn.hold_timeline(ground)
@@ -37,13 +31,14 @@ async fn claim_all(store: Store, ground: campaign_automation::domain::TimelineId
             .expect("a timeline")
             .expect("an active one");
         let runs = txn
-            .due_runs_for_update(ground, cursor, now(), Buckets::ALL, 200)
+            .due_runs_for_update(ground, &cursor, now(), Buckets::ALL, 200)
             .await
-            .expect("runs");
+            .expect("runs")
+            .runs;
         let Some(last) = runs.last() else {
             return mine;
         };
-        cursor = after(last);
+        cursor = Cursor::after(last);
         let claims: Vec<Claim> = runs.iter().map(|run| leased(run, random.token(), now())).collect();
         let claimed = txn.claim(&claims, now()).await.expect("claimed");
         txn.commit().await.expect("committed");
@@ -72,10 +67,10 @@ async fn many_claimers_share_all_that_is_due(backend: Backend) {
     assert_eq!(claimed.len(), RUNS);
     let reader = ground.store.reader();
     let left = reader
-        .due_runs(ground.timeline, BEGIN, now(), Buckets::ALL, RUNS)
+        .due_runs(ground.timeline, &Cursor::BEGIN, now(), Buckets::ALL, RUNS)
         .await
         .expect("runs");
-    assert_eq!(left.len(), 0, "nothing is left");
+    assert_eq!(left.runs.len(), 0, "nothing is left");
     for name in ["c00001", "c05000", "c10000"] {
         let run = ground.run(name).await;
         assert_eq!(run.lease.expect("a lease").token, claimed[&run.id.0], "{name}");
@@ -133,23 +128,27 @@ async fn due_runs_come_oldest_first_and_pages_leave_no_gap(backend: Backend) {
     ground.runs("c", 1000, "(n * 7919) % 97").await;
     ground.runs("later", 10, "n + 86400").await;
     let reader = ground.store.reader();
-    let due = async |cursor, buckets, limit| {
-        let runs = reader.due_runs(ground.timeline, cursor, now(), buckets, limit).await;
-        runs.expect("runs")
+    let due = async |cursor: &Cursor, buckets, limit| {
+        let due = reader.due_runs(ground.timeline, cursor, now(), buckets, limit).await;
+        due.expect("runs").runs
     };
-    let whole: Vec<Cursor> = due(BEGIN, Buckets::ALL, 5000).await.iter().map(after).collect();
+    let whole: Vec<Cursor> = due(&Cursor::BEGIN, Buckets::ALL, 5000)
+        .await
+        .iter()
+        .map(Cursor::after)
+        .collect();
     assert_eq!(whole.len(), 1000);
     assert!(whole.is_sorted(), "oldest first, then by id");
     for limit in [1, 7, 100, 999, 1000] {
-        let (mut paged, mut cursor) = (Vec::new(), BEGIN);
+        let (mut paged, mut cursor) = (Vec::new(), Cursor::BEGIN);
         loop {
-            let page = due(cursor, Buckets::ALL, limit).await;
+            let page = due(&cursor, Buckets::ALL, limit).await;
             assert!(page.len() <= limit);
             let Some(last) = page.last() else { break };
-            cursor = after(last);
-            paged.extend(page.iter().map(after));
+            cursor = Cursor::after(last);
+            paged.extend(page.iter().map(Cursor::after));
             if limit == 1 && paged.len() == 50 {
-                paged.extend(&whole[50..]);
+                paged.extend(whole[50..].iter().cloned());
                 break;
             }
         }
@@ -157,7 +156,12 @@ async fn due_runs_come_oldest_first_and_pages_leave_no_gap(backend: Backend) {
     }
     let mut parts = Vec::new();
     for part in 0..3 {
-        parts.extend(due(BEGIN, Buckets::part(part, 3), 5000).await.iter().map(after));
+        parts.extend(
+            due(&Cursor::BEGIN, Buckets::part(part, 3), 5000)
+                .await
+                .iter()
+                .map(Cursor::after),
+        );
     }
     parts.sort_unstable();
     assert_eq!(parts, whole, "partitions share all");
@@ -174,15 +178,15 @@ async fn what_comes_back_at_once_holds_up_nobody(backend: Backend) {
     let before = now() - TimeDelta::minutes(2);
     assert_eq!(ground.claim(&[leased(&stuck, 7, before)], before).await, [stuck.id.0]);
 
-    let (mut cursor, mut batches, mut walked) = (BEGIN, 0, BTreeSet::new());
+    let (mut cursor, mut batches, mut walked) = (Cursor::BEGIN, 0, BTreeSet::new());
     let found = loop {
         let txn = ground.store.begin().await.expect("a transaction");
         let runs = txn
-            .due_runs_for_update(ground.timeline, cursor, now(), Buckets::ALL, 500)
+            .due_runs_for_update(ground.timeline, &cursor, now(), Buckets::ALL, 500)
             .await;
-        let runs = runs.expect("runs");
+        let runs = runs.expect("runs").runs;
         batches += 1;
-        cursor = after(runs.last().expect("the walk comes to the end"));
+        cursor = Cursor::after(runs.last().expect("the walk comes to the end"));
         for run in &runs {
             assert!(walked.insert(run.id), "{} twice", run.customer_id);
         }

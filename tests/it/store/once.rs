@@ -97,6 +97,7 @@ async fn a_tick_that_broke_off_is_entered_again(backend: Backend) {
         next_due_at: Some(now()),
         oldest_due_at: None,
         sending_holds: Vec::new(),
+        circuits: Vec::new(),
         dry_run: false,
     };
     let finish = async |error| {

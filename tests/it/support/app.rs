@@ -2,7 +2,7 @@
 
 use campaign_automation::clock::{Clock, ManualClock};
 use campaign_automation::config::Config;
-use campaign_automation::domain::Timestamp;
+use campaign_automation::domain::Hours;
 use campaign_automation::proto::campaign::v1 as pb;
 use campaign_automation::proto::campaign::v1::campaign_content_service_client::CampaignContentServiceClient;
 use campaign_automation::proto::campaign::v1::campaign_orchestrator_service_client::CampaignOrchestratorServiceClient;
@@ -10,17 +10,20 @@ use campaign_automation::proto::campaign::v1::campaign_tick_service_client::Camp
 use campaign_automation::proto::campaign::v1::campaign_timeline_service_client::CampaignTimelineServiceClient;
 use campaign_automation::proto::campaign::v1::customer_service_client::CustomerServiceClient;
 use campaign_automation::random::Random;
-use campaign_automation::server::Server;
+use campaign_automation::server::{self, Server};
 use campaign_automation::store::StoreUrl;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
+use tonic::Status;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
 
 use super::database::{Backend, TestDatabase};
+use super::given::{at, customer};
+
+/// The secret of the servers of tests.
+pub(crate) const SECRET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/secret.key");
 
 /// A server, its database, its outbox and its clock.
 #[derive(Debug)]
@@ -180,6 +183,7 @@ impl App {
     pub(crate) async fn campaign(&self, id: &str) {
         let campaign = pb::CampaignDefinition {
             campaign_id: id.to_owned(),
+            kind: pb::CampaignKind::Transactional.into(),
             subject: format!("{id} for {{{{ customer.id }}}}"),
             text_body: "Hello {{ customer.name }}, this is day {{ day }}.".to_owned(),
             html_body: "<p>Hello {{ customer.name }}</p>".to_owned(),
@@ -361,19 +365,12 @@ async fn serve(
 ) -> (Server, Channel) {
     let url = StoreUrl::parse(url).expect("a URL");
     let mut config = Config::embedded(url.clone(), outbox);
+    // Plans of tests have hours that matter to them; the quiet hours have tests of their own.
+    config.secret_key_file = Some(SECRET.into());
+    (config.sms_hours, config.phone_hours) = (Hours::Always, Hours::Always);
     change(&mut config);
     if !url.is_sqlite() {
-        let settings = campaign_automation::store::ConnectSettings {
-            url,
-            max_connections: 2,
-            forced_to_disk: false,
-            busy_timeout: std::time::Duration::from_secs(10),
-        };
-        let store = campaign_automation::store::Store::connect(&settings)
-            .await
-            .expect("a connection");
-        store.migrate().await.expect("a schema");
-        store.close().await.expect("closed");
+        server::migrate(&config.database).await.expect("a schema");
     }
     let server = Server::start(config, clock, Random::from_seed(seed))
         .await
@@ -415,120 +412,4 @@ pub(crate) async fn daily(
         }
     }
     last.ok_or_else(|| Status::data_loss("no summary"))
-}
-
-/// An instant.
-pub(crate) fn at(time: &str) -> Timestamp {
-    time.parse().expect("an instant")
-}
-
-/// An instant of a message, as text.
-pub(crate) fn shown(time: Option<prost_types::Timestamp>) -> String {
-    let time = time.expect("an instant");
-    let time = Timestamp::from_timestamp(time.seconds, u32::try_from(time.nanos).expect("nanos")).expect("an instant");
-    time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// A message of an instant.
-pub(crate) fn stamp(time: &str) -> prost_types::Timestamp {
-    let time = at(time);
-    prost_types::Timestamp {
-        seconds: time.timestamp(),
-        nanos: i32::try_from(time.timestamp_subsec_nanos()).expect("nanos"),
-    }
-}
-
-/// A customer with an address for every channel.
-pub(crate) fn customer(id: &str, zone: &str) -> pb::Customer {
-    pb::Customer {
-        customer_id: id.to_owned(),
-        display_name: format!("Customer {id}"),
-        email: format!("{id}@example.com"),
-        phone: "+14155552671".to_owned(),
-        time_zone: zone.to_owned(),
-        ..Default::default()
-    }
-}
-
-/// A timeline for stage `hook` that is active.
-pub(crate) fn definition(slug: &str, days: i32, actions: Vec<pb::ActionDefinition>) -> pb::TimelineDefinition {
-    pb::TimelineDefinition {
-        slug: slug.to_owned(),
-        name: format!("Timeline {slug}"),
-        pipeline_stage: "hook".to_owned(),
-        duration_days: days,
-        is_active: true,
-        actions,
-        ..Default::default()
-    }
-}
-
-/// An action that sends a mail.
-pub(crate) fn email(day: i32, hour: i32, campaign: &str) -> pb::ActionDefinition {
-    action(day, hour, pb::Channel::Email, pb::ActionType::SendEmail, campaign)
-}
-
-/// An action that sends a text message.
-pub(crate) fn sms(day: i32, hour: i32, campaign: &str) -> pb::ActionDefinition {
-    action(day, hour, pb::Channel::Sms, pb::ActionType::SendSms, campaign)
-}
-
-/// An action.
-pub(crate) fn action(
-    day: i32,
-    hour: i32,
-    channel: pb::Channel,
-    action_type: pb::ActionType,
-    campaign: &str,
-) -> pb::ActionDefinition {
-    pb::ActionDefinition {
-        key: format!("d{day}h{hour}{campaign}"),
-        day_number: day,
-        delay_hours: hour,
-        channel: channel.into(),
-        action_type: action_type.into(),
-        campaign_id: campaign.to_owned(),
-        ..Default::default()
-    }
-}
-
-/// A condition.
-pub(crate) fn condition(test: pb::condition::Test, then: pb::ConditionThen) -> pb::Condition {
-    pb::Condition {
-        test: Some(test),
-        then: then.into(),
-    }
-}
-
-/// Checks a refusal: its code, its reason, and the fields that it names.
-#[track_caller]
-pub(crate) fn refused<T: std::fmt::Debug>(
-    result: Result<T, Status>,
-    code: Code,
-    reason: &str,
-    fields: &[&str],
-) -> Status {
-    let status = result.expect_err("a refusal");
-    assert_eq!(status.code(), code, "{status:?}");
-    let details = status.get_error_details();
-    let info = details.error_info().expect("an ErrorInfo");
-    assert_eq!(
-        (info.reason.as_str(), info.domain.as_str()),
-        (reason, "campaign.v1"),
-        "{}",
-        status.message()
-    );
-    if !fields.is_empty() {
-        let violations = details.bad_request().expect("field violations");
-        let mut named: Vec<&str> = violations
-            .field_violations
-            .iter()
-            .map(|violation| violation.field.as_str())
-            .collect();
-        named.sort_unstable();
-        let mut expected = fields.to_vec();
-        expected.sort_unstable();
-        assert_eq!(named, expected, "{}", status.message());
-    }
-    status
 }

@@ -196,7 +196,7 @@ pub(crate) fn skipped(run: &pb::Progress) -> Vec<(String, pb::SkipReason)> {
 /// What comes next in a run, and when.
 pub(crate) fn next(run: &pb::Progress) -> Option<(String, String)> {
     let next = run.next_action.clone()?;
-    Some((next.action.expect("an action").key, super::app::shown(next.due_time)))
+    Some((next.action.expect("an action").key, super::given::shown(next.due_time)))
 }
 
 /// What an error is about, by the name in its metadata.

@@ -50,27 +50,30 @@ impl TestDatabase {
                     std::process::id(),
                     COUNT.fetch_add(1, Ordering::Relaxed)
                 );
-                let admin = Database::connect(&url).await.expect("the server of TEST_DATABASE_URL");
-                admin
-                    .execute_unprepared(&format!("drop database if exists {name}"))
-                    .await
-                    .expect("no database");
-                admin
-                    .execute_unprepared(&format!("create database {name}"))
-                    .await
-                    .expect("a database");
-                admin.close().await.expect("closed");
-                let (server, _) = url.rsplit_once('/').expect("a URL with a database");
-                Some(Self {
-                    url: format!("{server}/{name}"),
-                    _directory: None,
-                })
+                Some(Self::create_in(&url, &name).await)
             }
         }
     }
 }
 
 impl TestDatabase {
+    /// An empty database of this name in a PostgreSQL, which is reached by the URL of another one of its databases.
+    pub(crate) async fn create_in(url: &str, name: &str) -> Self {
+        let admin = Database::connect(url).await.expect("the server of TEST_DATABASE_URL");
+        for statement in [
+            format!("drop database if exists {name}"),
+            format!("create database {name}"),
+        ] {
+            admin.execute_unprepared(&statement).await.expect("a database");
+        }
+        admin.close().await.expect("closed");
+        let (server, _) = url.rsplit_once('/').expect("a URL with a database");
+        Self {
+            url: format!("{server}/{name}"),
+            _directory: None,
+        }
+    }
+
     /// A copy, as a backup that was restored. Nobody may be using the database.
     pub(crate) async fn copy(&self) -> Self {
         let backend = if self.url.starts_with("sqlite:") {

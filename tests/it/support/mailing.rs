@@ -7,8 +7,9 @@ use futures::StreamExt as _;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::app::{App, customer};
+use super::app::App;
 use super::database::Backend;
+use super::given::customer;
 use super::smtp::SmtpServer;
 
 /// How long a condition may take to come true. Nobody waits for so long unless something is wrong.

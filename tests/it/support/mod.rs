@@ -3,7 +3,9 @@
 pub(crate) mod app;
 pub(crate) mod calls;
 mod database;
+pub(crate) mod given;
 pub(crate) mod holds;
+pub(crate) mod http;
 pub(crate) mod mailing;
 pub(crate) mod process;
 pub(crate) mod raw;

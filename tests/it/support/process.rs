@@ -17,13 +17,14 @@ pub(crate) const CAMPAIGN_TICK: &str = env!("CARGO_BIN_EXE_campaign-tick");
 /// Bounds what must happen by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A program with no environment but what it is given.
+/// A program with no environment but what it is given, and the secret of tests.
 pub(crate) fn program(path: &str, directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(path);
     command
         .args(arguments)
         .current_dir(directory)
         .env_clear()
+        .env("CAMPAIGN_SECRET_KEY_FILE", super::app::SECRET)
         .stdin(Stdio::null());
     command
 }

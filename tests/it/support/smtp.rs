@@ -121,7 +121,12 @@ impl SmtpServer {
 
     /// Where it is, unencrypted.
     pub(crate) fn url(&self) -> String {
-        format!("smtp://127.0.0.1:{}", self.port)
+        format!("smtp://{}", self.address())
+    }
+
+    /// Host and port.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// Changes what it does from now on.

@@ -6,8 +6,8 @@ use chrono::{DurationRound as _, TimeDelta};
 use chrono_tz::Tz;
 use std::fmt::Write as _;
 
-use super::app::{action, at, condition, email, sms};
-use super::{App, app};
+use super::App;
+use super::given::{action, at, condition, definition, email, sms};
 
 /// A mail with a key.
 pub(crate) fn mail(key: &str, day: i32, hour: i32) -> pb::ActionDefinition {
@@ -72,7 +72,7 @@ pub(crate) fn plan(
 ) -> pb::TimelineDefinition {
     pb::TimelineDefinition {
         when_missed: when_missed.into(),
-        ..app::definition(slug, days, actions)
+        ..definition(slug, days, actions)
     }
 }
 

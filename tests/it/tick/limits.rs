@@ -7,7 +7,8 @@ use std::time::Duration;
 use tonic::Request;
 
 use super::{advance, mail_counts, mails, process};
-use crate::support::app::{action, definition, email, hourly, shown, sms};
+use crate::support::app::hourly;
+use crate::support::given::{action, definition, email, shown, sms};
 use crate::support::mailing::{assert_each_got, crowd, keys, mailing_app, mailing_app_with, until_run};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{App, Backend, on_each_database};
@@ -60,7 +61,7 @@ async fn a_rehearsal_counts_and_changes_nothing(backend: Backend) {
     let app = App::start(backend).await;
     let mut skipped = email(1, 2, "C");
     let test = pb::condition::Test::EngagementScoreAbove(pb::EngagementScoreAbove { threshold: -1 });
-    skipped.conditions = vec![crate::support::app::condition(test, pb::ConditionThen::Skip)];
+    skipped.conditions = vec![crate::support::given::condition(test, pb::ConditionThen::Skip)];
     let actions = vec![email(1, 0, "A"), skipped, email(2, 0, "B"), email(2, 9, "D")];
     let timeline = app.timeline(definition("hook", 2, actions)).await;
     let ids = crowd(&app, &timeline, "c", 8).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::Code;
 
 use super::{advance, list, mails, named, process};
-use crate::support::app::{definition, email, refused, shown};
+use crate::support::given::{definition, email, refused, shown};
 use crate::support::mailing::{assert_each_got, crowd, mailing_app, until_run};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::{App, Backend, on_each_database};

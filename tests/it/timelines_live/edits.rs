@@ -4,8 +4,8 @@ use campaign_automation::proto::campaign::v1 as pb;
 use pb::WhenMissed::{CatchUp, Shift};
 use tonic::Code;
 
-use crate::support::app::refused;
 use crate::support::calls::{about, next};
+use crate::support::given::refused;
 use crate::support::story::{mail, plan, text, within};
 use crate::support::{App, Backend, on_each_database};
 

@@ -6,8 +6,8 @@ use pb::WhenMissed::Shift;
 use tonic::Code;
 
 use super::edits::{edit, start};
-use crate::support::app::refused;
 use crate::support::calls::completed;
+use crate::support::given::refused;
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
 use crate::support::story::{check, mail, text};
 use crate::support::{App, Backend, on_each_database};

@@ -162,6 +162,10 @@ pub(super) fn rows(outcome: &Outcome, person: &Person, run: &Progress) -> Vec<Ro
             SkipReason::HourPassedAtStart => "its hour had passed at the start".to_owned(),
             SkipReason::Removed => "removed from the timeline".to_owned(),
             SkipReason::Expired => "too late".to_owned(),
+            SkipReason::Suppressed => "must not be written to".to_owned(),
+            SkipReason::EventMissing => "the event did not come".to_owned(),
+            SkipReason::NotCompletedInTime => "nobody reported it".to_owned(),
+            SkipReason::QuietHoursUnknown => "no hour suits all zones".to_owned(),
             SkipReason::Unspecified => String::new(),
         };
         rows.extend([row(&action, timestamp(skipped.skip_time), Result::Skipped, detail)]);

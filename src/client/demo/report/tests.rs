@@ -154,6 +154,7 @@ fn failed(id: i64, day: i32, name: &str, state: FailureState, attempts: i32) -> 
         error: "550 no such mailbox".to_owned(),
         next_retry_time: None,
         retry_reason: String::new(),
+        ..FailedAction::default()
     }
 }
 

@@ -32,6 +32,7 @@ pub(super) fn conditions(
             | Test::Replied(_)
             | Test::Event(_)
             | Test::Attribute(_)
+            | Test::TaskOutcome(_)
             | Test::All(_)
             | Test::Any(_)
             | Test::Not(_) => false,

@@ -17,7 +17,7 @@ enum Event {
     Stop(Channel, i64),
     /// An operator holds all that is sent, for some hours.
     Hold(i64),
-    Add(Action),
+    Add(Box<Action>),
     Remove(usize),
     /// Somebody asks for what is due of this run alone.
     Ask,
@@ -114,7 +114,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => prop::sample::select(&ZONES[..]).prop_map(Event::Move),
         1 => (prop::sample::select(&Channel::ALL[..3]), 0i64..50).prop_map(|(channel, hours)| Event::Stop(channel, hours)),
         1 => (0i64..50).prop_map(Event::Hold),
-        1 => any_action().prop_map(Event::Add),
+        1 => any_action().prop_map(|action| Event::Add(Box::new(action))),
         1 => (0usize..12).prop_map(Event::Remove),
         1 => Just(Event::Ask),
     ]
@@ -175,7 +175,7 @@ fn happen(play: &mut Play, event: &Event, now: Timestamp) {
             play.facts.sending_holds = SendingHolds::new(vec![hold]);
         }
         Event::Add(action) => {
-            let mut action = action.clone();
+            let mut action = Action::clone(action);
             action.definition.key = format!("later {}", play.timeline.definition.actions.len());
             add(play, action);
         }

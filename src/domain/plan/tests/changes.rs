@@ -44,15 +44,9 @@ fn what_is_removed_while_the_run_is_paused_was_pending() {
     let timeline = shifting(2, [email("a", 1, 9), email("b", 2, 9)]);
     let plot = |next_day| {
         move |play: &mut Play| {
-            play.run = play
-                .run
-                .clone()
-                .pause(String::new(), at("03-01 08:30"))
-                .expect("active");
+            play.pause("03-01 08:30");
             remove(play, "a", at("03-03 12:00"));
-            let resumed = play.run.clone().resume(String::new(), next_day, at("03-08 10:00"));
-            play.run = resumed.expect("paused");
-            play.settle(at("03-08 10:00"));
+            play.resume(next_day, "03-08 10:00");
             play.ticks("03-08 10:00", "03-11 00:00", 60);
         }
     };
@@ -115,15 +109,9 @@ fn a_resumed_run_has_its_day_today_and_what_passed_is_due_at_once() {
     let plot = |next_day| {
         move |play: &mut Play| {
             play.tick(at("03-01 08:00"));
-            play.run = play
-                .run
-                .clone()
-                .pause(String::new(), at("03-01 08:30"))
-                .expect("active");
+            play.pause("03-01 08:30");
             play.ticks("03-01 09:00", "03-08 10:00", 60);
-            let resumed = play.run.clone().resume(String::new(), next_day, at("03-08 10:00"));
-            play.run = resumed.expect("paused");
-            play.settle(at("03-08 10:00"));
+            play.resume(next_day, "03-08 10:00");
             play.ticks("03-08 10:00", "03-10 08:00", 60);
         }
     };
@@ -287,17 +275,8 @@ fn what_was_frozen_is_not_late() {
     let paused_while_it_retried = |play: &mut Play| {
         play.outcome("a", refused_for_now());
         play.tick(at("03-01 08:00"));
-        play.run = play
-            .run
-            .clone()
-            .pause(String::new(), at("03-01 08:01"))
-            .expect("active");
-        play.run = play
-            .run
-            .clone()
-            .resume(String::new(), false, at("03-05 22:30"))
-            .expect("paused");
-        play.settle(at("03-05 22:30"));
+        play.pause("03-01 08:01");
+        play.resume(false, "03-05 22:30");
         play.ticks("03-05 23:00", "03-06 00:00", 60);
     };
     check(
@@ -392,42 +371,34 @@ fn what_is_due_at_midnight_comes_before_a_retry_after_it() {
 }
 
 #[test]
-fn a_retry_has_as_much_time_from_the_resumption_as_from_its_hour() {
-    let timeline = catching_up(1, [within(2, email("a", 1, 9))]);
-    let paused = |play: &mut Play| {
-        play.outcome("a", refused_for_now());
-        play.outcome("a", refused_for_now());
+fn what_is_repeated_has_as_much_time_from_the_resumption_as_from_its_hour() {
+    let timeline = catching_up(1, [within(1, email("a", 1, 9))]);
+    let pause = |play: &mut Play| {
         play.tick(at("03-01 09:00"));
-        let run = play.run.clone().pause(String::new(), at("03-01 09:01"));
-        let run = run.and_then(|run| run.resume(String::new(), false, at("03-05 20:00")));
-        play.run = run.expect("resumed");
-        play.settle(at("03-05 20:00"));
+        play.pause("03-01 09:01");
+        play.resume(false, "03-05 20:00");
         play.ticks("03-05 20:00", "03-05 21:00", 5);
+    };
+    let refused_before_and_after = |play: &mut Play| {
+        play.outcome("a", refused_for_now());
+        play.outcome("a", refused_for_now());
+        pause(play);
     };
     check(
         &timeline,
-        paused,
+        refused_before_and_after,
         "03-01 09:00 a temporary, again at 03-01 09:05
         03-05 20:00 a temporary, again at 03-05 20:10
         03-05 20:10 a sent
         day 1 on 03-05, active",
     );
-}
-
-#[test]
-fn what_was_lost_with_its_sender_has_as_much_time_from_the_resumption() {
-    let timeline = catching_up(1, [within(2, email("a", 1, 9))]);
-    let frozen = |play: &mut Play| {
+    let lost_with_its_sender = |play: &mut Play| {
         play.death("a");
-        play.tick(at("03-01 09:00"));
-        let run = play.run.clone().pause(String::new(), at("03-01 09:01"));
-        let run = run.and_then(|run| run.resume(String::new(), false, at("03-05 20:00")));
-        play.run = run.expect("resumed");
-        play.ticks("03-05 20:00", "03-05 21:00", 5);
+        pause(play);
     };
     check(
         &timeline,
-        frozen,
+        lost_with_its_sender,
         "03-01 09:00 a sent, not recorded
         03-05 20:00 a outcome_unknown, again at 03-05 20:05
         03-05 20:05 a sent

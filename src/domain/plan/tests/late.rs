@@ -259,7 +259,7 @@ fn catching_up_jumps_over_days_that_nobody_saw_alone_and_in_bulk() {
 }
 
 #[test]
-fn catching_up_what_was_put_off_or_frozen_does_not_age() {
+fn catching_up_what_was_put_off_does_not_age() {
     let timeline = catching_up(1, [within(1, email("a", 1, 9))]);
     let put_off = |play: &mut Play| {
         play.facts.stopped_channels.insert(Channel::Email, at("03-01 10:00"));
@@ -276,28 +276,6 @@ fn catching_up_what_was_put_off_or_frozen_does_not_age() {
         03-01 12:00 a temporary, again at 03-01 12:05
         03-01 12:05 a failed, temporary
         day 1 on 03-01, active",
-    );
-    let frozen = |play: &mut Play| {
-        play.outcome("a", refused_for_now());
-        play.outcome("a", refused_for_now());
-        play.tick(at("03-01 09:00"));
-        play.run = play
-            .run
-            .clone()
-            .pause(String::new(), at("03-01 09:01"))
-            .expect("active");
-        let resumed = play.run.clone().resume(String::new(), false, at("03-05 12:00"));
-        play.run = resumed.expect("paused");
-        play.settle(at("03-05 12:00"));
-        play.ticks("03-05 12:00", "03-05 12:10", 5);
-    };
-    check(
-        &timeline,
-        frozen,
-        "03-01 09:00 a temporary, again at 03-01 09:05
-        03-05 12:00 a temporary, again at 03-05 12:10
-        03-05 12:10 a sent
-        day 1 on 03-05, active",
     );
 }
 

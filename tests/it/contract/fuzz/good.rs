@@ -56,6 +56,10 @@ const REQUESTS: &[(&str, &str)] = &[
         r#"{"campaign": {"campaignId": "B", "subject": "Hi"}, "validateOnly": true, "requestId": "b"}"#,
     ),
     ("GetCampaign", r#"{"campaignId": "A"}"#),
+    (
+        "PreviewCampaign",
+        r#"{"campaignId": "A", "customerId": "anna", "timelineId": 1, "day": 2}"#,
+    ),
     ("ListCampaigns", r#"{"pageSize": 1}"#),
     (
         "UpsertCustomers",
@@ -154,6 +158,32 @@ const REQUESTS: &[(&str, &str)] = &[
     ("ReleaseSendingHold", r#"{"scope": {"all": {}}}"#),
     ("ListSendingHolds", r#"{"pageSize": 1}"#),
     ("GetSendingStatus", "{}"),
+    (
+        "ResetCircuit",
+        r#"{"channel": "CHANNEL_EMAIL", "reason": "a new password", "requestId": "reset"}"#,
+    ),
+    (
+        "SuppressRecipient",
+        r#"{"channel": "CHANNEL_EMAIL", "customerId": "anna", "scope": "SUPPRESSION_SCOPE_MARKETING", "requestId": "no"}"#,
+    ),
+    (
+        "SuppressRecipient",
+        r#"{"channel": "CHANNEL_SMS", "address": "+14155550000", "reason": "SUPPRESSION_REASON_STOP_KEYWORD", "detail": "why"}"#,
+    ),
+    (
+        "ListSuppressions",
+        r#"{"address": "a@example.com", "includeLifted": true}"#,
+    ),
+    (
+        "ListSuppressions",
+        r#"{"channel": "CHANNEL_PHONE", "customerId": "anna", "pageSize": 1}"#,
+    ),
+    (
+        "CompleteInteraction",
+        r#"{"customerId": "anna", "progressId": "1", "actionKey": "task", "outcome": "TASK_OUTCOME_DONE", "note": "will come"}"#,
+    ),
+    ("EraseCustomer", r#"{"customerId": "anna", "reason": "request 17"}"#),
+    ("LiftSuppression", r#"{"suppressionId": "1", "reason": "why"}"#),
     ("ListTickRuns", r#"{"kind": "TICK_KIND_PROCESS", "pageSize": 1}"#),
 ];
 

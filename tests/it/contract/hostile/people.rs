@@ -5,7 +5,7 @@ use prost_types::value::Kind;
 use tonic::Code;
 
 use super::{Case, Told, World, case};
-use crate::support::app::customer;
+use crate::support::given::customer;
 
 /// A customer with one thing wrong, alone in a batch.
 fn bad_customer(what: &str, field: &str, change: impl FnOnce(&mut pb::Customer)) -> Case {

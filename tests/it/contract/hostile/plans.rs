@@ -6,7 +6,7 @@ use prost::Message as _;
 use tonic::Code;
 
 use super::{Case, Told, case, fields};
-use crate::support::app::{action, condition, definition, email, sms};
+use crate::support::given::{action, condition, definition, email, sms};
 
 /// A new timeline of one action with these changes.
 fn bad_timeline(what: &str, told: Told, change: impl FnOnce(&mut pb::TimelineDefinition)) -> Case {

@@ -4,7 +4,7 @@ use campaign_automation::proto::campaign::v1 as pb;
 use tonic::Code;
 
 use super::{Case, Told, World, case, fields};
-use crate::support::app::stamp;
+use crate::support::given::stamp;
 
 pub(super) fn runs(world: &World) -> Vec<Case> {
     let not_found = || Told::Error(Code::NotFound, "RUN_NOT_FOUND");
@@ -90,7 +90,7 @@ pub(super) fn runs(world: &World) -> Vec<Case> {
         case(
             "unknown outcomes",
             "RetryActions",
-            &outcomes(vec![3, 7, i32::MIN]),
+            &outcomes(vec![3, 8, i32::MIN]),
             fields(&["filter.outcomes[1]", "filter.outcomes[2]"]),
         ),
         case(

@@ -6,7 +6,7 @@ use pb::set_sending_hold_request::End;
 use tonic::Code;
 
 use super::{Case, Told, case, fields};
-use crate::support::app::stamp;
+use crate::support::given::stamp;
 
 /// A year and a day, in seconds.
 const LONGEST: i64 = 366 * 86_400;

@@ -1,0 +1,73 @@
+//! Runs that wait for events, in `customer_timeline_progress`.
+//!
+//! Whoever stores an event locks the active runs of its customer whose timelines wait for such events, and only then looks
+//! whether they wait: a claim that did not see the event has committed by then, and one that comes later sees it. Where no
+//! timeline waits for what happened, that is one statement which finds nothing.
+
+use sea_orm::FromQueryResult;
+use std::collections::BTreeSet;
+
+use super::batch::{Batch, Col};
+use super::progress::TABLE;
+use super::{StoreError, Txn};
+use crate::domain::Engagement;
+
+#[derive(FromQueryResult)]
+struct Row {
+    customer_id: String,
+    id: i64,
+    waits: i32,
+}
+
+impl Txn {
+    /// Has the runs looked at again that wait for an event such as these, which this transaction has stored. One that lies in the
+    /// future, as far as it may, is seen when its run is looked at the next time.
+    pub(super) async fn wake_waiting<'a>(
+        &self,
+        events: impl Iterator<Item = &'a Engagement> + Clone,
+    ) -> Result<(), StoreError> {
+        let Some(now) = events.clone().map(|event| event.received_at).max() else {
+            return Ok(());
+        };
+        let happened: BTreeSet<(&str, &str, &str)> = events
+            .map(|event| {
+                let name = event.kind.name().unwrap_or_default();
+                (event.customer_id.as_str(), event.kind.as_str(), name)
+            })
+            .collect();
+        let mut batch = Batch::new(&[("customer", Col::Text), ("kind", Col::Text), ("name", Col::Text)]);
+        for (customer, kind, name) in happened {
+            batch.push([customer.into(), kind.into(), name.into()]);
+        }
+        let (table, values) = batch.bind(self.backend, 1);
+        let sql = format!(
+            "select p.customer_id, p.id, case when cast(p.deferred_actions as text) like '%\"waiting_for_event\"%' then 1 else 0 end \
+             as waits from {table} join {TABLE} p on p.customer_id = u.customer where p.status = 'active' \
+             and exists (select 1 from campaign_timeline_actions a where a.campaign_timeline_id = p.campaign_timeline_id \
+             and a.until_event = u.kind and coalesce(a.until_event_name, '') = u.name) order by p.customer_id, p.id {}",
+            self.pick("for update of p", "")
+        );
+        let rows: Vec<Row> = self.rows(&sql, values).await?;
+        let waiting: BTreeSet<(String, i64)> = rows
+            .into_iter()
+            .filter(|row| row.waits == 1)
+            .map(|row| (row.customer_id, row.id))
+            .collect();
+        let mut batch = Batch::new(&[("customer", Col::Text), ("run_id", Col::BigInt)]);
+        for (customer, run) in &waiting {
+            batch.push([customer.as_str().into(), (*run).into()]);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (table, mut values) = batch.bind(self.backend, 2);
+        values.insert(0, now.into());
+        let sql = format!(
+            "update {TABLE} as p set is_woken = (p.lease_token is not null), \
+             next_action_at = case when p.next_action_at is null or p.next_action_at > $1 then $1 else p.next_action_at end \
+             from {table} where p.customer_id = u.customer and p.id = u.run_id"
+        );
+        self.execute(&sql, values).await?;
+        Ok(())
+    }
+}
