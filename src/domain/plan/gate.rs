@@ -99,12 +99,10 @@ impl Planner<'_> {
             let before = self.timeline.action(id);
             before.is_some_and(|before| is_gated_message(before) || is_asked_about(before))
         };
-        // A person may take longer than anybody should wait, so what asks about a task is looked at when it would be too late, too.
-        let too_late = due + self.timeline.max_lateness(action);
         let until = |deferred: &Deferred| match deferred.reason {
             DeferReason::WaitingForCompletion => {
                 let before = self.timeline.action(deferred.id)?;
-                is_asked_about(before).then_some(deferred.until.min(too_late))
+                is_asked_about(before).then_some(deferred.until)
             }
             DeferReason::WaitingForAction
             | DeferReason::Spacing
@@ -125,7 +123,10 @@ impl Planner<'_> {
             .filter_map(until)
             .chain(retrying.filter_map(Failed::retry_at))
             .chain(undone.map(|before| self.looked_at(before)));
-        let last = looked_at.filter(|until| *until > self.now).max();
+        // What it waits for may take longer than it may itself be late.
+        let too_late = due + self.timeline.max_lateness(action);
+        let last = looked_at.max().map(|until| until.min(too_late));
+        let last = last.filter(|until| *until > self.now);
         last.map_or(Gate::Open, Gate::Waiting)
     }
 }

@@ -336,7 +336,7 @@ impl History {
             self.deferred_at.insert(key, now);
             return Ok(());
         }
-        if act.kind == Kind::Gate && now - self.first_due[&key] <= lateness {
+        if act.kind == Kind::Gate && now - self.first_due[&key] < lateness {
             let in_time = |other: usize, before: &Act| {
                 self.first_due
                     .get(&other)
