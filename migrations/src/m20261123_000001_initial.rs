@@ -232,7 +232,9 @@ create table channel_circuits (
     probe_at timestamptz,
     pauses integer not null,
     revision bigint not null,
-    updated_at timestamptz not null
+    updated_at timestamptz not null,
+    release_at timestamptz,
+    release_window_ms bigint
 );
 
 -- The tokens of rates, shared by all servers; `email` and its like, or `email@DOMAIN`.
@@ -502,7 +504,9 @@ create table channel_circuits (
     probe_at text,
     pauses integer not null,
     revision bigint not null,
-    updated_at text not null
+    updated_at text not null,
+    release_at text,
+    release_window_ms bigint
 );
 
 -- The tokens of rates, shared by all servers; `email` and its like, or `email@DOMAIN`.

@@ -116,6 +116,9 @@ pub struct Circuit {
     pub revision: i64,
     /// When it changed last.
     pub updated_at: Timestamp,
+    /// When what it put off goes, as somebody closed it by hand; none: all of that was woken.
+    #[serde(skip)]
+    pub release: Option<ChannelStop>,
 }
 
 impl Circuit {
@@ -131,6 +134,7 @@ impl Circuit {
             pauses: 0,
             revision: 0,
             updated_at: Timestamp::UNIX_EPOCH,
+            release: None,
         }
     }
 
@@ -169,6 +173,7 @@ impl Circuit {
             opened_at: self.opened_at.or(Some(now)),
             probe_at: Some(now + policy.pause_after(pauses)),
             pauses,
+            release: None,
             ..self.changed(now)
         }
     }
@@ -216,7 +221,32 @@ impl Circuit {
             opened_at: None,
             probe_at: None,
             pauses: 0,
+            release: None,
             ..self.changed(now)
+        }
+    }
+
+    /// Somebody closes it. What it put off is not to wait for the probe, and goes over as long a time as it was open, but no longer than
+    /// after a hold.
+    #[must_use]
+    pub fn reset(&self, reason: &str, now: Timestamp) -> Self {
+        let open = self.opened_at.map_or(Duration::zero(), |at| now - at);
+        let release = ChannelStop {
+            until: now,
+            window: open.clamp(Duration::zero(), RELEASE_WINDOW),
+        };
+        Self {
+            release: Some(release),
+            ..self.closed(reason, now)
+        }
+    }
+
+    /// All that it put off is woken.
+    #[must_use]
+    pub fn released(&self) -> Self {
+        Self {
+            release: None,
+            ..self.changed(self.updated_at)
         }
     }
 

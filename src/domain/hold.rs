@@ -6,12 +6,13 @@
 
 use chrono::Duration;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use super::{
-    ActionDefinition, ActionId, CampaignId, Channel, DeferReason, Invalid, ProgressId, Run, Timeline, TimelineId,
-    Timestamp, plan,
+    ActionDefinition, ActionId, CampaignId, Channel, ChannelStop, DeferReason, Invalid, ProgressId, Run, Timeline,
+    TimelineId, Timestamp, plan,
 };
 
 /// The most holds that are in force at a time. Each claim reads them all.
@@ -195,18 +196,39 @@ impl SendingHolds {
     }
 }
 
-/// A run whose actions are given their turn, as the holds that put them off are over; none: it stays as it is.
-pub fn released(timeline: &Timeline, run: &Run, holds: &SendingHolds, now: Timestamp) -> Option<Run> {
+/// What is over that has put actions off.
+#[derive(Debug)]
+pub struct Releases<'a> {
+    /// Those that are over among the holds.
+    pub holds: &'a SendingHolds,
+    /// The channels whose circuits somebody closed by hand.
+    pub channels: BTreeMap<Channel, ChannelStop>,
+}
+
+/// A run whose actions are given their turn, as what put them off is over; none: it stays as it is.
+pub fn released(timeline: &Timeline, run: &Run, releases: &Releases<'_>, now: Timestamp) -> Option<Run> {
     let mut after = run.clone();
     let mut soonest: Option<Timestamp> = None;
-    let held = after
-        .deferred
-        .iter_mut()
-        .filter(|it| it.reason == DeferReason::SendingHeld);
-    for deferred in held {
-        let action = timeline.action(deferred.id);
-        let release = action.and_then(|action| holds.release(timeline.id, &action.definition, run.id, now));
-        if let Some(release) = release.filter(|release| *release != deferred.until) {
+    for deferred in &mut after.deferred {
+        let Some(action) = timeline.action(deferred.id) else {
+            continue;
+        };
+        let (definition, until) = (&action.definition, deferred.until);
+        let release = match deferred.reason {
+            DeferReason::SendingHeld => releases.holds.release(timeline.id, definition, run.id, now),
+            // Its next probe may come first.
+            DeferReason::ChannelUnavailable => {
+                let stop = releases.channels.get(&definition.channel);
+                stop.map(|stop| stop.until_for(run.id).min(until))
+            }
+            DeferReason::WaitingForAction
+            | DeferReason::Spacing
+            | DeferReason::QuietHours
+            | DeferReason::RateLimited
+            | DeferReason::WaitingForCompletion
+            | DeferReason::WaitingForEvent => None,
+        };
+        if let Some(release) = release.filter(|release| *release != until) {
             deferred.until = release;
             soonest = Some(soonest.map_or(release, |soonest| soonest.min(release)));
         }

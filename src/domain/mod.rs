@@ -40,7 +40,9 @@ pub use condition::{Asked, Condition, EngagementQuery, Test, Then};
 pub use customer::{Customer, Engagement, EngagementKind, Zone, check_attributes};
 pub use delivery::{AttemptKey, DeliveryReport, ProviderState, ProviderStatus, Told};
 pub use feedback::{FeedbackKind, MailRefusal, MailStatus, bounced_too_often, soft_bounce_window};
-pub use hold::{HOLD_PROBE, HoldScope, LONGEST_HOLD, MOST_HOLDS, RELEASE_WINDOW, SendingHold, SendingHolds, released};
+pub use hold::{
+    HOLD_PROBE, HoldScope, LONGEST_HOLD, MOST_HOLDS, RELEASE_WINDOW, Releases, SendingHold, SendingHolds, released,
+};
 pub use ids::{ActionId, BUCKETS, CampaignId, CustomerId, ProgressId, TickRunId, TimelineId, token};
 pub use keyword::Keyword;
 pub use mail_headers::MailHeaders;

@@ -98,6 +98,13 @@ impl Circuits {
         circuits.filter(|circuit| !circuit.is_closed()).cloned().collect()
     }
 
+    /// The circuits that somebody closed by hand, and whose runs are to be woken.
+    pub(super) fn reset_by_hand(&self) -> Vec<Circuit> {
+        let known = self.known();
+        let circuits = known.channels.values().map(|seen| &seen.circuit);
+        circuits.filter(|circuit| circuit.release.is_some()).cloned().collect()
+    }
+
     /// Whether a message may be claimed. One that is to be the probe is waited for from now on.
     pub(super) fn enter(&self, channel: Channel, now: Timestamp) -> Entry {
         let mut known = self.known();
@@ -400,7 +407,7 @@ impl Engine {
         let closed = if circuit.is_closed() {
             circuit
         } else {
-            let closed = circuit.closed(reason, now);
+            let closed = circuit.reset(reason, now);
             if !txn.put_circuit(&closed).await? {
                 return Err(EngineError::Concurrent);
             }

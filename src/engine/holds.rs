@@ -1,25 +1,19 @@
-//! Sending holds: setting and releasing them, what this server knows of them, and waking what they put off.
+//! Sending holds: setting and releasing them, and what this server knows of them.
 //!
 //! A claim reads the holds in its own transaction. Between the claim and the first byte they are looked at once more, in a view
 //! that all sends of a server share and that is never older than a second: so a hold that was set on another server stops what
 //! was claimed before it within that time.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-use super::advance::CHUNK;
-use super::claim::BATCH;
-use super::flight::Flight;
 use super::once::Begin;
-use super::tick::Limits;
 use super::{Answer, Engine, EngineError, Once};
 use crate::domain::{
-    Action, Channel, Circuit, HoldScope, LONGEST_HOLD, MOST_HOLDS, ProgressId, SendingHold, SendingHolds, Timeline,
-    TimelineId, Timestamp, released,
+    Action, Channel, Circuit, HoldScope, LONGEST_HOLD, MOST_HOLDS, SendingHold, SendingHolds, Timeline, Timestamp,
 };
-use crate::store::{Before, Claim, CustomerRange, Page, Txn};
+use crate::store::{Page, Txn};
 
 /// How long what was read is good for.
 const GOOD_FOR: Duration = Duration::from_secs(1);
@@ -232,84 +226,6 @@ impl Engine {
         self.holds.forget();
         // Whoever needs them next reads them, if this fails.
         let _ = self.sending_holds().await;
-    }
-
-    /// Wakes what was put off by holds that are over, each run at its place in the time of release, and forgets the holds once
-    /// no run waits for them. True: it stopped at a limit.
-    pub(super) async fn wake_held(
-        &self,
-        holds: &SendingHolds,
-        limits: &Limits,
-        flight: &Flight,
-    ) -> Result<bool, EngineError> {
-        let ended: Vec<&SendingHold> = holds.ended(self.clock.now()).collect();
-        if ended.is_empty() {
-            return Ok(false);
-        }
-        let mut timelines = HashMap::new();
-        let (mut after, mut left) = (String::new(), 0);
-        while let Some(range) = self.store.reader().next_range(&after, CHUNK).await? {
-            if limits.reached() {
-                return Ok(true);
-            }
-            left += self.wake_range(&range, holds, &mut timelines, flight).await?;
-            after = range.until;
-        }
-        // What is being sent at this moment writes its run as it knows it, so it is seen to by the next tick.
-        if left == 0 {
-            let txn = self.store.begin().await?;
-            for hold in ended {
-                txn.forget_hold(hold).await?;
-            }
-            txn.commit().await?;
-        }
-        Ok(false)
-    }
-
-    /// Wakes the runs of a range, and says how many of them could not be because somebody is sending them.
-    async fn wake_range(
-        &self,
-        range: &CustomerRange,
-        holds: &SendingHolds,
-        timelines: &mut HashMap<TimelineId, Timeline>,
-        flight: &Flight,
-    ) -> Result<usize, EngineError> {
-        let (mut after, mut left) = ((String::new(), ProgressId(0)), 0);
-        loop {
-            let (txn, now) = (self.store.begin().await?, self.clock.now());
-            let held = txn.held_runs_for_update(range, (&after.0, after.1), BATCH).await?;
-            let Some(last) = held.last else {
-                return Ok(left);
-            };
-            // They are not waited for: who mends one wakes it.
-            held.broken.iter().for_each(|broken| flight.note_broken(broken));
-            let runs = held.runs;
-            after = last;
-            let mut missing: Vec<TimelineId> = runs.iter().map(|run| run.timeline_id).collect();
-            missing.sort_unstable();
-            missing.dedup();
-            missing.retain(|id| !timelines.contains_key(id));
-            for timeline in txn.read_timelines(&missing).await? {
-                match timeline {
-                    Ok(timeline) => drop(timelines.insert(timeline.id, timeline)),
-                    Err((id, error)) => flight.note_broken_timeline(id, &error),
-                }
-            }
-            let mut claims = Vec::new();
-            for run in &runs {
-                let Some(timeline) = timelines.get(&run.timeline_id) else {
-                    continue;
-                };
-                if run.lease.is_some_and(|lease| lease.expires_at > now) {
-                    left += 1;
-                } else if let Some(woken) = released(timeline, run, holds, now) {
-                    let before = Before::of(run, timeline.revision);
-                    claims.push(Claim { before, run: woken });
-                }
-            }
-            txn.claim(&claims, now).await?;
-            txn.commit().await?;
-        }
     }
 }
 

@@ -30,6 +30,7 @@ mod orchestrator;
 mod preview;
 mod rates;
 mod redrive;
+mod release;
 mod sending;
 mod simulate;
 mod skew;

@@ -226,7 +226,7 @@ impl Engine {
         let circuits = self.circuits.not_closed();
         let wakes = request.kind == TickKind::Process && !request.dry_run;
         let flight = Flight::new(self, false);
-        let is_cut_short = wakes && self.wake_held(&holds, limits, &flight).await?;
+        let is_cut_short = wakes && self.wake_put_off(&holds, limits, &flight).await?;
         let mut worked = match request.kind {
             _ if is_cut_short => Ok(Processed::Some),
             TickKind::Advance => {

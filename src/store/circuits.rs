@@ -1,14 +1,16 @@
 //! `channel_circuits`: which channels are left alone, and until when. At most a row per channel; no row: it never opened.
 
+use chrono::Duration;
 use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use super::session::{Session, values};
 use super::{StoreError, Txn};
-use crate::domain::{Channel, Circuit, CircuitCause, CircuitState, Timestamp};
+use crate::domain::{Channel, ChannelStop, Circuit, CircuitCause, CircuitState, Timestamp};
 
 const TABLE: &str = "channel_circuits";
 
-const COLUMNS: &str = "channel, state, cause, reason, opened_at, probe_at, pauses, revision, updated_at";
+const COLUMNS: &str =
+    "channel, state, cause, reason, opened_at, probe_at, pauses, revision, updated_at, release_at, release_window_ms";
 
 #[derive(FromQueryResult)]
 struct Row {
@@ -21,6 +23,8 @@ struct Row {
     pauses: i32,
     revision: i64,
     updated_at: Timestamp,
+    release_at: Option<Timestamp>,
+    release_window_ms: Option<i64>,
 }
 
 impl<C: ConnectionTrait> Session<C> {
@@ -36,9 +40,10 @@ impl Txn {
     /// Stores a change of a circuit, unless somebody else changed it since it was read. Says whether it did.
     pub async fn put_circuit(&self, changed: &Circuit) -> Result<bool, StoreError> {
         let sql = format!(
-            "insert into {TABLE} ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (channel) do update set \
+            "insert into {TABLE} ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict (channel) do update set \
              state = excluded.state, cause = excluded.cause, reason = excluded.reason, opened_at = excluded.opened_at, probe_at = excluded.probe_at, \
-             pauses = excluded.pauses, revision = excluded.revision, updated_at = excluded.updated_at \
+             pauses = excluded.pauses, revision = excluded.revision, updated_at = excluded.updated_at, \
+             release_at = excluded.release_at, release_window_ms = excluded.release_window_ms \
              where {TABLE}.revision = excluded.revision - 1"
         );
         let pauses = i32::try_from(changed.pauses).unwrap_or(i32::MAX);
@@ -52,6 +57,8 @@ impl Txn {
             pauses,
             changed.revision,
             changed.updated_at,
+            changed.release.map(|release| release.until),
+            changed.release.map(|release| release.window.num_milliseconds()),
         ];
         Ok(self.execute(&sql, values).await? == 1)
     }
@@ -73,6 +80,10 @@ impl Row {
             probe_at: self.probe_at,
             revision: self.revision,
             updated_at: self.updated_at,
+            release: self.release_at.map(|until| ChannelStop {
+                until,
+                window: Duration::milliseconds(self.release_window_ms.unwrap_or_default()),
+            }),
         })
     }
 }

@@ -20,9 +20,9 @@ const COLUMNS: &str = "scope, reason, started_at, end_at, updated_at";
 /// Any number, the same for all servers on a database.
 pub(super) const HOLDS_LOCK: i64 = 7_270_010_452;
 
-/// Runs in which a hold has put something off, in the order of customer and id.
+/// Runs in which a hold or a circuit has put something off, in the order of customer and id.
 #[derive(Debug, Default)]
-pub struct HeldRuns {
+pub struct PutOffRuns {
     /// Those that can be read.
     pub runs: Vec<Run>,
     /// Those among them that can't.
@@ -108,40 +108,40 @@ impl Txn {
         Ok(())
     }
 
-    /// At most `limit` active runs of a range after a key in which a hold has put something off, locked, in the order of
-    /// customer and id.
-    pub async fn held_runs_for_update(
+    /// At most `limit` active runs of a range after a key in which a hold or a circuit has put something off, locked, in the order
+    /// of customer and id.
+    pub async fn put_off_runs_for_update(
         &self,
         range: &CustomerRange,
         after: (&str, ProgressId),
         limit: usize,
-    ) -> Result<HeldRuns, StoreError> {
-        let is_held = self.pick(
-            "p.deferred_actions @> '[{\"reason\": \"sending_held\"}]'",
-            "p.deferred_actions like '%\"sending_held\"%'",
+    ) -> Result<PutOffRuns, StoreError> {
+        let is_put_off = self.pick(
+            "(p.deferred_actions @> '[{\"reason\": \"sending_held\"}]' or p.deferred_actions @> '[{\"reason\": \"channel_unavailable\"}]')",
+            "(p.deferred_actions like '%\"sending_held\"%' or p.deferred_actions like '%\"channel_unavailable\"%')",
         );
         let sql = format!(
             "select {} from {} p where p.customer_id > $1 and p.customer_id <= $2 and (p.customer_id, p.id) > ($3, $4) and p.status = 'active' \
-             and {is_held} order by p.customer_id, p.id limit {limit} {}",
+             and {is_put_off} order by p.customer_id, p.id limit {limit} {}",
             progress::COLUMNS,
             progress::TABLE,
             self.pick("for update of p", "")
         );
         let values = values![range.after.as_str(), range.until.as_str(), after.0, after.1.0];
-        let mut held = HeldRuns::default();
+        let mut found = PutOffRuns::default();
         for run in self.read_runs(&sql, values).await? {
             match run {
                 Ok(run) => {
-                    held.last = Some((run.customer_id.to_string(), run.id));
-                    held.runs.push(run);
+                    found.last = Some((run.customer_id.to_string(), run.id));
+                    found.runs.push(run);
                 }
                 Err(broken) => {
-                    held.last = Some((broken.customer_id.clone(), broken.id));
-                    held.broken.push(broken);
+                    found.last = Some((broken.customer_id.clone(), broken.id));
+                    found.broken.push(broken);
                 }
             }
         }
-        Ok(held)
+        Ok(found)
     }
 }
 

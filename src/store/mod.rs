@@ -51,7 +51,7 @@ pub use erasure::{AddressHashes, ErasedRows, KeptAnswer};
 pub use error::StoreError;
 pub use executions::{Execution, ExecutionFilter, ExecutionKey, ExecutionOutcome, ExecutionReason};
 pub use fence::TicksAround;
-pub use holds::HeldRuns;
+pub use holds::PutOffRuns;
 pub use partition::Buckets;
 pub use progress::ProgressFilter;
 pub use redrive::DeadAction;

@@ -197,12 +197,35 @@ async fn a_circuit_is_closed_by_hand(backend: Backend) {
         assert_eq!(shown(closed.update_time), "2026-01-05T12:01:00Z");
     }
     assert_eq!(status_of(app.channel()).await.circuit, None);
-    // Who comes to be due now does not wait, and those that were put off go in their time.
+    // Who comes to be due now does not wait. Those that were put off until the next probe, at 12:07, go over as long a time as the
+    // circuit was open, which is a minute.
     app.customer("new", "Etc/UTC").await;
     app.start_run("new", &timeline).await;
-    assert_eq!(mails(&app.hourly().await).completed, 1);
-    app.set("2026-01-05T12:07:00Z");
-    assert_eq!(mails(&app.hourly().await).completed, 3);
-    assert_eq!(app.progress(&ids[0]).await.completed_actions.len(), 1);
+    let at_once = mails(&app.hourly().await).completed;
+    for id in &ids {
+        for waiting in app.progress(id).await.deferred_actions {
+            let until = shown(waiting.until_time);
+            assert!(
+                ("2026-01-05T12:01:00Z".."2026-01-05T12:02:00Z").contains(&until.as_str()),
+                "{until}"
+            );
+        }
+    }
+    app.set("2026-01-05T12:02:00Z");
+    assert_eq!(at_once + mails(&app.hourly().await).completed, 4);
+    for id in &ids {
+        assert_eq!(app.progress(id).await.completed_actions.len(), 1, "{id}");
+    }
+    // That was all: a channel that fails again puts off as before.
+    smtp.behave(Behaviour::Reply(Step::Rcpt, "530 5.7.0 authentication required"));
+    let again = crowd(&app, &timeline, "d", 2).await;
+    app.hourly().await;
+    app.set("2026-01-05T12:03:00Z");
+    app.hourly().await;
+    for id in &again {
+        let [waiting] = app.progress(id).await.deferred_actions.try_into().expect("one action");
+        assert_eq!(waiting.reason(), pb::DeferReason::ChannelUnavailable);
+        assert!(shown(waiting.until_time).as_str() >= "2026-01-05T12:09:00Z", "{id}");
+    }
     app.server.shutdown().await.expect("stopped");
 }

@@ -94,6 +94,20 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_has_each_in_its_table() {
+        let readme = include_str!("../../../README.md");
+        let (_, section) = readme.split_once("\n## Texts of campaigns\n").expect("a section");
+        let rows = section.lines().skip_while(|line| !line.starts_with('|'));
+        let rows = rows.take_while(|line| line.starts_with('|'));
+        let named = rows
+            .filter_map(|row| row.split('|').nth(1))
+            .flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let mut named: Vec<&str> = named.collect();
+        named.sort_unstable();
+        assert_eq!(named, VARIABLES);
+    }
+
+    #[test]
     fn unknown_variables_have_their_lines() {
         check("Hi\n{{ customer.nmae }}", &[("customer.nmae", Some(2))]);
         check("{{ custmer.name }}", &[("custmer.name", Some(1))]);

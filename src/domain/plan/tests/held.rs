@@ -1,7 +1,8 @@
 //! Sending holds: what they put off, for how long, and what goes on meanwhile.
 
 use super::*;
-use crate::domain::{HoldScope, SendingHold, SendingHolds, released};
+use crate::domain::{ChannelStop, HoldScope, Releases, SendingHold, SendingHolds, released};
+use std::collections::BTreeMap;
 
 /// A hold from midnight of the first of March on.
 fn hold(scope: HoldScope, end: Option<&str>) -> SendingHold {
@@ -12,6 +13,12 @@ fn hold(scope: HoldScope, end: Option<&str>) -> SendingHold {
         end_at: end.map(at),
         updated_at: at("03-01 00:00"),
     }
+}
+
+/// A run after some holds are over.
+fn let_go(timeline: &Timeline, run: &Run, holds: &SendingHolds, now: Timestamp) -> Option<Run> {
+    let channels = BTreeMap::new();
+    released(timeline, run, &Releases { holds, channels }, now)
 }
 
 fn holds(play: &mut Play, holds: &[SendingHold]) {
@@ -113,11 +120,11 @@ fn a_release_brings_forward_what_no_other_hold_is_on() {
     let now = at("03-01 09:10");
     let ended = hold(HoldScope::All, Some("03-01 09:10"));
     let after = SendingHolds::new(vec![ended.clone(), hold(HoldScope::Channel(Channel::Sms), None)]);
-    let run = released(&timeline, &play.run, &after, now).expect("something is released");
+    let run = let_go(&timeline, &play.run, &after, now).expect("something is released");
     let until = |run: &Run| run.deferred.iter().map(|it| it.until).collect::<Vec<_>>();
     assert_eq!(until(&run), [at("03-01 09:10"), at("03-01 10:00")]);
     assert_eq!(run.next_action_at, Some(now));
-    assert_eq!(released(&timeline, &run, &after, now), None, "it is released once");
+    assert_eq!(let_go(&timeline, &run, &after, now), None, "it is released once");
 
     // The other runs have their places in a quarter of an hour.
     let others = (1..100).filter_map(|id| {
@@ -125,7 +132,7 @@ fn a_release_brings_forward_what_no_other_hold_is_on() {
             id: crate::domain::ProgressId(id),
             ..play.run.clone()
         };
-        released(&timeline, &run, &SendingHolds::new(vec![ended.clone()]), now)
+        let_go(&timeline, &run, &SendingHolds::new(vec![ended.clone()]), now)
     });
     for run in others {
         let until = until(&run);
@@ -144,7 +151,7 @@ fn a_probe_that_has_passed_makes_no_burst() {
     play.ticks("03-01 09:00", "03-01 09:00", 60);
     let now = at("03-01 11:00");
     let ended = SendingHolds::new(vec![hold(HoldScope::All, Some("03-01 11:00"))]);
-    let run = released(&timeline, &play.run, &ended, now).expect("it is given its turn");
+    let run = let_go(&timeline, &play.run, &ended, now).expect("it is given its turn");
     let until = run.deferred[0].until;
     assert!(until > now && until < now + Duration::minutes(15), "{until}");
     assert_eq!(run.next_action_at, Some(until));
@@ -153,4 +160,39 @@ fn a_probe_that_has_passed_makes_no_burst() {
     assert_eq!((play.run.in_flight.len(), &play.run.deferred[0]), (0, &run.deferred[0]));
     play.tick(until);
     assert_eq!(play.run.completed.len(), 1);
+}
+
+/// What a circuit put off goes after somebody closed it by hand, unless the probe would have come before.
+#[test]
+fn a_circuit_that_is_closed_by_hand_brings_forward_what_it_put_off() {
+    let timeline = shifting(1, [email("a", 1, 9), gate("gate", 1, 9), sms("b", 1, 9)]);
+    let mut play = Play::new(Engine::Eager, &timeline);
+    play.facts.stopped_channels.insert(Channel::Email, at("03-01 10:00"));
+    play.ticks("03-01 09:00", "03-01 09:00", 60);
+    let none = SendingHolds::default();
+    let reset = |channel, until| {
+        let stop = ChannelStop {
+            until: at(until),
+            window: Duration::minutes(15),
+        };
+        let releases = Releases {
+            holds: &none,
+            channels: BTreeMap::from([(channel, stop)]),
+        };
+        released(&timeline, &play.run, &releases, at("03-01 09:10"))
+    };
+    assert_eq!(reset(Channel::Sms, "03-01 09:10"), None, "another channel");
+    assert_eq!(reset(Channel::Email, "03-01 10:00"), None, "no sooner than the probe");
+    let run = reset(Channel::Email, "03-01 09:10").expect("it is given its turn");
+    let turn = run.deferred[0].until;
+    assert!(turn >= at("03-01 09:10") && turn < at("03-01 09:25"), "{turn}");
+    assert!(
+        run.deferred.iter().all(|waiting| waiting.until == turn),
+        "all are looked at with it"
+    );
+    assert_eq!(run.next_action_at, Some(turn));
+    play.run = run;
+    play.facts.stopped_channels.clear();
+    play.tick(turn);
+    assert_eq!(play.run.completed.len(), 3);
 }
