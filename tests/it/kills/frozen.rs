@@ -29,11 +29,13 @@ async fn what_was_under_way_is_told_of_a_stopped_run_at_once_and_of_a_paused_one
         rig.stall();
         let (sender, other) = (rig.serve(None), rig.serve(None));
         let ticking = ticking(&sender);
-        rig.until_stalled().await;
+        rig.until_all_stalled().await;
         let mut client = rig.orchestrator(&other).await;
         let listed = client.list_progress(pb::ListProgressRequest::default()).await;
         let listed = listed.expect("runs").into_inner().progress;
-        let under_way = listed.into_iter().filter(|run| !run.in_flight_actions.is_empty());
+        // Others are claimed as well, and are handed back when they can't begin in time.
+        let written_to = rig.written_to();
+        let under_way = listed.into_iter().filter(|run| written_to.contains(&run.customer_id));
         let runs: Vec<pb::Progress> = under_way.take(2).collect();
         let [stopped, paused] = runs.as_slice() else {
             panic!("{runs:?}")

@@ -22,7 +22,8 @@ const BOUND: TimeDelta = TimeDelta::minutes(10);
 pub(super) struct Arrival {
     /// What is the same in all attempts.
     pub id: String,
-    customer: String,
+    /// Whom it is to.
+    pub customer: String,
     /// The day that it names.
     day: Option<i32>,
 }

@@ -393,6 +393,14 @@ impl Rig {
         self.arrived_after(0).into_iter().map(|arrival| arrival.id).collect()
     }
 
+    /// Who was written to.
+    pub(super) fn written_to(&self) -> BTreeSet<String> {
+        self.arrived_after(0)
+            .into_iter()
+            .map(|arrival| arrival.customer)
+            .collect()
+    }
+
     /// What arrived after the first `count`, in order.
     fn arrived_after(&self, count: usize) -> Vec<Arrival> {
         match self.way {
