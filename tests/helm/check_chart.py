@@ -94,6 +94,7 @@ def main():
             problems += [f"{where}: {problem}" for problem in check_objects(objects)]
             print(f"rendered {where}: {len(objects)} objects")
     problems += check_refusals(helm)
+    problems += check_full_is_full()
 
     for problem in problems:
         print(f"PROBLEM {problem}")
@@ -386,6 +387,26 @@ def check_refusals(helm):
             yield f"values are accepted with {what}: {values}"
         elif word not in result.stderr:
             yield f"values are refused with {what}, but not for it: {result.stderr}"
+
+
+def check_full_is_full():
+    """ci/full.yaml has each value, other than its default, so that no template goes untried."""
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    full = yaml.safe_load((CHART / "ci/full.yaml").read_text())
+    # A service can't be of another type, and a URL is in a secret or in the values.
+    tried_elsewhere = {"service.type", *(f"channels.{channel}.url" for channel in defaults["channels"])}
+    for path in set(same_leaves(defaults, full)) - tried_elsewhere:
+        yield f"full.yaml: {path} is missing, or as by default"
+
+
+def same_leaves(defaults, values, path=""):
+    """The paths of the defaults that are missing in other values, or are the same there."""
+    if not isinstance(defaults, dict) or not defaults:
+        if values is None or values == defaults:
+            yield path
+        return
+    for key, default in defaults.items():
+        yield from same_leaves(default, (values or {}).get(key), f"{path}.{key}" if path else key)
 
 
 def of_kind(objects, kind):
