@@ -1,4 +1,5 @@
-//! `campaignctl`: what people do at a terminal: apply files, start a run, look at one.
+//! `campaignctl`: what people do at a terminal. Here are its commands, and those that apply files, start a run and show one; the others
+//! have files of their own.
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -9,10 +10,16 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::complete::{CompleteArgs, complete};
+use super::erase::{EraseArgs, erase};
 use super::explain::explain;
 use super::files::parse;
 use super::hold::{HoldCommand, hold};
+use super::preview::{PreviewArgs, preview};
+use super::retry::{RetryArgs, retry};
+use super::sending::{CircuitCommand, circuit, sending};
 use super::simulate::{SimulateArgs, simulate};
+use super::suppress::{LiftArgs, SuppressArgs, SuppressionsArgs, lift, suppress, suppressions};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_content_service_client::CampaignContentServiceClient;
@@ -20,7 +27,7 @@ use crate::proto::campaign::v1::campaign_orchestrator_service_client::CampaignOr
 use crate::proto::campaign::v1::campaign_timeline_service_client::CampaignTimelineServiceClient;
 use crate::proto::campaign::v1::customer_service_client::CustomerServiceClient;
 
-/// Applies files to campaignd, starts runs and shows them.
+/// Applies files to campaignd, starts runs and shows them, and does what has to be done by hand.
 #[derive(Debug, Parser)]
 #[command(name = "campaignctl", version, about)]
 pub struct CtlCli {
@@ -68,9 +75,28 @@ pub enum CtlCommand {
     },
     /// Says what would become of a run, step by step, without starting it.
     Simulate(SimulateArgs),
+    /// Shows what a campaign says to one customer, and warns of what may be wrong with it. Nothing is sent.
+    Preview(PreviewArgs),
+    /// Says what came of a task.
+    Complete(CompleteArgs),
+    /// Makes actions pending again that failed for good, or of which nobody knows whether they arrived.
+    Retry(RetryArgs),
     /// Holds what is sent, and releases it: everything, a channel, a timeline or a campaign.
     #[command(subcommand)]
     Hold(HoldCommand),
+    /// Shows what the server goes by when it sends: holds, and the circuit of each channel.
+    Sending,
+    /// Closes the circuit of a channel by hand.
+    #[command(subcommand)]
+    Circuit(CircuitCommand),
+    /// Writes no more to an address, whoever has it.
+    Suppress(SuppressArgs),
+    /// Shows who must not be written to.
+    Suppressions(SuppressionsArgs),
+    /// Lifts a suppression.
+    Lift(LiftArgs),
+    /// Erases a customer with its runs, attempts and events. Erase it in the CRM first.
+    Erase(EraseArgs),
 }
 
 /// What to apply.
@@ -94,14 +120,12 @@ struct Documents {
 
 /// Runs the client.
 pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
-    let documents = match &cli.command {
-        CtlCommand::Apply(args) => read(&args.paths)?,
-        CtlCommand::Start { .. }
-        | CtlCommand::Progress { .. }
-        | CtlCommand::Explain { .. }
-        | CtlCommand::Simulate(_)
-        | CtlCommand::Hold(_) => Documents::default(),
-    };
+    let mut documents = Documents::default();
+    if let CtlCommand::Apply(args) = &cli.command {
+        documents = read(&args.paths)?;
+    } else if let CtlCommand::Erase(args) = &cli.command {
+        args.check()?;
+    }
     let endpoint = Endpoint::from_shared(cli.server.clone())
         .with_context(|| format!("--server (CAMPAIGN_SERVER) {:?}", cli.server))?;
     let channel = endpoint
@@ -114,7 +138,16 @@ pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
         CtlCommand::Progress { customer, progress_id } => progress(channel, customer, progress_id).await,
         CtlCommand::Explain { customer, progress_id } => explain(channel, customer, progress_id).await,
         CtlCommand::Simulate(args) => simulate(channel, args).await,
+        CtlCommand::Preview(args) => preview(channel, args).await,
+        CtlCommand::Complete(args) => complete(channel, args).await,
+        CtlCommand::Retry(args) => retry(channel, args).await,
         CtlCommand::Hold(command) => hold(channel, command).await,
+        CtlCommand::Sending => sending(channel).await,
+        CtlCommand::Circuit(command) => circuit(channel, command).await,
+        CtlCommand::Suppress(args) => suppress(channel, args).await,
+        CtlCommand::Suppressions(args) => suppressions(channel, args).await,
+        CtlCommand::Lift(args) => lift(channel, args).await,
+        CtlCommand::Erase(args) => erase(channel, args).await,
     }
 }
 
@@ -289,21 +322,10 @@ fn described(applied: &pb::ApplyTimelineResponse) -> String {
 }
 
 async fn start(channel: Channel, customer_id: String, slug: String) -> anyhow::Result<()> {
-    let mut timelines = CampaignTimelineServiceClient::new(channel.clone());
-    let found = timelines
-        .get_timeline(pb::GetTimelineRequest {
-            slug: slug.clone(),
-            timeline_id: 0,
-        })
-        .await;
-    let timeline = found
-        .map_err(|status| failed(&slug, &status))?
-        .into_inner()
-        .timeline
-        .unwrap_or_default();
+    let timeline_id = timeline_id(channel.clone(), &slug).await?;
     let request = pb::StartTimelineRequest {
         customer_id: customer_id.clone(),
-        timeline_id: timeline.timeline_id,
+        timeline_id,
         ..Default::default()
     };
     let started = CampaignOrchestratorServiceClient::new(channel)
@@ -344,6 +366,17 @@ async fn progress(channel: Channel, customer_id: String, progress_id: i64) -> an
     message.serialize_with_options(&mut json, &SerializeOptions::new())?;
     say(&String::from_utf8(json.into_inner())?);
     Ok(())
+}
+
+/// The id of the timeline with a slug.
+pub(super) async fn timeline_id(channel: Channel, slug: &str) -> anyhow::Result<i64> {
+    let request = pb::GetTimelineRequest {
+        slug: slug.to_owned(),
+        timeline_id: 0,
+    };
+    let found = CampaignTimelineServiceClient::new(channel).get_timeline(request).await;
+    let found = found.map_err(|status| failed(slug, &status))?.into_inner();
+    Ok(found.timeline.unwrap_or_default().timeline_id)
 }
 
 /// The message, or none when there is no such thing.

@@ -1,14 +1,15 @@
 //! `campaignctl hold`: holding what is sent, releasing it, and what is held.
 
 use chrono::{DateTime, Utc};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use std::time::Duration;
 use tonic::transport::Channel;
 
-use super::ctl::{failed, say};
+use super::channel::{SendingChannel, name};
+use super::ctl::{failed, say, timeline_id};
+use super::words::{instant, message};
 use crate::config::duration;
 use crate::proto::campaign::v1 as pb;
-use crate::proto::campaign::v1::campaign_timeline_service_client::CampaignTimelineServiceClient;
 use crate::proto::campaign::v1::sending_scope::Scope;
 use crate::proto::campaign::v1::sending_service_client::SendingServiceClient;
 use crate::proto::campaign::v1::set_sending_hold_request::End;
@@ -50,26 +51,13 @@ pub struct ScopeArgs {
     pub all: bool,
     /// What goes by a channel.
     #[arg(long)]
-    pub channel: Option<HeldChannel>,
+    pub channel: Option<SendingChannel>,
     /// What a timeline sends, by its slug.
     #[arg(long, value_name = "SLUG")]
     pub timeline: Option<String>,
     /// What is sent of a campaign, by its id.
     #[arg(long, value_name = "ID")]
     pub campaign: Option<String>,
-}
-
-/// A channel that sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum HeldChannel {
-    /// Mails.
-    Email,
-    /// Text messages.
-    Sms,
-    /// Calls.
-    Phone,
-    /// Tasks for people.
-    Interaction,
 }
 
 /// Does what is asked, and prints the holds that it is about.
@@ -87,11 +75,7 @@ pub(super) async fn hold(channel: Channel, command: HoldCommand) -> anyhow::Resu
                 let nanos = i32::try_from(time.subsec_nanos()).unwrap_or_default();
                 End::HoldFor(prost_types::Duration { seconds, nanos })
             });
-            let at_time = until.map(|until| {
-                let nanos = i32::try_from(until.timestamp_subsec_nanos()).unwrap_or_default();
-                let seconds = until.timestamp();
-                End::EndTime(prost_types::Timestamp { seconds, nanos })
-            });
+            let at_time = until.map(|until| End::EndTime(message(until)));
             let request = pb::SetSendingHoldRequest {
                 scope: Some(parse(channel, scope).await?),
                 reason,
@@ -147,49 +131,28 @@ async fn parse(channel: Channel, args: ScopeArgs) -> anyhow::Result<pb::SendingS
         } => Scope::Channel(held.message().into()),
         ScopeArgs {
             timeline: Some(slug), ..
-        } => {
-            let request = pb::GetTimelineRequest {
-                slug: slug.clone(),
-                timeline_id: 0,
-            };
-            let found = CampaignTimelineServiceClient::new(channel).get_timeline(request).await;
-            let found = found.map_err(|status| failed(&slug, &status))?.into_inner();
-            Scope::TimelineId(found.timeline.unwrap_or_default().timeline_id)
-        }
+        } => Scope::TimelineId(timeline_id(channel, &slug).await?),
         ScopeArgs { campaign: Some(id), .. } => Scope::CampaignId(id),
         ScopeArgs { .. } => Scope::All(pb::AllSending {}),
     };
     Ok(pb::SendingScope { scope: Some(scope) })
 }
 
-impl HeldChannel {
-    fn message(self) -> pb::Channel {
-        match self {
-            Self::Email => pb::Channel::Email,
-            Self::Sms => pb::Channel::Sms,
-            Self::Phone => pb::Channel::Phone,
-            Self::Interaction => pb::Channel::Interaction,
-        }
-    }
-}
-
 /// A hold in one line.
 pub(super) fn told(hold: &pb::SendingHold) -> String {
     let scope = match hold.scope.as_ref().and_then(|scope| scope.scope.as_ref()) {
         Some(Scope::Channel(channel)) => {
-            let name = pb::Channel::try_from(*channel).map(|channel| channel.as_str_name());
-            let name = name.unwrap_or_default().trim_start_matches("CHANNEL_").to_lowercase();
-            format!("channel {name}")
+            let channel = pb::Channel::try_from(*channel).unwrap_or_default();
+            format!("channel {}", name(channel))
         }
         Some(Scope::TimelineId(id)) => format!("timeline {id}"),
         Some(Scope::CampaignId(id)) => format!("campaign {id}"),
         Some(Scope::All(_)) | None => "all".to_owned(),
     };
-    let time = |time: Option<&prost_types::Timestamp>| {
-        let time = time.and_then(|time| DateTime::from_timestamp(time.seconds, 0));
-        time.map(|time| time.format("%FT%TZ").to_string())
+    let since = instant(hold.start_time.as_ref());
+    let until = match hold.end_time.as_ref() {
+        Some(time) => instant(Some(time)),
+        None => "it is released".to_owned(),
     };
-    let since = time(hold.start_time.as_ref()).unwrap_or_default();
-    let until = time(hold.end_time.as_ref()).unwrap_or_else(|| "it is released".to_owned());
     format!("{scope}, from {since} until {until}: {}", hold.reason)
 }

@@ -1,4 +1,6 @@
-//! Tests and reasons, in words for people.
+//! Tests, reasons and instants, in words for people.
+
+use chrono::{DateTime, Utc};
 
 use crate::proto::campaign::v1::condition_test::Test;
 use crate::proto::campaign::v1::{ConditionTests, DeferReason, FailureReason};
@@ -18,12 +20,8 @@ pub(super) fn one_test(test: &Test, holds: bool) -> String {
         Test::PipelineStage(it) => format!("{not}in stage {}", it.stage),
         Test::Attribute(it) => format!("{} {not}as asked", it.name),
         Test::TaskOutcome(it) => {
-            let outcome = it
-                .outcome()
-                .as_str_name()
-                .trim_start_matches("TASK_OUTCOME_")
-                .to_lowercase();
-            format!("{} {not}{}", it.of_action, outcome.replace('_', " "))
+            let outcome = word(it.outcome().as_str_name(), "TASK_OUTCOME_");
+            format!("{} {not}{outcome}", it.of_action)
         }
         Test::Not(it) => it.test.as_ref().map_or_else(String::new, |test| one_test(test, !holds)),
         // Not all of several means that one of them does not hold, and none of several that all of them don't.
@@ -64,5 +62,24 @@ pub(super) fn defer_reason(reason: DeferReason) -> &'static str {
         DeferReason::WaitingForEvent => "waits for an event",
         DeferReason::RateLimited => "the channel's rate is reached",
         DeferReason::Unspecified => "",
+    }
+}
+
+/// What a value of an enum is called, without what all of its names begin with.
+pub(super) fn word(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
+}
+
+/// An instant of a message, to the second; empty where there is none.
+pub(super) fn instant(time: Option<&prost_types::Timestamp>) -> String {
+    let time = time.and_then(|time| DateTime::from_timestamp(time.seconds, 0));
+    time.map(|time| time.format("%FT%TZ").to_string()).unwrap_or_default()
+}
+
+/// An instant as a message.
+pub(super) fn message(time: DateTime<Utc>) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: time.timestamp(),
+        nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or_default(),
     }
 }

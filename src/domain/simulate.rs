@@ -4,6 +4,7 @@
 //! functions: the run moves on if its day is over; then, as long as something is due, it is planned, what is in flight is sent
 //! and recorded, and the run is settled. Ticks that would find nothing to do are jumped over, so that years take milliseconds.
 
+mod note;
 mod script;
 mod step;
 
@@ -11,29 +12,22 @@ use chrono::Duration;
 use chrono_tz::Tz;
 use std::collections::BTreeMap;
 
-use super::condition::{self, Finding};
+use super::condition;
 use super::schedule::{instant, local_date, plus_days};
 use super::{
-    Action, ActionId, Asked, Attempted, Customer, Decision, DeferReason, Destination, EngagementQuery, Facts,
-    FailureReason, FirstDay, Origin, RetryPolicy, Run, SendingHours, SkipReason, Status, TaskOutcome, Timeline,
-    Timestamp, Verdict, plan,
+    Action, Asked, Attempted, Customer, DeferReason, Destination, EngagementQuery, Facts, FailureReason, FirstDay,
+    Origin, RetryPolicy, Run, SendingHours, SkipReason, Status, TaskOutcome, Timeline, Timestamp, Verdict, plan,
 };
 use script::World;
 pub use script::{Answer, Entry, Event};
 pub use step::{ActionStep, Step, What};
-use step::{Place, decided_by_conditions, leaves_of, verdict_of};
+use step::{Place, verdict_of};
 
 /// The most entries of a script.
 pub const MAX_ENTRIES: usize = 1000;
 
 /// How long after its last day a run is looked at, at most, in days.
 pub const MAX_DAYS_AFTER: i64 = 400;
-
-/// The most steps that are told.
-const MAX_STEPS: usize = 10_000;
-
-/// The most leaves of conditions that are told with them.
-const MAX_LEAVES: usize = 20_000;
 
 /// What is to be simulated.
 #[derive(Debug, Clone)]
@@ -407,81 +401,6 @@ impl Simulator<'_> {
             Ok(()) => self.world.answer(channel, at, self.rules.channel_probe),
             Err((reason, error)) => Attempted::Failed { reason, error },
         }
-    }
-
-    /// Tells what a plan decided, and how it moved the run. What it decided about days that are over comes first.
-    fn note(&mut self, before: &Run, decisions: Vec<Decision>, facts: &Facts, at: Timestamp) {
-        let was = Place::of(&plan::thawed(&self.timeline, before.clone()));
-        let is = Place {
-            status: was.status,
-            ..Place::of(&self.run)
-        };
-        let came = is.day > was.day;
-        let is_over = |decision: &Decision| {
-            let action = self.timeline.action(decision.action);
-            came && action.is_some_and(|action| action.definition.day_number < is.day)
-        };
-        let (earlier, later): (Vec<_>, Vec<_>) = decisions.into_iter().partition(is_over);
-        for decision in earlier {
-            self.note_decision(decision, was, facts, at);
-        }
-        let shifted = self.run.shifted_days - before.shifted_days;
-        if shifted > 0 {
-            self.push(at, is, What::Shifted(shifted));
-        }
-        for (first, last) in step::newly_jumped(before, &self.run) {
-            self.push(at, is, What::Jumped(first, last));
-        }
-        if came || (is.date != was.date && shifted == 0) {
-            self.push(at, is, What::CameToDay);
-        }
-        for decision in later {
-            self.note_decision(decision, is, facts, at);
-        }
-        if self.run.status == Status::Completed {
-            self.push(at, Place::of(&self.run), What::Completed);
-        }
-    }
-
-    fn note_decision(&mut self, decision: Decision, place: Place, facts: &Facts, at: Timestamp) {
-        let findings = if decided_by_conditions(&decision.verdict) {
-            self.findings(decision.action, facts, at)
-        } else {
-            Vec::new()
-        };
-        let step = ActionStep {
-            id: decision.action,
-            attempt: decision.attempt,
-            due: decision.due,
-            verdict: decision.verdict,
-            detail: decision.detail,
-            findings,
-        };
-        self.push(at, place, What::Action(step));
-    }
-
-    fn findings(&self, id: ActionId, facts: &Facts, at: Timestamp) -> Vec<Finding> {
-        let action = self.timeline.action(id);
-        action.map_or_else(Vec::new, |action| {
-            condition::findings(&action.definition.conditions, facts, at)
-        })
-    }
-
-    fn push(&mut self, at: Timestamp, place: Place, what: What) {
-        let leaves = leaves_of(&what);
-        if self.truncated || self.steps.len() >= MAX_STEPS || self.leaves + leaves > MAX_LEAVES {
-            self.truncated = true;
-            return;
-        }
-        self.leaves += leaves;
-        self.steps.push(Step {
-            at,
-            day: place.day,
-            date: place.date,
-            tz: place.tz,
-            status: place.status,
-            what,
-        });
     }
 }
 

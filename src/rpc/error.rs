@@ -2,17 +2,18 @@
 //!
 //! The text is for the caller and says what to do. What went wrong inside goes to the log, never to the caller.
 
-use chrono::SecondsFormat;
-use std::collections::HashMap;
+mod details;
+
 use std::error::Error as _;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::StatusExt as _;
 
 use super::violations::{fitting, refuse};
 use crate::domain::text::shown;
-use crate::domain::{MOST_HOLDS, ProgressId, Stage, Timestamp};
+use crate::domain::{MOST_HOLDS, ProgressId, Stage};
 use crate::engine::{ActionName, ContentProblem, EngineError, etag};
 use crate::store::{BrokenRun, StoreError};
+use details::{first_few, info, not_found, precondition, rfc3339, unavailable, with_info};
 
 /// The domain of the reasons in `ErrorInfo`.
 pub(super) const DOMAIN: &str = "campaign.v1";
@@ -476,50 +477,4 @@ fn content_missing(problems: &[ContentProblem]) -> Status {
     }
     let texts: Vec<String> = problems.iter().map(|(path, text)| format!("{path}: {text}")).collect();
     Status::with_error_details(Code::FailedPrecondition, first_few(&texts), details)
-}
-
-/// The first three, and how many more there are.
-fn first_few(texts: &[String]) -> String {
-    let rest = if texts.len() > 3 {
-        format!(" (and {} more)", texts.len() - 3)
-    } else {
-        String::new()
-    };
-    format!("{}{rest}", texts.iter().take(3).cloned().collect::<Vec<_>>().join("; "))
-}
-
-fn info(reason: &str, metadata: &[(&str, String)]) -> ErrorDetails {
-    let metadata: HashMap<String, String> = metadata
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), value.clone()))
-        .collect();
-    ErrorDetails::with_error_info(reason, DOMAIN, metadata)
-}
-
-fn with_info(code: Code, reason: &str, text: &str, metadata: &[(&str, String)]) -> Status {
-    Status::with_error_details(code, text, info(reason, metadata))
-}
-
-fn rfc3339(at: Timestamp) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Millis, true)
-}
-
-fn not_found(reason: &str, text: &str, metadata: &[(&str, String)]) -> Status {
-    with_info(Code::NotFound, reason, text, metadata)
-}
-
-fn precondition(reason: &str, text: &str, metadata: &[(&str, String)]) -> Status {
-    let mut details = info(reason, metadata);
-    let subject = metadata
-        .first()
-        .map(|(key, value)| format!("{key}:{value}"))
-        .unwrap_or_default();
-    details.add_precondition_failure_violation(reason, subject, text);
-    Status::with_error_details(Code::FailedPrecondition, text, details)
-}
-
-fn unavailable(reason: &str, text: &str, metadata: &[(&str, String)]) -> Status {
-    let mut details = info(reason, metadata);
-    details.set_retry_info(Some(std::time::Duration::from_secs(1)));
-    Status::with_error_details(Code::Unavailable, text, details)
 }

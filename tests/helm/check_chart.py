@@ -3,7 +3,8 @@
 
 It lints and renders the chart with every value set of `helm/ci/`, holds each object against the schemas of several
 Kubernetes versions, and then asks what no schema does: that pods have no rights, that ticks can neither pile up nor
-stop for good, that a server has the time to drain, that names fit. Values that must be refused are tried as well.
+stop for good, that a server has the time to drain, that names fit, that secrets come from secrets, that the programs know
+each variable. Values that must be refused are tried as well.
 
     python3 tests/helm/check_chart.py --helm $(which helm)
 
@@ -20,7 +21,11 @@ import tempfile
 import kubernetes_validate
 import yaml
 
-CHART = pathlib.Path(__file__).resolve().parents[2] / "helm"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm"
+
+# Where the programs declare their variables.
+SOURCES = [ROOT / "src/config.rs", *sorted(ROOT.glob("src/config/*.rs")), ROOT / "src/client/tick.rs"]
 
 # From the chart's `kubeVersion` to the latest that kubernetes-validate knows.
 KUBERNETES_VERSIONS = ["1.30", "1.31", "1.33", "1.35", "1.37"]
@@ -50,7 +55,21 @@ REFUSED_VALUES = {
     "a zone inside the schedule": ('ticks: {hourly: {schedule: "TZ=UTC 0 * * * *"}}', "schedule"),
     "a macro as the schedule": ('ticks: {daily: {schedule: "@daily"}}', "schedule"),
     "a service open to the world": ("service: {type: LoadBalancer}", "type"),
-    "a provider that doesn't exist yet": ('channels: {sms: {url: "twilio://key"}}', "url"),
+    "a token in a URL": ('channels: {sms: {url: "twilio://AC1:token@api.twilio.com"}}', "url"),
+    "a password in a URL": ('channels: {email: {url: "smtp://user:password@mail.example.com", from: a@b.example}}', "url"),
+    "a login in a webhook's URL": ('channels: {interaction: {url: "https://user:password@crm.example"}}', "url"),
+    "a secret where its name belongs": ("webhookSecret: {secret: whsec_x}", "webhookSecret"),
+    "a webhook without a secret": ('channels: {interaction: {url: "https://crm.example"}}', "webhookSecret.existingSecret"),
+    "a gateway without a secret": ('channels: {sms: {url: "gateway+https://sms.example"}}', "webhookSecret.existingSecret"),
+    "mail from nobody": ('channels: {email: {url: "smtp://mail.example.com"}}', "channels.email.from is missing"),
+    "a DKIM key without a selector": ("channels: {email: {dkim: {existingSecret: campaign-dkim}}}", "channels.email.dkim"),
+    "a selector without a key": ("channels: {email: {dkim: {selector: campaigns}}}", "channels.email.dkim"),
+    "a channel that goes nowhere": ('channels: {phone: {url: ""}}', "channels.phone has neither"),
+    "a public URL without TLS": ('server: {publicUrl: "http://mail.shop.example"}', "publicUrl"),
+    "hours that are none": ('channels: {sms: {hours: "8-21"}}', "hours"),
+    "a rate without a time": ("channels: {email: {rate: 10}}", "rate"),
+    "eleven segments": ("channels: {sms: {maxSegments: 11}}", "maxSegments"),
+    "a circuit without a pause": ("circuits: {probe: 0s}", "probe"),
     "no database": ('database: {existingSecret: ""}', "database.existingSecret is missing"),
     "no secret key": ('secretKey: {existingSecret: ""}', "secretKey.existingSecret is missing"),
     "no image": ('image: {repository: ""}', "image.repository is missing"),
@@ -75,6 +94,7 @@ def main():
             problems += [f"{where}: {problem}" for problem in check_objects(objects)]
             print(f"rendered {where}: {len(objects)} objects")
     problems += check_refusals(helm)
+    problems += check_full_is_full()
 
     for problem in problems:
         print(f"PROBLEM {problem}")
@@ -119,6 +139,7 @@ def check_objects(objects):
                 yield f"{name}: {problem}"
         except (KeyError, ValueError) as error:
             yield f"{name}: not the shape that is expected: {error!r}"
+    yield from check_variables(objects)
     yield from check_service_reaches_server(objects)
     yield from check_ticks_reach_service(objects)
 
@@ -199,14 +220,43 @@ def check_container(container, spec):
     if "memory" not in container["resources"].get("limits", {}) or not container["resources"].get("requests"):
         yield "it has no memory limit or no requests"
     for variable in container.get("env", []):
-        secret = variable["name"].endswith("_URL") and "@" in str(variable.get("value", ""))
-        if secret or (variable["name"] == "CAMPAIGN_DATABASE_URL" and "value" in variable):
+        if is_written_out(variable["name"], str(variable.get("value", ""))):
             yield f"{variable['name']} is written out instead of taken from a secret"
+
+
+def is_written_out(name, value):
+    """Whether a secret stands in the value of a variable."""
+    login = name.endswith("_URL") and "@" in value
+    secret = name == "CAMPAIGN_DATABASE_URL" or name.endswith(("_SECRET", "_KEY", "_TOKEN", "_PASSWORD"))
+    return login or (secret and value != "") or "whsec_" in value or "PRIVATE KEY" in value
+
+
+def check_files(container, spec):
+    """Each file that a variable names is a secret's, in a folder that is read only, and none is there that nobody reads."""
+    secrets = {}
+    for volume in spec["volumes"]:
+        for source in volume.get("projected", {}).get("sources", []):
+            for item in source["secret"]["items"]:
+                secrets.setdefault(volume["name"], set()).add(item["path"])
+    there = {
+        f"{mount['mountPath']}/{path}"
+        for mount in container["volumeMounts"]
+        for path in secrets.get(mount["name"], [])
+        if mount.get("readOnly")
+    }
+    named = {variable["value"] for variable in container["env"] if variable["name"].endswith("_FILE")}
+    if named != there:
+        yield f"variables name the files {sorted(named)}, but there are {sorted(there)}"
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    for variable in container["env"]:
+        if variable["name"].endswith("_DIR") and variable["value"] not in mounted:
+            yield f"{variable['name']} is a folder that can't be written to"
 
 
 def check_server(spec):
     """K7 and K8: probes, and the time to drain."""
     [container] = spec["template"]["spec"]["containers"]
+    yield from check_files(container, spec["template"]["spec"])
     ports = {port["containerPort"] for port in container["ports"]}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         grpc = container.get(probe, {}).get("grpc")
@@ -283,6 +333,25 @@ def check_job(job):
         yield "its pods restart in place, which hides exit codes"
 
 
+def check_variables(objects):
+    """The programs know each variable, so none is misspelled."""
+    declared = set()
+    for source in SOURCES:
+        declared.update(re.findall(r'env = "(CAMPAIGN_\w+)"', source.read_text()))
+    for rendered in objects:
+        for container in containers_of(rendered):
+            for variable in container.get("env", []):
+                if variable["name"] not in declared:
+                    yield f"{variable['name']} is a variable that no program knows"
+
+
+def containers_of(rendered):
+    spec = rendered["spec"]
+    if "jobTemplate" in spec:
+        spec = spec["jobTemplate"]["spec"]
+    return spec.get("template", {}).get("spec", {}).get("containers", [])
+
+
 def check_service_reaches_server(objects):
     [service] = of_kind(objects, "Service")
     [deployment] = of_kind(objects, "Deployment")
@@ -318,6 +387,26 @@ def check_refusals(helm):
             yield f"values are accepted with {what}: {values}"
         elif word not in result.stderr:
             yield f"values are refused with {what}, but not for it: {result.stderr}"
+
+
+def check_full_is_full():
+    """ci/full.yaml has each value, other than its default, so that no template goes untried."""
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    full = yaml.safe_load((CHART / "ci/full.yaml").read_text())
+    # A service can't be of another type, and a URL is in a secret or in the values.
+    tried_elsewhere = {"service.type", *(f"channels.{channel}.url" for channel in defaults["channels"])}
+    for path in set(same_leaves(defaults, full)) - tried_elsewhere:
+        yield f"full.yaml: {path} is missing, or as by default"
+
+
+def same_leaves(defaults, values, path=""):
+    """The paths of the defaults that are missing in other values, or are the same there."""
+    if not isinstance(defaults, dict) or not defaults:
+        if values is None or values == defaults:
+            yield path
+        return
+    for key, default in defaults.items():
+        yield from same_leaves(default, (values or {}).get(key), f"{path}.{key}" if path else key)
 
 
 def of_kind(objects, kind):

@@ -59,6 +59,7 @@ mod starts;
 mod store;
 mod support;
 mod suppressions;
+mod terminal;
 mod test_customers;
 mod tick;
 mod timelines;

@@ -7,8 +7,8 @@ use proptest::test_runner::RngSeed;
 use super::*;
 use crate::domain::condition::{Leaf, Test};
 use crate::domain::{
-    ActionDefinition, ActionType, CampaignId, Channel, Condition, CustomerId, EngagementKind, Slug, Stage, Then,
-    TimelineDefinition, TimelineId, WhenMissed,
+    ActionDefinition, ActionId, ActionType, CampaignId, Channel, Condition, CustomerId, EngagementKind, Slug, Stage,
+    Then, TimelineDefinition, TimelineId, WhenMissed,
 };
 
 /// How long the stories are, in minutes.

@@ -21,7 +21,7 @@ pub(super) fn parse_awaits(
         return Some(None);
     };
     let path = format!("{path}.until_event");
-    if action_type? != ActionType::Wait {
+    if action_type.is_some_and(|given| given != ActionType::Wait) {
         let text = format!(
             "must not be set unless the action type is {}",
             ActionType::Wait.as_str()
@@ -30,16 +30,22 @@ pub(super) fn parse_awaits(
         return None;
     }
     let kind = parse_kind(violations, &path, awaited.kind, &awaited.name);
-    let of_action = (!awaited.of_action.is_empty()).then(|| awaited.of_action.clone());
-    if let Some(key) = &of_action {
-        let path = format!("{path}.of_action");
-        if matches!(kind, Some(EngagementKind::Custom(_))) {
-            let text = format!("must be empty with ENGAGEMENT_KIND_CUSTOM, but is {}", text::shown(key));
+    let of_action = if awaited.of_action.is_empty() {
+        Some(None)
+    } else {
+        let (key, path) = (awaited.of_action.clone(), format!("{path}.of_action"));
+        if awaited.kind() == pb::EngagementKind::Custom {
+            let text = format!(
+                "must be empty with ENGAGEMENT_KIND_CUSTOM, but is {}",
+                text::shown(&key)
+            );
             violations.add(path, text);
-            return None;
+            None
+        } else {
+            abouts.push(About::new(path, position, key.clone(), Earlier::of_kind(kind.as_ref())));
+            Some(Some(key))
         }
-        abouts.push(About::new(path, position, key.clone(), Earlier::of_kind(kind.as_ref())));
-    }
+    };
     let timeout_hours = match awaited.timeout_hours {
         0 => Some(None),
         hours => {
@@ -56,7 +62,10 @@ pub(super) fn parse_awaits(
             .map(|_: pb::AfterTimeout| AfterTimeout::Continue),
     };
     Some(Some(AwaitedEvent {
-        query: EngagementQuery { kind: kind?, of_action },
+        query: EngagementQuery {
+            kind: kind?,
+            of_action: of_action?,
+        },
         timeout_hours: timeout_hours?,
         after_timeout: after_timeout?,
     }))

@@ -60,12 +60,12 @@ pub(in crate::rpc) fn parse_filter(
     request: &pb::ListSuppressionsRequest,
 ) -> Option<ListSuppressions> {
     let channel = match request.channel {
-        0 => None,
-        given => Some(parse_channel(violations, given)?),
+        0 => Some(None),
+        given => parse_channel(violations, given).map(Some),
     };
     let recipient = match &request.recipient {
-        None => None,
-        Some(Listed::CustomerId(id)) => Some(parse_customer(violations, id)?),
+        None => Some(None),
+        Some(Listed::CustomerId(id)) => parse_customer(violations, id).map(Some),
         Some(Listed::Address(address)) => {
             // What kind of address it is can be seen without a channel.
             let of = if address.contains('@') {
@@ -73,12 +73,12 @@ pub(in crate::rpc) fn parse_filter(
             } else {
                 Channel::Sms
             };
-            Some(parse_address(violations, Some(of), address)?)
+            parse_address(violations, Some(of), address).map(Some)
         }
     };
     Some(ListSuppressions {
-        recipient,
-        channel,
+        recipient: recipient?,
+        channel: channel?,
         with_lifted: request.include_lifted,
     })
 }
@@ -88,8 +88,12 @@ fn parse_channel(violations: &mut Violations, given: i32) -> Option<Channel> {
         pb::Channel::Email => Some(Channel::Email),
         pb::Channel::Sms => Some(Channel::Sms),
         pb::Channel::Phone => Some(Channel::Phone),
-        pb::Channel::Unspecified | pb::Channel::Wait | pb::Channel::Interaction => {
-            violations.add("channel", format!("must be {CHANNELS}, but writes to no address"));
+        other @ (pb::Channel::Unspecified | pb::Channel::Wait | pb::Channel::Interaction) => {
+            let text = format!(
+                "must be one of {CHANNELS}, but is {}, which has no addresses",
+                other.as_str_name()
+            );
+            violations.add("channel", text);
             None
         }
     }

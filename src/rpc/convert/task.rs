@@ -17,44 +17,41 @@ pub(super) fn parse_completion(
     given: &pb::ActionDefinition,
     action_type: Option<ActionType>,
 ) -> Option<Completion> {
-    let is_task = action_type? == ActionType::CreateTask;
     let mode = match pb::TaskCompletion::try_from(given.completion) {
         Ok(mode) => Some(mode),
         Err(_) => violations.known(format!("{path}.completion"), given.completion, COMPLETIONS),
     };
-    if !is_task {
-        let mut refuse = |field: &str| {
-            let text = format!(
-                "must not be set unless the action type is {}",
-                ActionType::CreateTask.as_str()
-            );
-            violations.add(format!("{path}.{field}"), text);
-            None
-        };
-        return match (mode, &given.completion_within) {
-            (Some(pb::TaskCompletion::Unspecified), None) => Some(Completion::HandedOver),
-            (Some(pb::TaskCompletion::Unspecified), Some(_)) => refuse("completion_within"),
-            (Some(pb::TaskCompletion::Reported | pb::TaskCompletion::HandedOver), _) => refuse("completion"),
-            (None, _) => None,
-        };
-    }
+    let is_task = action_type.map(|given| given == ActionType::CreateTask);
+    let only_of_tasks = format!(
+        "must not be set unless the action type is {}",
+        ActionType::CreateTask.as_str()
+    );
     let within = match &given.completion_within {
         None => Some(DEFAULT_COMPLETION),
         Some(given) => {
-            let parsed = parse_seconds(given, 60, 90 * 86_400, WITHIN_WORDS);
-            violations.check(format!("{path}.completion_within"), parsed)
+            let path = format!("{path}.completion_within");
+            if is_task == Some(false) {
+                violations.add(path, only_of_tasks.as_str());
+                None
+            } else if mode == Some(pb::TaskCompletion::HandedOver) {
+                violations.add(path, "must not be set with TASK_COMPLETION_HANDED_OVER");
+                None
+            } else {
+                violations.check(path, parse_seconds(given, 60, 90 * 86_400, WITHIN_WORDS))
+            }
         }
     };
-    match mode? {
-        pb::TaskCompletion::Unspecified | pb::TaskCompletion::Reported => {
+    match (is_task?, mode?) {
+        (true, pb::TaskCompletion::Unspecified | pb::TaskCompletion::Reported) => {
             Some(Completion::Reported { within: within? })
         }
-        pb::TaskCompletion::HandedOver if given.completion_within.is_some() => {
-            let text = "must not be set with TASK_COMPLETION_HANDED_OVER";
-            violations.add(format!("{path}.completion_within"), text);
+        (true, pb::TaskCompletion::HandedOver) | (false, pb::TaskCompletion::Unspecified) => {
+            within.map(|_| Completion::HandedOver)
+        }
+        (false, pb::TaskCompletion::Reported | pb::TaskCompletion::HandedOver) => {
+            violations.add(format!("{path}.completion"), only_of_tasks);
             None
         }
-        pb::TaskCompletion::HandedOver => Some(Completion::HandedOver),
     }
 }
 
@@ -83,10 +80,11 @@ pub(in crate::rpc) fn parse_report(
             None
         }
         ("", id) => violations.id("action_id", id).map(ActionName::id),
-        (key, 0) => violations.check("action_key", token(key, "._:-")).map(ActionName::Key),
-        (_, _) => {
-            violations.add("action_id", "must not be set where action_key is");
-            None
+        (key, id) => {
+            if id != 0 {
+                violations.add("action_id", "must not be set where action_key is");
+            }
+            violations.check("action_key", token(key, "._:-")).map(ActionName::Key)
         }
     };
     let outcome = parse_outcome(violations, "outcome", request.outcome);

@@ -3,10 +3,13 @@
 //! A case is a request as bytes, so that there may be in it what a generated client can't send. After each of them all rows of
 //! all tables are what they were before. What is found by `fuzz` comes here as a case with a name.
 
+mod content;
 mod people;
 mod plans;
+mod recipients;
 mod runs;
 mod sending;
+mod tasks;
 
 use campaign_automation::proto::campaign::v1 as pb;
 use prost::Message;
@@ -14,9 +17,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::{informed, status_of, violated};
-use crate::support::given::{customer, definition, email};
+use crate::support::given::{action, customer, definition, email};
 use crate::support::holds::scope;
 use crate::support::raw::method;
+use crate::support::story::keyed;
 use crate::support::{App, Backend, Rows, on_each_database};
 use crate::suppressions;
 
@@ -57,12 +61,16 @@ pub(super) struct World {
     carls: i64,
 }
 
-/// Anna is on day 1 of a timeline. Bert's run is paused. Carl has no address, so that his mail has failed. A campaign is held that
-/// nobody sends.
+/// Anna is on day 1 of a timeline, and her task is done. Bert's run is paused. Carl has no address, so that his mail has failed, and his
+/// task waits. A campaign is held that nobody sends.
 pub(super) async fn world(app: &App) -> World {
     let default = pb::TimelineDefinition {
         is_default: true,
-        ..definition("plan", 5, vec![email(1, 0, "A"), email(3, 10, "A")])
+        ..definition(
+            "plan",
+            5,
+            vec![email(1, 0, "A"), task("task", 1), email(3, 10, "A"), task("later", 5)],
+        )
     };
     let plan = app.timeline(default).await;
     let gone = app.timeline(definition("gone", 5, vec![])).await.timeline_id;
@@ -96,7 +104,20 @@ pub(super) async fn world(app: &App) -> World {
     }
     app.hourly().await;
     app.pause("bert", runs[1], "on holiday").await.expect("paused");
-    assert_eq!(app.progress("carl").await.failed_actions.len(), 1);
+    let carls = app.progress("carl").await;
+    assert_eq!(
+        (carls.failed_actions.len(), carls.deferred_actions.len()),
+        (1, 1),
+        "{carls:?}"
+    );
+    let done = pb::CompleteInteractionRequest {
+        customer_id: "anna".to_owned(),
+        progress_id: runs[0],
+        action_key: "task".to_owned(),
+        outcome: pb::TaskOutcome::Done.into(),
+        ..Default::default()
+    };
+    app.orchestrator().complete_interaction(done).await.expect("a report");
     let event = |n: i32| pb::Engagement {
         customer_id: "anna".to_owned(),
         event_id: format!("e{n}"),
@@ -114,6 +135,17 @@ pub(super) async fn world(app: &App) -> World {
         annas: runs[0],
         berts: runs[1],
         carls: runs[2],
+    }
+}
+
+/// A task that waits for its report.
+fn task(key: &str, day: i32) -> pb::ActionDefinition {
+    pb::ActionDefinition {
+        completion: pb::TaskCompletion::Reported.into(),
+        ..keyed(
+            key,
+            action(day, 0, pb::Channel::Interaction, pb::ActionType::CreateTask, "A"),
+        )
     }
 }
 
@@ -197,8 +229,18 @@ async fn nothing_hostile_is_stored(backend: Backend) {
         people::events(&world),
         plans::timelines(),
         plans::conditions(),
+        tasks::definitions(),
+        tasks::waits(),
+        tasks::conditions(),
+        tasks::reports(&world),
+        tasks::simulations(&world),
+        content::campaigns(),
+        content::previews(),
         runs::runs(&world),
         runs::starts(&world),
+        recipients::suppressions(),
+        recipients::erasures(),
+        recipients::circuits(),
         sending::holds(),
     ];
     let rows = Rows::of(&app, backend).await;

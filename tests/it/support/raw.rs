@@ -4,15 +4,19 @@ use campaign_automation::proto::FILE_DESCRIPTOR_SET;
 use http::uri::PathAndQuery;
 use prost::bytes::{Buf as _, BufMut as _};
 use prost_reflect::{DescriptorPool, MethodDescriptor};
+use std::sync::LazyLock;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
 
 use super::App;
 
+/// The contract. To read it takes longer than most calls.
+static CONTRACT: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("descriptors"));
+
 /// All methods of the contract.
 pub(crate) fn methods() -> Vec<MethodDescriptor> {
-    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("descriptors");
-    let services = pool
+    let services = CONTRACT
         .services()
         .filter(|service| service.package_name() == "campaign.v1");
     let methods: Vec<MethodDescriptor> = services

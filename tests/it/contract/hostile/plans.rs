@@ -9,7 +9,7 @@ use super::{Case, Told, case, fields};
 use crate::support::given::{action, condition, definition, email, sms};
 
 /// A new timeline of one action with these changes.
-fn bad_timeline(what: &str, told: Told, change: impl FnOnce(&mut pb::TimelineDefinition)) -> Case {
+pub(super) fn bad_timeline(what: &str, told: Told, change: impl FnOnce(&mut pb::TimelineDefinition)) -> Case {
     let mut definition = definition("new", 5, vec![email(1, 0, "A")]);
     change(&mut definition);
     let request = pb::ApplyTimelineRequest {
