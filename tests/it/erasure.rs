@@ -1,8 +1,10 @@
 //! Erasing a customer: nothing about it is left but keyed hashes, and everybody else's rows.
 
+mod races;
+
 use campaign_automation::proto::campaign::v1 as pb;
 use pb::upsert_customers_result::Result as Item;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tonic::{Code, Status};
 
 use crate::support::calls::of_item;
@@ -94,6 +96,23 @@ async fn nothing_of_an_erased_customer_is_left(backend: Backend) {
     }
     app.hourly().await;
     let rows = Rows::of(&app, backend).await;
+    // As they are there while something is sent that was stopped, and while a report on it has come already.
+    for row in [
+        "stopped_in_flight values ('anna-4711', 1, '2026-01-05T13:00:00Z')",
+        "delivery_reports values ('anna-4711', 1, 2, 1, 'sent', null, '2026-01-05T12:00:00Z', 'canary-id')",
+    ] {
+        rows.insert(row).await;
+    }
+    let about_her: BTreeSet<String> = found(&rows, "anna-4711")
+        .await
+        .into_iter()
+        .map(|(table, _)| table)
+        .collect();
+    assert_eq!(
+        about_her,
+        rows.tables_with("customer_id").await,
+        "each has a row to erase"
+    );
     for canary in CANARIES {
         assert!(!found(&rows, canary).await.is_empty(), "{canary} was never there");
     }

@@ -1,13 +1,14 @@
 //! What is stored: all rows of all tables, so that a test can say that nothing was.
 
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{App, Backend};
 
 /// The rows of a database.
 #[derive(Debug)]
 pub(crate) struct Rows {
+    backend: Backend,
     database: DatabaseConnection,
     /// For each table a statement that gives each row as one text.
     statements: BTreeMap<String, String>,
@@ -43,7 +44,36 @@ impl Rows {
             statements.insert(table, statement);
         }
         assert!(statements.len() >= 11, "{statements:?}");
-        Self { database, statements }
+        Self {
+            backend,
+            database,
+            statements,
+        }
+    }
+
+    /// Puts a row in: a table, and `values (…)`.
+    pub(crate) async fn insert(&self, row: &str) {
+        let statement = format!("insert into {row}");
+        self.database.execute_unprepared(&statement).await.expect(row);
+    }
+
+    /// The tables that have a column.
+    pub(crate) async fn tables_with(&self, column: &str) -> BTreeSet<String> {
+        let mut tables = BTreeSet::new();
+        for table in self.statements.keys() {
+            let columns = match self.backend {
+                Backend::Sqlite => format!("select name as text from pragma_table_info('{table}')"),
+                Backend::Postgres => {
+                    format!(
+                        "select column_name::text as text from information_schema.columns where table_name = '{table}'"
+                    )
+                }
+            };
+            if texts(&self.database, &columns).await.iter().any(|name| name == column) {
+                tables.insert(table.clone());
+            }
+        }
+        tables
     }
 
     /// All rows, by table.
