@@ -39,7 +39,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::url::{SmtpServer, TlsMode};
-use super::{Message, Outcome, Sender};
+use super::{Message, Outcome, Sender, TrustedRoots};
 use crate::clock::Clock;
 use session::{Cause, Failure, Patience, Session, Step};
 
@@ -86,9 +86,10 @@ pub struct SmtpSender {
 }
 
 impl SmtpSender {
-    /// A sender to `server`. It connects when there is something to send.
+    /// A sender to `server`, which must prove by one of the `trusted` who it is. It connects when there is something to send.
     pub fn new(
         server: SmtpServer,
+        trusted: &TrustedRoots,
         from: Mailbox,
         clock: Arc<dyn Clock>,
         limits: SmtpLimits,
@@ -96,7 +97,7 @@ impl SmtpSender {
         let tls = match server.tls {
             TlsMode::None => None,
             TlsMode::Implicit | TlsMode::StartTls | TlsMode::Opportunistic => {
-                Some(TlsParameters::new(server.host.clone()).map_err(TlsSetUpError)?)
+                Some(trusted.for_mail(&server.host).map_err(TlsSetUpError)?)
             }
         };
         let hello = ClientId::Domain(from.domain().to_owned());
