@@ -1,6 +1,7 @@
 //! What is configured: flags and environment variables, checked before anything is opened.
 
 mod channels;
+mod demo;
 mod error;
 mod feedback;
 mod limits;
@@ -19,6 +20,7 @@ use crate::domain::{Hours, PhoneNumber, SendingHours, Timestamp};
 use crate::engine::{LaneSettings, PublicUrl};
 use crate::store::{ConnectSettings, StoreUrl};
 pub use channels::{CaFileError, ChannelArgs};
+pub use demo::{DemoArgs, NamedChannels};
 pub use error::ConfigError;
 pub use feedback::{EventsSecretError, FeedbackArgs};
 pub use limits::LimitArgs;
@@ -53,7 +55,7 @@ pub enum Command {
     /// stopped.
     Fence(FenceArgs),
     /// Shows the main job on an embedded database, with 90 days in some seconds.
-    Demo(DemoArgs),
+    Demo(Box<DemoArgs>),
 }
 
 /// Which database to migrate.
@@ -86,17 +88,6 @@ pub struct FenceArgs {
     /// What the log looks like.
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-/// Where the demo leaves what it sends.
-#[derive(Debug, Clone, Args)]
-pub struct DemoArgs {
-    /// The folder for the mails and other messages.
-    #[arg(long, value_name = "DIR", default_value = "demo-outbox")]
-    pub outbox: PathBuf,
-    /// How many days to run.
-    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
-    pub days: u32,
 }
 
 /// The database.

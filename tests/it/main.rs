@@ -22,6 +22,7 @@ mod content;
 mod contract;
 mod customers;
 mod delivery;
+mod demo;
 mod engagements;
 mod erasure;
 mod execute;
