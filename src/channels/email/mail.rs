@@ -163,7 +163,8 @@ pub(in crate::channels) fn build_mail(
         .envelope(envelope.clone())
         .from(sender.for_header())
         .to(LettreMailbox::new(to_name, to))
-        .subject(subject.as_str())
+        // What looks like an encoded word (RFC 2047) would be decoded by whoever shows it.
+        .subject(subject.replace("=?", "= ?"))
         .date(SystemTime::from(now))
         .message_id(Some(message_id.clone()));
     let mail = with_options(mail, options)?;
