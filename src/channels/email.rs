@@ -3,7 +3,7 @@
 //! The connections are lettre's, but not its transport and pool, because those do not say how far a delivery got. A
 //! connection that breaks before the message is handed over means "try again", and one that breaks afterwards means
 //! "perhaps delivered"; the transport reports both alike. It also has no time limit for commands, and asks each pooled
-//! connection for a sign of life before each mail. Here every command runs by itself ([`session`]), what its failure
+//! connection for a sign of life before each mail. Here every answer is waited for by itself ([`session`]), what its failure
 //! means is decided in one place ([`reply`]), and the pool is a list.
 //!
 //! A pooled connection may have been closed by the server while nobody looked. It shows at the first command, MAIL, and
@@ -197,7 +197,7 @@ impl SmtpSender {
 
     /// Keeps a connection for the next mail, unless it is of no more use.
     fn put_back(&self, session: Session, failure: Option<&Failure>) {
-        if failure.is_none_or(Failure::leaves_connection_usable) {
+        if session.is_in_step() && failure.is_none_or(Failure::leaves_connection_usable) {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         }
     }
