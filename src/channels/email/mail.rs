@@ -433,6 +433,12 @@ mod tests {
     }
 
     #[test]
+    fn a_subject_that_looks_encoded_is_not_decoded() {
+        let mail = built(&message("n", "Hi =?utf-8?q?Bcc=3A_x=40y=2Ez?=", Some("t"), None)).expect("built");
+        assert!(mail.contains("Subject: Hi = ?utf-8?q?Bcc=3A_x=40y=2Ez?=\r\n"), "{mail}");
+    }
+
+    #[test]
     fn a_body_has_no_bare_line_breaks_or_control_characters() {
         let mail = built(&message("", "s", Some("a\r\n.\rb\n\0c\u{8}\td"), None)).expect("built");
         let body = mail.split_once("\r\n\r\n").expect("a body").1;
