@@ -386,7 +386,7 @@ impl Session {
                     }
                 }
                 "DATA" if to.is_empty() && !self.shared.state().is_lenient => {
-                    _ = self.say("503 5.5.1 no valid recipients").await?
+                    self.say("503 5.5.1 no valid recipients").await?;
                 }
                 "DATA" => {
                     if self.answer(Step::Data, "354 go ahead").await? {
