@@ -1,5 +1,7 @@
 //! What is configured: flags and environment variables, checked before anything is opened.
 
+mod channels;
+mod demo;
 mod error;
 mod feedback;
 mod limits;
@@ -17,6 +19,8 @@ use crate::channels::{ChannelUrl, Mailbox, SmsFrom};
 use crate::domain::{Hours, PhoneNumber, SendingHours, Timestamp};
 use crate::engine::{LaneSettings, PublicUrl};
 use crate::store::{ConnectSettings, StoreUrl};
+pub use channels::{CaFileError, ChannelArgs};
+pub use demo::{DemoArgs, NamedChannels};
 pub use error::ConfigError;
 pub use feedback::{EventsSecretError, FeedbackArgs};
 pub use limits::LimitArgs;
@@ -51,7 +55,7 @@ pub enum Command {
     /// stopped.
     Fence(FenceArgs),
     /// Shows the main job on an embedded database, with 90 days in some seconds.
-    Demo(DemoArgs),
+    Demo(Box<DemoArgs>),
 }
 
 /// Which database to migrate.
@@ -84,17 +88,6 @@ pub struct FenceArgs {
     /// What the log looks like.
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-/// Where the demo leaves what it sends.
-#[derive(Debug, Clone, Args)]
-pub struct DemoArgs {
-    /// The folder for the mails and other messages.
-    #[arg(long, value_name = "DIR", default_value = "demo-outbox")]
-    pub outbox: PathBuf,
-    /// How many days to run.
-    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
-    pub days: u32,
 }
 
 /// The database.
@@ -195,12 +188,9 @@ pub struct Config {
     /// When mails may be sent, in the same way.
     #[arg(long, env = "CAMPAIGN_EMAIL_HOURS", value_name = "HOURS", default_value = "always")]
     pub email_hours: Hours,
-    /// How mail leaves: `smtp://`, `smtps://`, or `outbox:DIR` for files. Default on `SQLite`: `outbox:outbox`.
-    #[arg(long, env = "CAMPAIGN_EMAIL_URL", value_name = "URL", hide_env_values = true)]
-    pub email_url: Option<ChannelUrl>,
-    /// Who mails are from, as in `Our Shop <hello@shop.example>`. Required for SMTP.
-    #[arg(long, env = "CAMPAIGN_EMAIL_FROM", value_name = "MAILBOX", value_parser = Mailbox::parse)]
-    pub email_from: Option<Mailbox>,
+    /// How messages leave.
+    #[command(flatten)]
+    pub channels: ChannelArgs,
     /// The postal address of whoever sends the mails, in one line, for `{{ sender.postal_address }}`. Marketing mail is not sent without.
     #[arg(long, env = "CAMPAIGN_POSTAL_ADDRESS", value_name = "ADDRESS", value_parser = postal_address)]
     pub postal_address: Option<String>,
@@ -225,19 +215,6 @@ pub struct Config {
         requires = "dkim_key_file"
     )]
     pub dkim_selector: Option<String>,
-    /// How text messages leave: `twilio://SID:TOKEN@api.twilio.com`, `gateway+https://host/path`, or `outbox:DIR` for files. Default
-    /// on `SQLite`: `outbox:outbox`.
-    #[arg(long, env = "CAMPAIGN_SMS_URL", value_name = "URL", hide_env_values = true)]
-    pub sms_url: Option<ChannelUrl>,
-    /// How calls leave, as text messages do. Default on `SQLite`: `outbox:outbox`.
-    #[arg(long, env = "CAMPAIGN_PHONE_URL", value_name = "URL", hide_env_values = true)]
-    pub phone_url: Option<ChannelUrl>,
-    /// How tasks leave: `https://host/path` for webhooks, or `outbox:DIR` for files. Default on `SQLite`: `outbox:outbox`.
-    #[arg(long, env = "CAMPAIGN_INTERACTION_URL", value_name = "URL", hide_env_values = true)]
-    pub interaction_url: Option<ChannelUrl>,
-    /// What providers of text messages, calls and tasks need.
-    #[command(flatten)]
-    pub providers: ProviderArgs,
     /// What is needed for what comes back about messages.
     #[command(flatten)]
     pub feedback: FeedbackArgs,
@@ -336,14 +313,10 @@ impl Config {
         }
         let mut config = Defaults::parse_from([std::ffi::OsString::from("campaignd")]).config;
         config.test_outbox_dir = Some(outbox.join("test"));
-        let outbox = ChannelUrl::Outbox(outbox.to_path_buf());
+        config.channels.go_to_outbox(outbox);
         config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         config.database.database_url = database_url;
         config.database.forced_to_disk = false;
-        config.email_url = Some(outbox.clone());
-        config.sms_url = Some(outbox.clone());
-        config.phone_url = Some(outbox.clone());
-        config.interaction_url = Some(outbox);
         config
     }
 
@@ -366,36 +339,8 @@ impl Config {
                 lease: self.lease,
             });
         }
-        let mail = "smtp://host, smtps://host, or outbox:DIR for files";
-        let email = self.channel(self.email_url.as_ref(), "--email-url", "CAMPAIGN_EMAIL_URL", mail)?;
-        let from = match (&self.email_from, &email) {
-            (_, ChannelUrl::Twilio(_) | ChannelUrl::Gateway(_) | ChannelUrl::Webhook(_)) => {
-                return Err(ProviderError::NotForMail.into());
-            }
-            (Some(from), ChannelUrl::Outbox(_) | ChannelUrl::Smtp(_)) => from.clone(),
-            (None, ChannelUrl::Outbox(_)) => {
-                Mailbox::parse("Campaigns <campaigns@example.com>").map_err(|_| ConfigError::NoSender)?
-            }
-            (None, ChannelUrl::Smtp(_)) => return Err(ConfigError::NoSender),
-        };
-        let spoken = "twilio://SID:TOKEN@host, gateway+https://host/path, or outbox:DIR for files";
-        let sms = self.channel(self.sms_url.as_ref(), "--sms-url", "CAMPAIGN_SMS_URL", spoken)?;
-        let phone = self.channel(self.phone_url.as_ref(), "--phone-url", "CAMPAIGN_PHONE_URL", spoken)?;
-        let tasks = "https://host/path, or outbox:DIR for files";
-        let interaction = self.channel(
-            self.interaction_url.as_ref(),
-            "--interaction-url",
-            "CAMPAIGN_INTERACTION_URL",
-            tasks,
-        )?;
-        Ok(Routes {
-            email,
-            sms: self.providers.sms(sms)?,
-            phone: self.providers.phone(phone)?,
-            interaction: self.providers.interaction(interaction)?,
-            test: self.test_outbox(),
-            from,
-        })
+        let is_embedded = self.database.database_url.is_sqlite();
+        self.channels.routes(is_embedded, self.test_outbox())
     }
 
     /// How often leases are prolonged.
@@ -435,25 +380,6 @@ impl Config {
             sms: self.sms_concurrency,
             phone: self.phone_concurrency,
             interaction: self.interaction_concurrency,
-        }
-    }
-
-    /// A channel's way out. A file outbox is the default on the embedded database only: in production it takes a word.
-    fn channel(
-        &self,
-        given: Option<&ChannelUrl>,
-        flag: &'static str,
-        variable: &'static str,
-        allowed: &'static str,
-    ) -> Result<ChannelUrl, ConfigError> {
-        match given {
-            Some(url) => Ok(url.clone()),
-            None if self.database.database_url.is_sqlite() => Ok(ChannelUrl::Outbox(PathBuf::from("outbox"))),
-            None => Err(ConfigError::NoChannel {
-                flag,
-                variable,
-                allowed,
-            }),
         }
     }
 

@@ -22,7 +22,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::channels::{
     ChannelUrl, DkimSigner, GatewaySender, HttpClient, HttpSettings, OutboxSender, Sender, Senders, SmtpLimits,
-    SmtpSender, SystemResolver, TwilioSender, WebhookSender,
+    SmtpSender, SystemResolver, TrustedRoots, TwilioSender, WebhookSender,
 };
 use crate::clock::Clock;
 use crate::config::{self, Config, DatabaseArgs, ProviderError, SpokenRoute, TaskRoute};
@@ -104,6 +104,7 @@ impl Server {
 
     async fn start_with(config: Config, clock: Arc<dyn Clock>, random: Random) -> anyhow::Result<Self> {
         let routes = config.routes()?;
+        let trusted = config.channels.trusted()?;
         let events = config.feedback.secrets()?;
         let keys = secret::keys(&config.secret_file()?)?;
         let store = open_store(&config.database).await?;
@@ -112,7 +113,7 @@ impl Server {
         let keys = Arc::new(keys);
         let providers = providers::known(&routes);
         let callbacks = Callbacks::new(&config, &providers, &keys);
-        let senders = senders(&config, routes, &callbacks, &clock)?;
+        let senders = senders(&config, routes, &trusted, &callbacks, &clock)?;
         let parts = Parts {
             store,
             clock,
@@ -268,6 +269,7 @@ async fn connect(database: &DatabaseArgs) -> anyhow::Result<Store> {
 fn senders(
     config: &Config,
     routes: config::Routes,
+    trusted: &TrustedRoots,
     callbacks: &Callbacks,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Senders> {
@@ -293,7 +295,7 @@ fn senders(
                 send_timeout: config.send_timeout,
                 ..SmtpLimits::default()
             };
-            let sender = SmtpSender::new(server, from.clone(), Arc::clone(clock), limits)?;
+            let sender = SmtpSender::new(server, trusted, from.clone(), Arc::clone(clock), limits)?;
             Arc::new(sender.signed_by(signer.clone()))
         }
         ChannelUrl::Twilio(_) | ChannelUrl::Gateway(_) | ChannelUrl::Webhook(_) => {
@@ -301,11 +303,12 @@ fn senders(
         }
     };
     let settings = HttpSettings {
-        policy: config.providers.policy(),
+        policy: config.channels.providers.policy(),
         timeout: REQUEST_LIMIT.min(config.send_timeout),
     };
-    let client = Arc::new(HttpClient::new(settings, Arc::new(SystemResolver), Arc::clone(clock))?);
-    let limit = config.providers.sms_max_segments;
+    let client = HttpClient::new(settings, trusted, Arc::new(SystemResolver), Arc::clone(clock))?;
+    let client = Arc::new(client);
+    let limit = config.channels.providers.sms_max_segments;
     let http = || Arc::clone(&client);
     let sms: Arc<dyn Sender> = match sms {
         SpokenRoute::Outbox(directory) => outbox(directory)?,

@@ -21,6 +21,8 @@ async fn main() -> ExitCode {
         Some(Command::Demo(args)) => {
             demo::run(DemoOptions {
                 outbox: args.outbox,
+                channels: Some(args.named.channels),
+                left_out: args.named.left_out,
                 database: None,
                 days: args.days,
             })

@@ -3,7 +3,7 @@
 //! The connections are lettre's, but not its transport and pool, because those do not say how far a delivery got. A
 //! connection that breaks before the message is handed over means "try again", and one that breaks afterwards means
 //! "perhaps delivered"; the transport reports both alike. It also has no time limit for commands, and asks each pooled
-//! connection for a sign of life before each mail. Here every command runs by itself ([`session`]), what its failure
+//! connection for a sign of life before each mail. Here every answer is waited for by itself ([`session`]), what its failure
 //! means is decided in one place ([`reply`]), and the pool is a list.
 //!
 //! A pooled connection may have been closed by the server while nobody looked. It shows at the first command, MAIL, and
@@ -39,7 +39,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::url::{SmtpServer, TlsMode};
-use super::{Message, Outcome, Sender};
+use super::{Message, Outcome, Sender, TrustedRoots};
 use crate::clock::Clock;
 use session::{Cause, Failure, Patience, Session, Step};
 
@@ -86,9 +86,10 @@ pub struct SmtpSender {
 }
 
 impl SmtpSender {
-    /// A sender to `server`. It connects when there is something to send.
+    /// A sender to `server`, which must prove by one of the `trusted` who it is. It connects when there is something to send.
     pub fn new(
         server: SmtpServer,
+        trusted: &TrustedRoots,
         from: Mailbox,
         clock: Arc<dyn Clock>,
         limits: SmtpLimits,
@@ -96,7 +97,7 @@ impl SmtpSender {
         let tls = match server.tls {
             TlsMode::None => None,
             TlsMode::Implicit | TlsMode::StartTls | TlsMode::Opportunistic => {
-                Some(TlsParameters::new(server.host.clone()).map_err(TlsSetUpError)?)
+                Some(trusted.for_mail(&server.host).map_err(TlsSetUpError)?)
             }
         };
         let hello = ClientId::Domain(from.domain().to_owned());
@@ -196,7 +197,7 @@ impl SmtpSender {
 
     /// Keeps a connection for the next mail, unless it is of no more use.
     fn put_back(&self, session: Session, failure: Option<&Failure>) {
-        if failure.is_none_or(Failure::leaves_connection_usable) {
+        if session.is_in_step() && failure.is_none_or(Failure::leaves_connection_usable) {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         }
     }

@@ -8,6 +8,7 @@ mod email;
 mod http;
 mod outbox;
 mod render;
+mod trust;
 mod url;
 
 pub use self::http::{
@@ -23,6 +24,7 @@ pub use outbox::OutboxSender;
 pub use render::{
     Part, Place, RenderError, Rendered, Renderer, VARIABLES, VariableUses, check_template, least_segments,
 };
+pub use trust::{TrustError, TrustedRoots};
 pub use url::{ChannelUrl, ChannelUrlError, Login, SmtpServer, TlsMode};
 
 use futures::future::BoxFuture;

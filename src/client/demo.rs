@@ -2,7 +2,8 @@
 //!
 //! It applies the files under `examples/`, starts seven customers, runs the real ticks, hourly, over the days, and prints
 //! what a campaign owner wants to see. It begins at a fixed date with a fixed seed, so it prints the same each time.
-//! Mail goes as files into an outbox; nothing leaves the machine.
+//! Messages go as files into an outbox, and nothing leaves the machine, but for channels that are named: those go where the
+//! server's own flags say.
 
 mod examples;
 mod meter;
@@ -19,7 +20,7 @@ use std::time::Instant;
 use tonic::transport::Endpoint;
 
 use crate::clock::ManualClock;
-use crate::config::Config;
+use crate::config::{ChannelArgs, Config};
 use crate::random::Random;
 use crate::server::Server;
 use crate::store::StoreUrl;
@@ -39,6 +40,10 @@ pub struct DemoOptions {
     pub database: Option<PathBuf>,
     /// How many days to play. Default: 90.
     pub days: u32,
+    /// How messages leave; what isn't named goes into the outbox. Default: all of it.
+    pub channels: Option<ChannelArgs>,
+    /// Whether the environment names channels that aren't used, which is said then.
+    pub left_out: bool,
 }
 
 impl Default for DemoOptions {
@@ -47,6 +52,8 @@ impl Default for DemoOptions {
             outbox: PathBuf::from("demo-outbox"),
             database: None,
             days: 90,
+            channels: None,
+            left_out: false,
         }
     }
 }
@@ -59,7 +66,10 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
 
     let clock = Arc::new(ManualClock::new(script::begin()));
     let url = StoreUrl::parse(&format!("sqlite://{}", database.display())).map_err(anyhow::Error::msg)?;
-    let config = Config::embedded(url, &options.outbox);
+    let mut config = Config::embedded(url, &options.outbox);
+    if let Some(channels) = &options.channels {
+        config.channels = channels.clone().or_outbox(&options.outbox);
+    }
     let server = Server::start(config, clock.clone(), Random::from_seed(SEED))
         .await
         .context("the server can't start")?;
@@ -124,15 +134,34 @@ fn opening(options: &DemoOptions, database: &Path, address: &str, setup: Setup) 
 
   server     gRPC on {address}; its clock is wound by hand from {begin} UTC
   database   {database}
-  outbox     {outbox}
+{places}
   applied    {campaigns} campaigns and a timeline of {actions} actions, from examples/hook-90-day/
   customers  {assigned} got the timeline from their stage, {started} by hand, from examples/customers.yaml
 
 ",
         days = options.days,
         database = database.display(),
-        outbox = options.outbox.display(),
+        places = places(options),
     )
+}
+
+/// Where messages go: all into the outbox, or each kind to a place of its own.
+fn places(options: &DemoOptions) -> String {
+    let outbox = options.outbox.display();
+    let places = options.channels.as_ref().map(ChannelArgs::places).unwrap_or_default();
+    if places.iter().all(|(_, place)| place.is_none()) {
+        let hint = if options.left_out {
+            "; --from-environment would use the channels that the environment names"
+        } else {
+            ""
+        };
+        return format!("  outbox     {outbox}{hint}");
+    }
+    let line = |(what, place): &(&str, Option<String>)| match place {
+        Some(place) => format!("  {what:<9}  {place}"),
+        None => format!("  {what:<9}  outbox:{outbox}"),
+    };
+    places.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// What stands below the report.
@@ -152,9 +181,15 @@ fn closing(
         .as_deref()
         .map(|name| format!("\n  read one    cat '{outbox}/{name}'"))
         .unwrap_or_default();
+    let places = options.channels.as_ref().map(ChannelArgs::places).unwrap_or_default();
+    let elsewhere = if places.iter().any(|(_, place)| place.is_some()) {
+        "where they were sent; "
+    } else {
+        ""
+    };
     format!(
         "{where_to_look}
-  messages    {mails} mails (.eml) and {others} texts, calls and tasks (.json) in {outbox}{first}
+  messages    {elsewhere}{mails} mails (.eml) and {others} texts, calls and tasks (.json) in {outbox}{first}
   database    {database} (sqlite3)
   time        {calls} ticks over gRPC in {seconds:.1} s
 

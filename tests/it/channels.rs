@@ -6,7 +6,7 @@ mod outbox;
 mod smtp;
 
 use campaign_automation::channels::{
-    ChannelUrl, Content, Mailbox, Message, OutboxSender, Outcome, SmtpLimits, SmtpSender,
+    ChannelUrl, Content, Mailbox, Message, OutboxSender, Outcome, SmtpLimits, SmtpSender, TrustedRoots,
 };
 use campaign_automation::clock::ManualClock;
 use campaign_automation::domain::{ActionId, CustomerId, EmailAddress, ProgressId, Slug};
@@ -81,7 +81,8 @@ fn sender(url: &str, limits: SmtpLimits) -> SmtpSender {
     let ChannelUrl::Smtp(server) = ChannelUrl::parse(url).expect("valid") else {
         panic!("not SMTP: {url}")
     };
-    SmtpSender::new(server, from(), Arc::new(ManualClock::new(noon())), limits).expect("TLS")
+    let clock = Arc::new(ManualClock::new(noon()));
+    SmtpSender::new(server, &TrustedRoots::public(), from(), clock, limits).expect("TLS")
 }
 
 fn outbox(directory: &Path) -> OutboxSender {

@@ -84,8 +84,9 @@ async fn a_run_of_failures_stops_the_channel_on_all_servers(backend: Backend) {
     let app = mailing_app_with(backend, &smtp.url(), limits).await;
     let (second, other) = app
         .second_server_with(8, Arc::clone(&app.clock) as _, |config| {
-            config.email_url = Some(campaign_automation::channels::ChannelUrl::parse(&smtp.url()).expect("a URL"));
-            config.email_from = campaign_automation::channels::Mailbox::parse("Shop <shop@example.com>").ok();
+            config.channels.email_url =
+                Some(campaign_automation::channels::ChannelUrl::parse(&smtp.url()).expect("a URL"));
+            config.channels.email_from = campaign_automation::channels::Mailbox::parse("Shop <shop@example.com>").ok();
             limits(config);
         })
         .await;

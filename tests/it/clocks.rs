@@ -250,8 +250,8 @@ async fn a_tick_under_way_claims_nothing_more(backend: Backend) {
     let url = campaign_automation::channels::ChannelUrl::parse(&smtp.url()).expect("a URL");
     let (server, channel) = app
         .second_server_with(8, Arc::clone(&clock) as _, |config| {
-            config.email_url = Some(url);
-            config.email_from =
+            config.channels.email_url = Some(url);
+            config.channels.email_from =
                 Some(campaign_automation::channels::Mailbox::parse("shop@example.com").expect("a sender"));
         })
         .await;

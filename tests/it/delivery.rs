@@ -149,7 +149,7 @@ async fn without_a_public_url_or_a_token_nothing_is_asked_for(backend: Backend) 
         let app = providers::app(backend, &twilio, &crm, |config| {
             if let Some(url) = &by_key {
                 config.public_url = Some(PublicUrl::parse(PUBLIC).expect("a URL"));
-                config.sms_url = campaign_automation::channels::ChannelUrl::parse(url).ok();
+                config.channels.sms_url = campaign_automation::channels::ChannelUrl::parse(url).ok();
             }
         })
         .await;

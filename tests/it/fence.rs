@@ -262,8 +262,8 @@ async fn a_run_ends_up_on_the_day_on_which_it_was(backend: Backend) {
 
 /// A configuration whose mail goes to `smtp`, with no patience at the end.
 fn mailing(config: &mut Config, smtp: &SmtpServer) {
-    config.email_url = Some(ChannelUrl::parse(&smtp.url()).expect("a URL"));
-    config.email_from = Some(Mailbox::parse("Shop <shop@example.com>").expect("a sender"));
+    config.channels.email_url = Some(ChannelUrl::parse(&smtp.url()).expect("a URL"));
+    config.channels.email_from = Some(Mailbox::parse("Shop <shop@example.com>").expect("a sender"));
     config.shutdown_grace = Duration::from_millis(10);
 }
 

@@ -62,8 +62,8 @@ async fn another(app: &App, smtp: &SmtpServer) -> (Server, Channel) {
         Mailbox::parse("Shop <shop@example.com>"),
     );
     app.server_on(&app.database.url, |config| {
-        config.email_url = Some(email.expect("a URL"));
-        config.email_from = Some(from.expect("a sender"));
+        config.channels.email_url = Some(email.expect("a URL"));
+        config.channels.email_from = Some(from.expect("a sender"));
     })
     .await
 }

@@ -12,6 +12,7 @@
 compile_error!("the tests kill servers at failpoints, which is in no release: cargo test --features test-support");
 
 mod archive;
+mod authorities;
 mod broken;
 mod channels;
 mod circuits;
@@ -21,6 +22,7 @@ mod content;
 mod contract;
 mod customers;
 mod delivery;
+mod demo;
 mod engagements;
 mod erasure;
 mod execute;

@@ -172,6 +172,7 @@ fn help_and_readme_name_every_variable() {
     };
     let server = declared(&[
         "src/config.rs",
+        "src/config/channels.rs",
         "src/config/feedback.rs",
         "src/config/limits.rs",
         "src/config/providers.rs",

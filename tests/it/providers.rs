@@ -32,13 +32,13 @@ pub(crate) async fn app(
     App::start_with(backend, |config| {
         let url = |url: String| Some(ChannelUrl::parse(&url).expect("a URL"));
         let from = "+14155550100";
-        config.sms_url = url(format!("twilio+http://{ACCOUNT}:t0ken@{}", twilio.address()));
-        config.phone_url = config.sms_url.clone();
-        config.interaction_url = url(format!("http://{}/hooks", crm.address()));
-        config.providers.sms_from = SmsFrom::parse(from).ok();
-        config.providers.phone_from = PhoneNumber::parse(from).ok();
-        config.providers.webhook_secret = WebhookSecrets::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").ok();
-        config.providers.allow_private_destinations = true;
+        config.channels.sms_url = url(format!("twilio+http://{ACCOUNT}:t0ken@{}", twilio.address()));
+        config.channels.phone_url = config.channels.sms_url.clone();
+        config.channels.interaction_url = url(format!("http://{}/hooks", crm.address()));
+        config.channels.providers.sms_from = SmsFrom::parse(from).ok();
+        config.channels.providers.phone_from = PhoneNumber::parse(from).ok();
+        config.channels.providers.webhook_secret = WebhookSecrets::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").ok();
+        config.channels.providers.allow_private_destinations = true;
         change(config);
     })
     .await
@@ -222,7 +222,7 @@ async fn a_task_is_repeated_under_one_id_until_it_is_taken(backend: Backend) {
 async fn a_text_message_that_is_too_long_is_refused_unsent(backend: Backend) {
     let (twilio, crm) = (HttpServer::twilio().await, HttpServer::start().await);
     let app = app(backend, &twilio, &crm, |config| {
-        config.providers.sms_max_segments = SmsLimit::new(5).expect("a limit");
+        config.channels.providers.sms_max_segments = SmsLimit::new(5).expect("a limit");
     })
     .await;
     let campaign = pb::CampaignDefinition {

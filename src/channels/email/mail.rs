@@ -163,7 +163,8 @@ pub(in crate::channels) fn build_mail(
         .envelope(envelope.clone())
         .from(sender.for_header())
         .to(LettreMailbox::new(to_name, to))
-        .subject(subject.as_str())
+        // What looks like an encoded word (RFC 2047) would be decoded by whoever shows it.
+        .subject(subject.replace("=?", "= ?"))
         .date(SystemTime::from(now))
         .message_id(Some(message_id.clone()));
     let mail = with_options(mail, options)?;
@@ -429,6 +430,12 @@ mod tests {
             assert_eq!(unfolded.lines().count(), 8, "{odd}: {headers}");
             assert!(unfolded.is_ascii() && !unfolded.contains("Bcc"), "{odd}: {headers}");
         }
+    }
+
+    #[test]
+    fn a_subject_that_looks_encoded_is_not_decoded() {
+        let mail = built(&message("n", "Hi =?utf-8?q?Bcc=3A_x=40y=2Ez?=", Some("t"), None)).expect("built");
+        assert!(mail.contains("Subject: Hi = ?utf-8?q?Bcc=3A_x=40y=2Ez?=\r\n"), "{mail}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::time::Duration;
 use super::address::reach;
 use super::policy::{DestinationPolicy, Forbidden};
 use super::url::HttpUrl;
-use crate::channels::Outcome;
+use crate::channels::{Outcome, TrustedRoots};
 use crate::clock::Clock;
 
 /// The most that is read of an answer, in bytes.
@@ -133,15 +133,16 @@ pub(super) enum Failure {
 }
 
 impl HttpClient {
-    /// A client that looks up names with `resolver`.
+    /// A client that looks up names with `resolver`, for providers that prove by one of the `trusted` who they are.
     pub fn new(
         settings: HttpSettings,
+        trusted: &TrustedRoots,
         resolver: Arc<dyn NameResolver>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, HttpSetUpError> {
         Ok(Self {
-            encrypted: build(settings, Arc::clone(&resolver), true)?,
-            plain: build(settings, resolver, false)?,
+            encrypted: build(settings, trusted, Arc::clone(&resolver), true)?,
+            plain: build(settings, trusted, resolver, false)?,
             settings,
             clock,
         })
@@ -197,13 +198,12 @@ impl HttpClient {
 
 fn build(
     settings: HttpSettings,
+    trusted: &TrustedRoots,
     resolver: Arc<dyn NameResolver>,
     is_encrypted: bool,
 ) -> Result<reqwest::Client, HttpSetUpError> {
     let failed = |error: Box<dyn Error + Send + Sync>| HttpSetUpError(error);
-    let roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
+    let roots = trusted.store().map_err(|error| failed(error.into()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -320,7 +320,8 @@ mod tests {
             timeout: Duration::from_secs(1),
         };
         let clock = ManualClock::new("2026-01-05T12:00:00Z".parse().expect("an instant"));
-        HttpClient::new(settings, Arc::new(SystemResolver), Arc::new(clock)).expect("a client")
+        let trusted = TrustedRoots::public();
+        HttpClient::new(settings, &trusted, Arc::new(SystemResolver), Arc::new(clock)).expect("a client")
     }
 
     #[test]

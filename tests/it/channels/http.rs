@@ -6,7 +6,8 @@ mod twilio;
 mod webhook;
 
 use campaign_automation::channels::{
-    DestinationPolicy, HttpClient, HttpSettings, HttpUrl, NameResolver, Outcome, Sender, SystemResolver, WebhookSecrets,
+    DestinationPolicy, HttpClient, HttpSettings, HttpUrl, NameResolver, Outcome, Sender, SystemResolver, TrustedRoots,
+    WebhookSecrets,
 };
 use campaign_automation::clock::ManualClock;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ fn client_with(timeout: Duration, resolver: Arc<dyn NameResolver>, private: bool
         timeout,
     };
     let clock = Arc::new(ManualClock::new(noon()));
-    Arc::new(HttpClient::new(settings, resolver, clock).expect("a client"))
+    Arc::new(HttpClient::new(settings, &TrustedRoots::public(), resolver, clock).expect("a client"))
 }
 
 /// A request as it came, with the server's port as `PORT`.

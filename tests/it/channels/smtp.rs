@@ -94,12 +94,16 @@ async fn the_servers_behaviour_decides_what_happens_next() {
         (Behaviour::Drop(Step::Data), "retry"),
         (Behaviour::Drop(Step::Dot), "unknown"),
     ];
-    for (behaviour, expected) in cases {
+    let each_way = ["HELP", "PIPELINING"].into_iter();
+    for (extension, (behaviour, expected)) in
+        each_way.flat_map(|way| cases.iter().cloned().map(move |case| (way, case)))
+    {
         let server = SmtpServer::start().await;
+        server.advertise(extension);
         let sender = patient(&server.url());
         server.behave(behaviour.clone());
         let outcome = sender.send(&mail()).await;
-        assert_eq!(kind(&outcome), expected, "{behaviour:?}: {outcome:?}");
+        assert_eq!(kind(&outcome), expected, "{extension}, {behaviour:?}: {outcome:?}");
         assert!(server.mails() <= 1, "{behaviour:?} cost {} attempts", server.mails());
 
         // Whatever it was, the next mail on the same sender is not held up by it.
@@ -115,8 +119,50 @@ async fn the_servers_behaviour_decides_what_happens_next() {
 }
 
 #[tokio::test]
-async fn a_reply_is_passed_on_as_the_server_gave_it() {
+async fn commands_go_together_where_the_server_allows_it() {
+    for (extension, pipelined) in [("HELP", 0), ("PIPELINING", 2), ("pipelining", 2)] {
+        let server = SmtpServer::start().await;
+        server.advertise(extension);
+        let sender = patient(&server.url());
+        for _ in 0..2 {
+            assert_eq!(sender.send(&mail()).await, delivered());
+        }
+        let counts = (
+            server.sessions(),
+            server.mails(),
+            server.pipelined(),
+            server.deliveries().len(),
+        );
+        assert_eq!(counts, (1, 2, pipelined, 2), "{extension}");
+    }
+}
+
+/// Such a server waits for the message of somebody whom it refused. It gets none, and the next mail is not taken for it.
+#[tokio::test]
+async fn a_server_that_waits_for_a_message_to_nobody_gets_none() {
     let server = SmtpServer::start().await;
+    server.advertise("PIPELINING");
+    server.take_messages_to_nobody();
+    server.reply_to_rcpt("bad@example.org", "550 5.1.1 no such user");
+    let sender = patient(&server.url());
+    assert_eq!(kind(&sender.send(&mail_to("bad@example.org")).await), "suppress");
+    assert_eq!(sender.send(&mail()).await, delivered());
+    let deliveries = server.deliveries();
+    assert_eq!((server.sessions(), deliveries.len()), (2, 1));
+    assert_eq!(deliveries[0].to, ["anna@example.org"]);
+    assert!(deliveries[0].data.starts_with("From: "), "{}", deliveries[0].data);
+}
+
+#[tokio::test]
+async fn a_reply_is_passed_on_as_the_server_gave_it() {
+    for extension in ["HELP", "PIPELINING"] {
+        check_replies(extension).await;
+    }
+}
+
+async fn check_replies(extension: &str) {
+    let server = SmtpServer::start().await;
+    server.advertise(extension);
     let sender = patient(&server.url());
     server.reply_to_rcpt("bad@example.org", "550 5.1.1 no such user");
     server.reply_to_data("late@example.org", "451 4.7.1 try again in five minutes");
@@ -148,6 +194,7 @@ async fn silence_is_bounded() {
         (Step::Dot, "unknown", 1),
     ] {
         let server = SmtpServer::start().await;
+        server.advertise("PIPELINING");
         let sender = impatient(&server.url());
         server.behave(Behaviour::Stall(step));
         let started = Instant::now();
@@ -185,6 +232,7 @@ async fn the_whole_mail_has_one_time_limit() {
 #[tokio::test]
 async fn a_connection_that_the_server_closed_costs_nothing() {
     let server = SmtpServer::start().await;
+    server.advertise("PIPELINING");
     let sender = patient(&server.url());
     assert_eq!(sender.send(&mail()).await, delivered());
     assert_eq!(sender.send(&mail()).await, delivered());

@@ -30,9 +30,9 @@ async fn app(backend: Backend, gateway: &HttpServer) -> App {
     providers::app(backend, gateway, &crm, |config| {
         config.public_url = Some(PublicUrl::parse(PUBLIC).expect("a URL"));
         let url = format!("gateway+http://{}/sms", gateway.address());
-        config.sms_url = ChannelUrl::parse(&url).ok();
-        config.phone_url = ChannelUrl::parse(&url).ok();
-        config.providers.webhook_secret = WebhookSecrets::parse(&format!("{SECRET} {OLD_SECRET}")).ok();
+        config.channels.sms_url = ChannelUrl::parse(&url).ok();
+        config.channels.phone_url = ChannelUrl::parse(&url).ok();
+        config.channels.providers.webhook_secret = WebhookSecrets::parse(&format!("{SECRET} {OLD_SECRET}")).ok();
     })
     .await
 }

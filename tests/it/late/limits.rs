@@ -187,8 +187,8 @@ async fn what_the_engine_put_off_does_not_age(backend: Backend) {
     smtp.reply_to_auth("535 5.7.8 bad credentials");
     let url = smtp.url().replace("smtp://", "smtp://user:secret@");
     let app = App::start_with(backend, |config| {
-        config.email_url = Some(ChannelUrl::parse(&url).expect("a URL"));
-        config.email_from = Some(Mailbox::parse("Shop <shop@example.com>").expect("a sender"));
+        config.channels.email_url = Some(ChannelUrl::parse(&url).expect("a URL"));
+        config.channels.email_from = Some(Mailbox::parse("Shop <shop@example.com>").expect("a sender"));
         config.channel_probe = Duration::from_secs(420);
     })
     .await;

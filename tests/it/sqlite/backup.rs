@@ -69,8 +69,8 @@ async fn a_backup_of_a_database_in_use_can_be_served() {
     let url = format!("sqlite://{}", path("0.db").display());
     let (restored, channel) = app
         .server_on(&url, |config| {
-            config.email_url = Some(ChannelUrl::parse(&smtp.url()).expect("a URL"));
-            config.email_from = Some(Mailbox::parse("Shop <shop@example.com>").expect("a sender"));
+            config.channels.email_url = Some(ChannelUrl::parse(&smtp.url()).expect("a URL"));
+            config.channels.email_from = Some(Mailbox::parse("Shop <shop@example.com>").expect("a sender"));
         })
         .await;
     let mut client = CampaignTickServiceClient::new(channel);

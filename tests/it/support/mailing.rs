@@ -23,8 +23,8 @@ pub(crate) async fn mailing_app(backend: Backend, smtp: &SmtpServer) -> App {
 /// A server that sends its mail to a URL, with a changed configuration.
 pub(crate) async fn mailing_app_with(backend: Backend, url: &str, change: impl FnOnce(&mut Config)) -> App {
     App::start_with(backend, |config| {
-        config.email_url = Some(ChannelUrl::parse(url).expect("a URL"));
-        config.email_from = Some(Mailbox::parse("Shop <shop@example.com>").expect("a sender"));
+        config.channels.email_url = Some(ChannelUrl::parse(url).expect("a URL"));
+        config.channels.email_from = Some(Mailbox::parse("Shop <shop@example.com>").expect("a sender"));
         change(config);
     })
     .await

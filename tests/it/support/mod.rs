@@ -13,6 +13,7 @@ mod rows;
 pub(crate) mod skewed;
 pub(crate) mod smtp;
 pub(crate) mod story;
+pub(crate) mod tls;
 
 pub(crate) use app::{App, Stopped};
 pub(crate) use database::{Backend, TestDatabase, on_each_database, postgres_url};

@@ -82,8 +82,12 @@ struct State {
     extensions: Vec<String>,
     to_auth: String,
     to_starttls: String,
+    /// Whether it takes a message although there is nobody to get it.
+    is_lenient: bool,
     deliveries: Vec<Delivery>,
     mails: usize,
+    /// Of these, how many came together with the next command.
+    pipelined: usize,
     sessions: usize,
     open: usize,
     most_open: usize,
@@ -104,8 +108,10 @@ impl SmtpServer {
                 extensions: vec!["8BITMIME".to_owned()],
                 to_auth: "235 2.7.0 welcome".to_owned(),
                 to_starttls: "454 4.7.0 TLS not available".to_owned(),
+                is_lenient: false,
                 deliveries: Vec::new(),
                 mails: 0,
+                pipelined: 0,
                 sessions: 0,
                 open: 0,
                 most_open: 0,
@@ -180,6 +186,11 @@ impl SmtpServer {
         self.shared.change(|state| state.extensions.push(extension.to_owned()));
     }
 
+    /// Takes messages from now on although all recipients were refused.
+    pub(crate) fn take_messages_to_nobody(&self) {
+        self.shared.change(|state| state.is_lenient = true);
+    }
+
     /// Answers this to AUTH; without it, everybody is welcome.
     pub(crate) fn reply_to_auth(&self, reply: &str) {
         self.shared.change(|state| reply.clone_into(&mut state.to_auth));
@@ -203,6 +214,11 @@ impl SmtpServer {
     /// How many messages were begun (MAIL commands).
     pub(crate) fn mails(&self) -> usize {
         self.shared.state().mails
+    }
+
+    /// How many messages were begun by several commands at once.
+    pub(crate) fn pipelined(&self) -> usize {
+        self.shared.state().pipelined
     }
 
     /// How many sessions there were.
@@ -350,7 +366,11 @@ impl Session {
                         self.say("503 5.5.1 nested MAIL").await?;
                         continue;
                     }
-                    self.shared.change(|state| state.mails += 1);
+                    let is_pipelined = !self.stream.buffer().is_empty();
+                    self.shared.change(|state| {
+                        state.mails += 1;
+                        state.pipelined += usize::from(is_pipelined);
+                    });
                     if self.answer(Step::Mail, "250 2.1.0 OK").await? {
                         from = address(&line);
                     }
@@ -365,7 +385,9 @@ impl Session {
                         to.push(address(&line));
                     }
                 }
-                "DATA" if to.is_empty() => _ = self.say("503 5.5.1 no valid recipients").await?,
+                "DATA" if to.is_empty() && !self.shared.state().is_lenient => {
+                    self.say("503 5.5.1 no valid recipients").await?;
+                }
                 "DATA" => {
                     if self.answer(Step::Data, "354 go ahead").await? {
                         let (from, to) = (std::mem::take(&mut from), std::mem::take(&mut to));

@@ -245,7 +245,7 @@ async fn without_a_token_or_a_public_url_there_is_no_such_place(backend: Backend
         let app = providers::app(backend, &twilio, &crm, |config| {
             if let Some(url) = &by_key {
                 config.public_url = Some(PublicUrl::parse(PUBLIC).expect("a URL"));
-                config.sms_url = Some(ChannelUrl::parse(url).expect("a URL"));
+                config.channels.sms_url = Some(ChannelUrl::parse(url).expect("a URL"));
             }
         })
         .await;

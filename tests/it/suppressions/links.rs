@@ -4,7 +4,7 @@ use campaign_automation::config::Config;
 use campaign_automation::engine::PublicUrl;
 use campaign_automation::proto::campaign::v1 as pb;
 use futures::StreamExt as _;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -12,7 +12,7 @@ use crate::broken::run_sql;
 use crate::support::calls::completed;
 use crate::support::given::{customer, definition, email, shown, sms};
 use crate::support::mailing::{crowd, mailing_app_with};
-use crate::support::smtp::SmtpServer;
+use crate::support::smtp::{Delivery, SmtpServer};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
@@ -101,6 +101,11 @@ async fn app_on(backend: Backend, smtp: &SmtpServer) -> App {
 fn link(smtp: &SmtpServer, to: &str) -> String {
     let deliveries = smtp.deliveries();
     let mail = deliveries.iter().rfind(|mail| mail.to == [to]).expect("a mail");
+    link_in(mail, to)
+}
+
+/// The path of the link in a mail.
+fn link_in(mail: &Delivery, to: &str) -> String {
     // A folded header is one line (RFC 5322, 2.2.3).
     let data = mail.data.replace("\r\n ", "");
     let header = |name: &str| {
@@ -325,7 +330,13 @@ async fn nobody_gets_a_mail_after_the_answer(backend: Backend) {
     let timeline = app.timeline(definition("hook", 1, actions)).await;
     let ids = crowd(&app, &timeline, "c", many.unwrap_or(CROWD)).await;
     while app.hourly().await.has_more {}
-    let links: Vec<String> = ids.iter().map(|id| link(&smtp, &format!("{id}@example.com"))).collect();
+    let mails: HashMap<String, Delivery> = smtp
+        .deliveries()
+        .into_iter()
+        .map(|mail| (mail.to[0].clone(), mail))
+        .collect();
+    let addresses = ids.iter().map(|id| format!("{id}@example.com"));
+    let links: Vec<String> = addresses.map(|to| link_in(&mails[&to], &to)).collect();
     // A third before, a third while the second mails go, and a third never.
     let third = ids.len() / 3;
     let follow = |links: Vec<String>| {

@@ -20,8 +20,8 @@ on_each_database!(
 
 async fn app(backend: Backend, smtp: &SmtpServer) -> App {
     App::start_with(backend, |config| {
-        config.email_url = Some(ChannelUrl::parse(&smtp.url()).expect("a URL"));
-        config.email_from = Some(Mailbox::parse("Shop <shop@example.com>").expect("a sender"));
+        config.channels.email_url = Some(ChannelUrl::parse(&smtp.url()).expect("a URL"));
+        config.channels.email_from = Some(Mailbox::parse("Shop <shop@example.com>").expect("a sender"));
         config.retry_attempts = 100;
     })
     .await
