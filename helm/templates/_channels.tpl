@@ -7,6 +7,7 @@
 {{- range $file := list
     (dict "of" .Values.webhookSecret "path" "webhook.secret" "variable" "CAMPAIGN_WEBHOOK_SECRET_FILE")
     (dict "of" .Values.eventsSecret "path" "events.secret" "variable" "CAMPAIGN_EVENTS_SECRET_FILE")
+    (dict "of" .Values.authorities "path" "authorities.pem" "variable" "CAMPAIGN_CA_FILE")
     (dict "of" $dkim "path" "dkim.pem" "variable" "CAMPAIGN_DKIM_KEY_FILE") }}
 {{- if $file.of.existingSecret }}
 - secret: {{ $file.of.existingSecret | quote }}
