@@ -3,56 +3,16 @@
 //! How it behaves can be changed at any moment, for everybody or for one recipient. Nothing sleeps: a stalled session
 //! waits until [`SmtpServer::release`] is called, its client hangs up, or the server is dropped.
 
+mod told;
+
+pub(crate) use told::{Behaviour, Delivery, Step};
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-/// A step of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// The connection is accepted, the greeting not yet sent.
-    Connect,
-    /// MAIL came.
-    Mail,
-    /// RCPT came.
-    Rcpt,
-    /// DATA came.
-    Data,
-    /// The message and its final dot came. Dropped or stalled here, the message counts as delivered: it was taken over,
-    /// and only the answer is missing.
-    Dot,
-}
-
-/// What the server does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Behaviour {
-    /// Takes everything.
-    Accept,
-    /// Closes the connection at a step, without an answer.
-    Drop(Step),
-    /// Answers nothing at a step until it is released, and then goes on.
-    Stall(Step),
-    /// Answers this at a step. After 421 it closes the connection.
-    Reply(Step, &'static str),
-}
-
-/// A message that the server took over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Delivery {
-    /// The sender's address.
-    pub from: String,
-    /// The recipients' addresses.
-    pub to: Vec<String>,
-    /// The message, without the dots that SMTP adds.
-    pub data: String,
-    /// Its Message-ID with angle brackets; empty if it has none.
-    pub message_id: String,
-    /// The number of the session it came in, from 1.
-    pub session: usize,
-}
 
 /// A mail server. It stops when it is dropped.
 #[derive(Debug)]
