@@ -4,14 +4,15 @@ use migrations::{Migrator, MigratorTrait as _};
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, DbErr, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait as _,
+    ConnAcquireErr, ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, DbErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 use sqlx::Connection as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::StoreError;
 use super::link::{self, Link};
@@ -91,7 +92,18 @@ pub struct Store {
     place: Arc<str>,
     /// The link to `PostgreSQL`.
     link: Option<Arc<Link>>,
+    /// Whose turn it is to write to `SQLite`.
+    turns: Option<Turns>,
     statements: Arc<AtomicU64>,
+}
+
+/// Turns to write. `SQLite` has one writer at a time, and whoever waits for it asks again and again, so that among many one may wait
+/// for ever. Here the writers of this process stand in line, and hold no connection meanwhile.
+#[derive(Debug, Clone)]
+struct Turns {
+    line: Arc<Mutex<()>>,
+    /// How long to stand in it.
+    patience: Duration,
 }
 
 impl Store {
@@ -139,11 +151,16 @@ impl Store {
         let db = db.map_err(|error| StoreError::of(error, &place))?;
         let backend = db.get_database_backend();
         let link = (backend == DbBackend::Postgres).then_some(link);
+        let turns = (backend == DbBackend::Sqlite).then(|| Turns {
+            line: Arc::default(),
+            patience: busy_timeout,
+        });
         Ok(Self {
             db,
             backend,
             place,
             link,
+            turns,
             statements: Arc::new(AtomicU64::new(0)),
         })
     }
@@ -182,6 +199,7 @@ impl Store {
             link: self.link.clone(),
             is_alone: true,
             statements: Arc::clone(&self.statements),
+            turn: None,
         }
     }
 
@@ -190,6 +208,10 @@ impl Store {
         let mode = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
+        };
+        let turn = match &self.turns {
+            Some(turns) => Some(turns.wait().await.map_err(|error| self.failed(error))?),
+            None => None,
         };
         let begin = || link::wait(self.link.as_deref(), self.db.begin_with_options(mode));
         let conn = match begin().await {
@@ -204,6 +226,7 @@ impl Store {
             link: self.link.clone(),
             is_alone: false,
             statements: Arc::clone(&self.statements),
+            turn,
         })
     }
 
@@ -236,6 +259,13 @@ impl Store {
 
     fn failed(&self, error: DbErr) -> StoreError {
         StoreError::of(error, &self.place)
+    }
+}
+
+impl Turns {
+    async fn wait(&self) -> Result<OwnedMutexGuard<()>, DbErr> {
+        let turn = tokio::time::timeout(self.patience, Arc::clone(&self.line).lock_owned()).await;
+        turn.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
     }
 }
 
@@ -281,10 +311,14 @@ mod tests {
     }
 
     async fn store(directory: &Path, forced_to_disk: bool, busy_timeout: Duration) -> Store {
+        store_with(1, directory, forced_to_disk, busy_timeout).await
+    }
+
+    async fn store_with(max_connections: u32, directory: &Path, forced_to_disk: bool, busy_timeout: Duration) -> Store {
         let url = format!("sqlite://{}?mode=rwc", directory.join("test.db").display());
         let settings = ConnectSettings {
             url: StoreUrl::parse(&url).expect("a URL"),
-            max_connections: 1,
+            max_connections,
             forced_to_disk,
             busy_timeout,
             statement_timeout: Duration::from_mins(1),
@@ -323,6 +357,31 @@ mod tests {
                 assert_eq!(found.expect("a setting").value, expected, "{pragma}");
             }
         }
+    }
+
+    /// However many there are, nobody is passed by.
+    #[tokio::test]
+    async fn who_asks_first_writes_first() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = store_with(32, directory.path(), true, Duration::from_secs(60)).await;
+        let first = store.begin().await.expect("a transaction");
+        let order = std::sync::Mutex::new(Vec::new());
+        let mut writers: Vec<_> = (0..20)
+            .map(|n| {
+                let (store, order) = (&store, &order);
+                Box::pin(async move {
+                    let txn = store.begin().await.expect("a transaction");
+                    order.lock().expect("the order").push(n);
+                    txn.commit().await.expect("committed");
+                })
+            })
+            .collect();
+        for writer in &mut writers {
+            assert!(futures::poll!(writer).is_pending());
+        }
+        first.commit().await.expect("committed");
+        futures::future::join_all(writers).await;
+        assert_eq!(*order.lock().expect("the order"), Vec::from_iter(0..20));
     }
 
     /// A transaction that SQLite rolled back by itself leaves nothing behind: not a row, and no connection that would no

@@ -6,6 +6,7 @@ use sea_orm::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::OwnedMutexGuard;
 
 use super::StoreError;
 use super::link::{Link, is_broken, wait};
@@ -22,6 +23,8 @@ pub struct Session<C> {
     /// Whether each statement is on its own, and so can be repeated on another connection when its own turns out to have ended.
     pub(super) is_alone: bool,
     pub(super) statements: Arc<AtomicU64>,
+    /// The turn to write, which is over after the connection is given back.
+    pub(super) turn: Option<OwnedMutexGuard<()>>,
 }
 
 /// Reads, each statement on its own.
@@ -33,7 +36,13 @@ pub type Txn = Session<DatabaseTransaction>;
 impl Txn {
     /// Makes everything lasting.
     pub async fn commit(self) -> Result<(), StoreError> {
-        let Self { conn, place, link, .. } = self;
+        let Self {
+            conn,
+            place,
+            link,
+            turn: _turn,
+            ..
+        } = self;
         let committed = wait(link.as_deref(), conn.commit()).await;
         committed.map_err(|error| StoreError::of(error, &place))
     }
