@@ -48,7 +48,7 @@ enum Told {
 }
 
 /// What is stored before.
-pub(super) struct World {
+pub(crate) struct World {
     plan: pb::Timeline,
     archived: i64,
     annas: i64,
@@ -59,7 +59,7 @@ pub(super) struct World {
 
 /// Anna is on day 1 of a timeline. Bert's run is paused. Carl has no address, so that his mail has failed. A campaign is held that
 /// nobody sends.
-pub(super) async fn world(app: &App) -> World {
+pub(crate) async fn world(app: &App) -> World {
     let default = pb::TimelineDefinition {
         is_default: true,
         ..definition("plan", 5, vec![email(1, 0, "A"), email(3, 10, "A")])
