@@ -49,7 +49,7 @@ pub(super) async fn lines(descriptor: &MessageDescriptor, response: Response<Bod
         let text = next.and_then(|bytes| text(&descriptor, &bytes, &WITH_DEFAULTS));
         let line = match text {
             Ok(text) => format!("{{\"result\":{text}}}\n"),
-            Err(status) => format!("{}\n", json!({"error": error_json(descriptor.parent_pool(), &status)})),
+            Err(status) => format!("{{\"error\":{}}}\n", error_text(descriptor.parent_pool(), &status)),
         };
         Ok::<_, Status>(http_body::Frame::data(Bytes::from(line)))
     });
@@ -61,7 +61,7 @@ pub(super) async fn lines(descriptor: &MessageDescriptor, response: Response<Bod
 
 /// An error of a method.
 pub(super) fn error(pool: &DescriptorPool, status: &Status) -> Response<Body> {
-    let mut response = of(http_status(status.code()), error_json(pool, status).to_string().into());
+    let mut response = of(http_status(status.code()), error_text(pool, status).into());
     let headers = response.headers_mut();
     if let Some(wait) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -144,10 +144,13 @@ fn text(descriptor: &MessageDescriptor, bytes: &[u8], options: &SerializeOptions
 }
 
 /// An error as `google.rpc.Status` is in JSON.
-fn error_json(pool: &DescriptorPool, status: &Status) -> Value {
+fn error_text(pool: &DescriptorPool, status: &Status) -> String {
     let inner = crate::proto::google::rpc::Status::decode(status.details()).unwrap_or_default();
-    let details: Vec<Value> = inner.details.iter().map(|detail| detail_json(pool, detail)).collect();
-    json!({"code": i32::from(status.code()), "message": status.message(), "details": details})
+    let details = inner.details.iter().map(|detail| detail_json(pool, detail)).collect();
+    let (code, message): (Value, Value) = (i32::from(status.code()).into(), status.message().into());
+    let details = Value::Array(details);
+    // In the order of the contract.
+    format!("{{\"code\":{code},\"message\":{message},\"details\":{details}}}")
 }
 
 /// A detail with its fields; one that nobody knows, with its bytes.

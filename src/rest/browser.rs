@@ -20,7 +20,7 @@ use super::refusal::Refusal;
 use super::{answer, is_rest};
 
 /// How long a browser may keep what it was allowed.
-const KEEP: Duration = Duration::from_secs(3600);
+const KEEP: Duration = Duration::from_hours(1);
 
 /// The origin of pages: `https://crm.example.com`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -179,6 +179,44 @@ mod tests {
         assert_eq!(found, expected, "{pieces:?}");
     }
 
+    #[test]
+    fn a_call_has_the_metadata_of_its_caller() {
+        let pool = prost_reflect::DescriptorPool::decode(crate::proto::FILE_DESCRIPTOR_SET).expect("descriptors");
+        let service = pool
+            .get_service_by_name("campaign.v1.CustomerService")
+            .expect("a service");
+        let rpc = service
+            .methods()
+            .find(|method| method.name() == "GetCustomer")
+            .expect("a method");
+        let asked = Request::get("http://x/api/v1/customers/anna?a=b")
+            .header("host", "x")
+            .header("authorization", "Bearer x")
+            .header("traceparent", "00-1-2-01")
+            .header("grpc-timeout", "5S")
+            .header("content-type", "application/json")
+            .header("grpc-encoding", "gzip")
+            .header("connection", "close")
+            .extension(7_u8)
+            .body(())
+            .expect("a request");
+        let call = request(asked.into_parts().0, &rpc, b"message").expect("a call");
+        assert_eq!((call.method(), call.version()), (&Method::POST, Version::HTTP_2));
+        assert_eq!(call.uri(), "/campaign.v1.CustomerService/GetCustomer");
+        let mut headers: Vec<&str> = call.headers().keys().map(HeaderName::as_str).collect();
+        headers.sort_unstable();
+        assert_eq!(
+            headers,
+            ["authorization", "content-type", "grpc-timeout", "te", "traceparent"]
+        );
+        assert_eq!(call.headers()["content-type"], "application/grpc");
+        assert_eq!(
+            call.extensions().get::<u8>(),
+            Some(&7),
+            "who is at the other end goes with it"
+        );
+    }
+
     #[tokio::test]
     async fn messages_are_found_however_they_are_cut() {
         let (one, two): (&[u8], &[u8]) = (b"\0\0\0\0\x03one", b"\0\0\0\0\x03two");

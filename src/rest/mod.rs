@@ -21,7 +21,7 @@ mod template;
 mod violations;
 
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use prost::Message as _;
@@ -188,8 +188,9 @@ impl Shared {
             return Err(self.refuse(Refusal::NotAcceptable, text));
         }
         let body = self.read(body).await?;
-        if !body.is_empty() && !is_json(&head.headers) {
-            let text = "the body must be JSON, and be called so: content-type: application/json";
+        let is_read = is_json(&head.headers) && is_plain(&head.headers);
+        if !is_read && !body.is_empty() {
+            let text = "the body must be JSON, not compressed, and be called so: content-type: application/json";
             return Err(self.refuse(Refusal::NotJson, text));
         }
         let message = request::request(route, &values, head.uri.query(), &body)
@@ -291,6 +292,13 @@ fn accepts_json(headers: &HeaderMap) -> bool {
     };
     let mut values = headers.get_all(ACCEPT).iter().peekable();
     values.peek().is_none() || values.filter_map(types).flatten().any(is_taken)
+}
+
+/// Whether a body is as it is, and not compressed.
+fn is_plain(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_ENCODING)
+        .is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// Whether a body is said to be JSON.

@@ -47,13 +47,9 @@ const CODES: [(&str, Code); 12] = [
 
 /// The document of all routes.
 pub(super) fn document(routes: &Routes) -> Value {
-    let comments = Comments::of(
-        routes
-            .iter()
-            .map(|route| route.rpc.parent_service().parent_pool().clone())
-            .next(),
-    );
-    let mut schemas = Schemas::new(&comments);
+    let pool = routes.iter().next().map(|route| route.rpc.parent_pool().clone());
+    let comments = Comments::of(pool.as_ref());
+    let mut schemas = Schemas::new(&comments, pool.as_ref());
     let mut paths: Map<String, Value> = Map::new();
     let mut tags: Vec<Value> = Vec::new();
     for route in routes.iter() {
@@ -127,7 +123,8 @@ fn operation(route: &Route, comments: &Comments, schemas: &mut Schemas<'_>) -> V
         BodyOf::Field(field) => Some(schemas.field(field, Way::In)),
     };
     if let Some(schema) = body {
-        operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
+        let required = schema.get("required").is_some();
+        operation["requestBody"] = json!({"required": required, "content": {"application/json": {"schema": schema}}});
     }
     operation
 }
@@ -185,7 +182,7 @@ fn parameters(route: &Route, schemas: &mut Schemas<'_>) -> Vec<Value> {
             let mut schema = schemas.field(field, Way::InQuery);
             let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
             parameters.push(json!({
-                "name": json_path(fields), "in": "query",
+                "name": json_path(fields), "in": "query", "required": fields.len() == 1 && schemas.is_required(field),
                 "description": description.unwrap_or_default(), "schema": schema,
             }));
         }
@@ -201,11 +198,10 @@ fn in_query(message: &MessageDescriptor, before: &mut Vec<FieldDescriptor>, foun
         before.push(field.clone());
         match inner {
             Some(inner) if !field.is_list() && !field.is_map() && before.len() < DEEPEST => {
-                in_query(inner, before, found)
+                in_query(inner, before, found);
             }
-            Some(_) => {}
             None if is_parameter(&field) => found.push(before.clone()),
-            None => {}
+            Some(_) | None => {}
         }
         before.pop();
     }

@@ -171,14 +171,8 @@ pub(super) fn value(kind: &Kind, json: &Json, path: &str, wrong: &mut Violations
     let read = match kind {
         Kind::Message(descriptor) => return message(descriptor, json, path, wrong).map(Value::Message),
         Kind::Enum(descriptor) => enumerated(descriptor, json),
-        Kind::Bool => match json {
-            Json::Bool(value) => Ok(Value::Bool(*value)),
-            _ => Err("true or false".to_owned()),
-        },
-        Kind::String => match json {
-            Json::Text(text) => Ok(Value::String(text.clone())),
-            _ => Err("a text".to_owned()),
-        },
+        Kind::Bool => boolean(json).map(Value::Bool),
+        Kind::String => text(json).map(Value::String),
         Kind::Bytes => bytes(json).map(|bytes| Value::Bytes(bytes.into())),
         Kind::Double => float(json).map(Value::F64),
         Kind::Float => single(json).map(Value::F32),
@@ -204,12 +198,26 @@ fn own(
             wrong.add(
                 path,
                 format!("must have each member once, but {} comes twice", shown(&twice)),
-            )
+            );
         })
         .ok()?;
     DynamicMessage::deserialize(descriptor.clone(), value)
         .map_err(|_| wrong.add(path, format!("must be {form}, but is {}", json.shown())))
         .ok()
+}
+
+fn boolean(json: &Json) -> Result<bool, String> {
+    if let Json::Bool(value) = json {
+        return Ok(*value);
+    }
+    Err("true or false".to_owned())
+}
+
+fn text(json: &Json) -> Result<String, String> {
+    if let Json::Text(text) = json {
+        return Ok(text.clone());
+    }
+    Err("a text".to_owned())
 }
 
 /// Reads a whole number, written as one or as a text.

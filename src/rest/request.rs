@@ -142,10 +142,9 @@ pub(super) fn is_parameter(field: &FieldDescriptor) -> bool {
 /// Reads what a path or a parameter says. What is no text in JSON is one here.
 fn parameter(fields: &[FieldDescriptor], path: &str, text: &str, wrong: &mut Violations) -> Option<Value> {
     let kind = fields.last()?.kind();
-    let is_bool = |kind: &Kind| match kind {
-        Kind::Bool => true,
-        Kind::Message(message) => message.full_name() == "google.protobuf.BoolValue",
-        _ => false,
+    let is_bool = |kind: &Kind| {
+        let boxed = kind.as_message().map(MessageDescriptor::full_name);
+        *kind == Kind::Bool || boxed == Some("google.protobuf.BoolValue")
     };
     let json = match (&kind, text) {
         (kind, "true") if is_bool(kind) => Json::Bool(true),
@@ -183,10 +182,11 @@ fn put(message: &mut DynamicMessage, fields: &[FieldDescriptor], value: Value, p
         let empty = Value::default_value_for_field(first);
         set(message, first, empty, path, wrong);
     }
-    match message.get_field_mut(first) {
-        Value::List(values) => values.push(value),
-        Value::Message(inner) => put(inner, rest, value, path, wrong),
-        _ => {}
+    let field = message.get_field_mut(first);
+    if let Value::List(values) = field {
+        values.push(value);
+    } else if let Value::Message(inner) = field {
+        put(inner, rest, value, path, wrong);
     }
 }
 

@@ -66,6 +66,11 @@ impl Template {
         })
     }
 
+    /// Whether it ends with a verb.
+    pub(super) fn has_verb(&self) -> bool {
+        self.verb.is_some()
+    }
+
     /// The values of its fields in a path, in order; none: it is not the path's template.
     pub(super) fn matches(&self, path: &RequestPath) -> Option<Vec<String>> {
         let (last, verb) = match (&self.verb, &path.verb) {
@@ -91,11 +96,11 @@ impl Template {
     /// Its shape, by which templates are tried: of two for one path the one with a verb and with earlier literals comes first. Equal
     /// ones match the same paths.
     pub(super) fn shape(&self) -> (usize, bool, Vec<(bool, &str)>, Option<&str>) {
-        let of_segment = |segment| match segment {
-            &Segment::Literal(ref literal) => (false, literal.as_str()),
+        let segments = self.segments.iter().map(|segment| match segment {
+            Segment::Literal(literal) => (false, literal.as_str()),
             Segment::Field(_) => (true, ""),
-        };
-        let segments = self.segments.iter().map(of_segment).collect();
+        });
+        let segments = segments.collect();
         (self.segments.len(), self.verb.is_none(), segments, self.verb.as_deref())
     }
 
@@ -211,20 +216,19 @@ mod tests {
             values in proptest::collection::vec("\\PC{1,9}", 1..5),
             verb in proptest::option::of("[a-z]{1,5}"),
         ) {
-            let (mut text, mut path, mut expected) = (String::new(), String::new(), Vec::new());
+            let encoded = |value: &String| utf8_percent_encode(value, NON_ALPHANUMERIC).to_string();
+            let (mut text, mut path, mut expected) = (Vec::new(), Vec::new(), Vec::new());
             for (at, literal) in literals.iter().enumerate() {
-                text += &format!("/{literal}");
-                path += &format!("/{literal}");
+                text.push(literal.clone());
+                path.push(literal.clone());
                 if let Some(value) = values.get(at) {
-                    text += &format!("/{{f{at}}}");
-                    path += &format!("/{}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+                    text.push(format!("{{f{at}}}"));
+                    path.push(encoded(value));
                     expected.push(value.clone());
                 }
             }
-            if let Some(verb) = &verb {
-                text += &format!(":{verb}");
-                path += &format!(":{verb}");
-            }
+            let verb = verb.map(|verb| format!(":{verb}")).unwrap_or_default();
+            let (text, path) = (format!("/{}{verb}", text.join("/")), format!("/{}{verb}", path.join("/")));
             let found = RequestPath::parse(&path).and_then(|path| template(&text).matches(&path));
             prop_assert_eq!(found, Some(expected));
         }

@@ -44,9 +44,9 @@ impl Answer {
     /// The detail of an error with this type.
     fn detail(&self, name: &str) -> Value {
         let json = self.json();
-        let details = json["details"].as_array().expect("details").iter();
+        let mut details = json["details"].as_array().expect("details").iter();
         let kind = format!("type.googleapis.com/google.rpc.{name}");
-        let found = details.filter(|detail| detail["@type"] == kind.as_str()).next_back();
+        let found = details.find(|detail| detail["@type"] == kind.as_str());
         found.cloned().unwrap_or_default()
     }
 
@@ -67,10 +67,8 @@ impl Answer {
 async fn ask(app: &App, method: &str, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
     let mut stream = TcpStream::connect(app.server.addr()).await.expect("a connection");
     let body = body.as_ref();
-    let headers: String = headers
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}\r\n"))
-        .collect();
+    let headers = headers.iter().flat_map(|(name, value)| [*name, ": ", *value, "\r\n"]);
+    let headers: String = headers.collect();
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"

@@ -9,9 +9,9 @@ pub(super) struct Comments(HashMap<(String, Vec<i32>), String>);
 
 impl Comments {
     /// The comments of all files.
-    pub(super) fn of(pool: Option<DescriptorPool>) -> Self {
+    pub(super) fn of(pool: Option<&DescriptorPool>) -> Self {
         let mut comments = HashMap::new();
-        for file in pool.iter().flat_map(DescriptorPool::files) {
+        for file in pool.into_iter().flat_map(DescriptorPool::files) {
             let info = file.file_descriptor_proto().source_code_info.as_ref();
             for location in info.into_iter().flat_map(|info| &info.location) {
                 if let Some(comment) = &location.leading_comments {

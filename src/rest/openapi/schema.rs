@@ -1,10 +1,10 @@
 //! Schemas of messages in their proto3 JSON form.
 
-use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::bounds::{Bounded, bounds};
+use super::bounds::{Bounded, bounds, is_required};
 use super::comments::Comments;
 
 /// Which way a value goes: requests may have it in more than one form.
@@ -20,14 +20,25 @@ pub(super) enum Way {
 #[derive(Debug)]
 pub(super) struct Schemas<'a> {
     comments: &'a Comments,
+    /// The comments that give the bounds of ids, by the names of the fields: an id is the same wherever it stands.
+    ids: HashMap<String, String>,
     /// None while it is being made, as messages may hold themselves.
     made: BTreeMap<String, Option<Value>>,
 }
 
 impl<'a> Schemas<'a> {
-    pub(super) fn new(comments: &'a Comments) -> Self {
+    pub(super) fn new(comments: &'a Comments, pool: Option<&DescriptorPool>) -> Self {
+        let mut ids = HashMap::new();
+        let messages = pool.into_iter().flat_map(DescriptorPool::all_messages);
+        for field in messages.flat_map(|message| message.fields().collect::<Vec<_>>()) {
+            let comment = comments.at(&field.parent_message().parent_file(), field.path());
+            if is_id(&field) && !bounds(Bounded::Text, &comment, true).is_empty() {
+                ids.insert(field.name().to_owned(), comment);
+            }
+        }
         Self {
             comments,
+            ids,
             made: BTreeMap::new(),
         }
     }
@@ -101,45 +112,45 @@ impl<'a> Schemas<'a> {
         let (mut properties, mut required) = (Map::new(), Vec::new());
         for field in fields {
             properties.insert(field.json_name().to_owned(), self.field(field, way));
-            if !field.supports_presence() {
+            // In answers fields are there also where they have their default.
+            let is_there = match way {
+                Way::Out => !field.supports_presence(),
+                Way::In | Way::InPath | Way::InQuery => self.is_required(field),
+            };
+            if is_there {
                 required.push(field.json_name().to_owned());
             }
         }
         let mut schema = json!({"type": "object", "properties": properties});
-        if way == Way::Out {
-            // Fields are there also where they have their default. More may come with a newer server.
+        if !required.is_empty() {
             schema["required"] = required.into();
-        } else {
+        }
+        // Answers of a newer server may have more.
+        if way != Way::Out {
             schema["additionalProperties"] = false.into();
         }
         schema
+    }
+
+    /// Whether a request without the field is refused.
+    pub(super) fn is_required(&self, field: &FieldDescriptor) -> bool {
+        is_required(&self.comments.at(&field.parent_message().parent_file(), field.path()))
     }
 
     /// The schema of a field, with its description.
     pub(super) fn field(&mut self, field: &FieldDescriptor, way: Way) -> Value {
         let comment = self.comments.at(&field.parent_message().parent_file(), field.path());
         let kind = field.kind();
-        let (mut schema, bounded) = if let Some(entry) = kind.as_message().filter(|_| field.is_map()) {
+        let mut schema = if let Some(entry) = kind.as_message().filter(|_| field.is_map()) {
             let values = self.kind(&entry.map_entry_value_field().kind(), way);
-            (json!({"type": "object", "additionalProperties": values}), None)
+            json!({"type": "object", "additionalProperties": values})
         } else if field.is_list() {
-            (
-                json!({"type": "array", "items": self.kind(&kind, way)}),
-                Some(Bounded::List),
-            )
+            json!({"type": "array", "items": self.kind(&kind, way)})
         } else {
-            let bounded = match kind {
-                Kind::String if way == Way::InPath => Some(Bounded::PathText),
-                Kind::String => Some(Bounded::Text),
-                Kind::Int32 | Kind::Uint32 | Kind::Int64 | Kind::Uint64 => Some(Bounded::Number),
-                _ => None,
-            };
-            (self.kind(&kind, way), bounded)
+            self.kind(&kind, way)
         };
-        if let Some(bounded) = bounded.filter(|_| way != Way::Out)
-            && let Some(schema) = schema.as_object_mut()
-        {
-            schema.extend(bounds(bounded, &comment));
+        if let Some(schema) = schema.as_object_mut().filter(|_| way != Way::Out) {
+            schema.extend(self.bounds(field, &comment, way));
         }
         let oneof = field.containing_oneof().filter(|oneof| oneof.fields().len() > 1);
         let only = oneof.map(|oneof| {
@@ -155,6 +166,37 @@ impl<'a> Schemas<'a> {
             schema["description"] = description.join(" ").into();
         }
         schema
+    }
+
+    fn bounds(&self, field: &FieldDescriptor, comment: &str, way: Way) -> Map<String, Value> {
+        let required = way == Way::InPath || is_required(comment);
+        let kind = field.kind();
+        if field.is_map() {
+            return Map::new();
+        } else if field.is_list() {
+            return bounds(Bounded::List, comment, required);
+        } else if kind == Kind::String {
+            let found = bounds(Bounded::Text, comment, required);
+            let id = self.ids.get(field.name()).filter(|_| found.is_empty());
+            return id.map_or(found, |comment| bounds(Bounded::Text, comment, required));
+        } else if kind == Kind::Int64 && field.name().ends_with("_id") {
+            // Ids of the server's are positive.
+            let mut found = Map::new();
+            found.insert("minimum".to_owned(), i32::from(required).into());
+            if way == Way::In {
+                let digits = if required {
+                    "^[1-9][0-9]{0,17}$"
+                } else {
+                    "^[0-9]{1,18}$"
+                };
+                found.insert("pattern".to_owned(), digits.into());
+            }
+            return found;
+        }
+        if [Kind::Int32, Kind::Uint32, Kind::Int64, Kind::Uint64].contains(&kind) {
+            return bounds(Bounded::Number, comment, required);
+        }
+        Map::new()
     }
 
     fn kind(&mut self, kind: &Kind, way: Way) -> Value {
@@ -196,6 +238,11 @@ impl<'a> Schemas<'a> {
             json!({"type": "string", "enum": names, "description": format!("{about}\n\n{}", values.join("\n"))})
         })
     }
+}
+
+/// Whether a field is an id that a caller gives.
+fn is_id(field: &FieldDescriptor) -> bool {
+    field.name().ends_with("_id") && matches!(field.kind(), Kind::String) && !field.is_list()
 }
 
 /// A 64-bit number, which is a text in answers.

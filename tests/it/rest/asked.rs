@@ -49,17 +49,14 @@ fn form(rule: &DynamicMessage, request: &DynamicMessage) -> Option<Asked> {
         let value = rest.remove(field.json_name())?;
         path += &encoded(&value);
     }
-    let body = match text("body").as_str() {
-        "*" => Value::Object(rest).to_string(),
-        _ => {
-            let mut pairs = Vec::new();
-            parameters("", &Value::Object(rest), &mut pairs);
-            if !pairs.is_empty() {
-                path += &format!("?{}", pairs.join("&"));
-            }
-            String::new()
-        }
-    };
+    let mut body = String::new();
+    if text("body") == "*" {
+        body = Value::Object(rest).to_string();
+    } else {
+        let mut pairs = Vec::new();
+        parameters("", &Value::Object(rest), &mut pairs);
+        path = [path, pairs.join("&")].join(if pairs.is_empty() { "" } else { "?" });
+    }
     Some(Asked {
         http: http.to_owned(),
         path,
@@ -76,14 +73,13 @@ fn parameters(name: &str, value: &Value, pairs: &mut Vec<String>) {
             }
         }
         Value::Array(values) => values.iter().for_each(|value| parameters(name, value, pairs)),
-        _ => pairs.push(format!("{name}={}", encoded(value))),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            pairs.push(format!("{name}={}", encoded(value)));
+        }
     }
 }
 
 fn encoded(value: &Value) -> String {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string()
 }

@@ -27,7 +27,9 @@ async fn requests_have_the_form_that_they_must_have(backend: Backend) {
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let latin = [("Content-Type", "application/json; charset=latin1")];
     let engagements = "/api/v1/engagements:record";
-    let cases: [(&str, &str, &[(&str, &str)], &str, u16, i32, &str); 13] = [
+    let zipped = [JSON, ("Content-Encoding", "gzip")];
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, i32, &'a str);
+    let cases: [Case<'_>; 14] = [
         ("GET", "/api/v1/nothing", &[], "", 404, 5, "PATH_NOT_FOUND"),
         ("GET", "/nothing", &[], "", 404, 5, "PATH_NOT_FOUND"),
         ("GET", "/", &[], "", 404, 5, "PATH_NOT_FOUND"),
@@ -48,6 +50,7 @@ async fn requests_have_the_form_that_they_must_have(backend: Backend) {
         ("POST", engagements, &form, "{}", 415, 3, "BODY_NOT_JSON"),
         ("POST", engagements, &latin, "{}", 415, 3, "BODY_NOT_JSON"),
         ("POST", engagements, &[], "{}", 415, 3, "BODY_NOT_JSON"),
+        ("POST", engagements, &zipped, "{}", 415, 3, "BODY_NOT_JSON"),
         ("POST", engagements, &[JSON, JSON], "{}", 400, 3, "INVALID_FIELDS"),
     ];
     for (method, path, headers, body, status, code, reason) in cases {

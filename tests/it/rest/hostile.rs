@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Answer, JSON, ask};
 use crate::contract::world;
+use crate::support::given::{definition, email};
 use crate::support::{App, Backend, Rows, on_each_database};
 
 on_each_database!(
@@ -257,7 +258,11 @@ async fn all_that_is_wrong_is_said_at_once(backend: Backend) {
 
 async fn what_is_given_twice_must_be_the_same(backend: Backend) {
     let app = App::start(backend).await;
-    let (_, plan) = (app.customer("anna", "").await, world_plan(&app).await);
+    app.customer("anna", "").await;
+    let plan = app
+        .timeline(definition("plan", 5, vec![email(1, 0, "A")]))
+        .await
+        .timeline_id;
     let start = |customer: &str| format!("{{\"customer_id\": \"{customer}\", \"timelineId\": \"{plan}\"}}");
     let other = ask(&app, "POST", START, &[JSON], start("bert")).await;
     assert_eq!(
@@ -274,11 +279,4 @@ async fn what_is_given_twice_must_be_the_same(backend: Backend) {
         assert_eq!(answer.status, status, "{query}: {}", answer.text());
     }
     app.server.shutdown().await.expect("stopped");
-}
-
-async fn world_plan(app: &App) -> i64 {
-    use crate::support::given::{definition, email};
-    app.timeline(definition("plan", 5, vec![email(1, 0, "A")]))
-        .await
-        .timeline_id
 }
