@@ -15,6 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in &files {
         compiler.open_file(file)?;
     }
+    // No message has them as a field: they are what errors carry, which REST spells out.
+    compiler.open_file(root.join("google/rpc/error_details.proto"))?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;

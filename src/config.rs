@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::channels::{ChannelUrl, Mailbox, SmsFrom};
 use crate::domain::{Hours, PhoneNumber, SendingHours, Timestamp};
 use crate::engine::{LaneSettings, PublicUrl};
+use crate::rest::Origin;
 use crate::store::{ConnectSettings, StoreUrl};
 pub use channels::{CaFileError, ChannelArgs};
 pub use demo::{DemoArgs, NamedChannels};
@@ -158,6 +159,10 @@ pub struct Config {
     /// Listen on an address that others reach although nobody is asked who he is: anyone there may read and send everything.
     #[arg(long, env = "CAMPAIGN_INSECURE_PUBLIC")]
     pub insecure_public: bool,
+    /// Pages of which origin may call, from browsers, over REST and gRPC-Web, as in `https://crm.example.com`; several times, or with
+    /// commas. Without it none may.
+    #[arg(long, env = "CAMPAIGN_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub cors_origin: Vec<Origin>,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,

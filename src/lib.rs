@@ -1,4 +1,4 @@
-//! Walks customers through multi-day campaign timelines, over gRPC.
+//! Walks customers through multi-day campaign timelines, over gRPC and REST.
 //!
 //! A customer runs through a timeline, day by day in the customer's own time zone; actions of a day are sent at their hour.
 //! CRM services start runs and show them; two ticks, called by CronJobs, advance days and execute what is due.
@@ -9,6 +9,7 @@
 //! bin ─> client ─> proto          (the demo also starts a server)
 //!  └───> server ─> rpc ─> engine ─> store ────┐
 //!          ├───> web ──────┘  └───> channels ─┼─> domain      (store and channels don't know each other)
+//!          ├───> rest ─> proto
 //!          └─> config, telemetry
 //! ```
 //!
@@ -18,6 +19,7 @@
 //! - [`channels`]: the ways out, one file each.
 //! - [`engine`]: carries out what the rules say: claims, sends, records; starts and moves runs; the two ticks.
 //! - [`rpc`]: the gRPC services of `proto/`: parse, call the engine, wrap. Nobody else knows statuses.
+//! - [`rest`]: the same methods as JSON over HTTP, by the options in `proto/`: a layer in front of [`rpc`] that knows none of them.
 //! - [`web`]: what people and providers reach by HTTP on the same port: links of mails, and what became of messages.
 //! - [`server`], [`config`], [`telemetry`]: a process of it. [`client`]: programs that call one.
 //! - [`keys`]: what follows from the deployment's secret.
@@ -46,6 +48,7 @@ pub mod failpoint;
 pub mod keys;
 pub mod proto;
 pub mod random;
+pub mod rest;
 pub mod rpc;
 pub mod server;
 pub mod store;

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse as _;
+use axum::http::HeaderMap;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +35,7 @@ use crate::proto::campaign::v1::campaign_timeline_service_server::CampaignTimeli
 use crate::proto::campaign::v1::customer_service_server::CustomerServiceServer;
 use crate::proto::campaign::v1::sending_service_server::SendingServiceServer;
 use crate::random::Random;
+use crate::rest::{BrowserLayer, RestLayer, RestSettings};
 use crate::rpc::{
     ContentService, CustomersService, DeadlineLayer, DeadlineSettings, MAX_MESSAGE_BYTES, OrchestratorService,
     SendingHoldsService, TickService, TimelinesService, UndecodableLayer, is_grpc,
@@ -143,33 +143,43 @@ impl Server {
             events,
             call_limit: config.call_limit,
         };
-        let routes = Routes::from(web::router(endpoints).fallback(nothing_there))
-            .add_service(health_service)
-            .add_service(reflection()?)
-            .add_service(limited!(CampaignContentServiceServer::new(ContentService::new(
-                Arc::clone(&engine)
-            ))))
-            .add_service(limited!(CampaignOrchestratorServiceServer::new(
-                OrchestratorService::new(Arc::clone(&engine))
-            )))
-            .add_service(limited!(CampaignTickServiceServer::new(TickService::new(Arc::clone(
-                &engine
-            )))))
-            .add_service(limited!(CampaignTimelineServiceServer::new(TimelinesService::new(
-                Arc::clone(&engine)
-            ))))
-            .add_service(limited!(CustomerServiceServer::new(CustomersService::new(Arc::clone(
-                &engine
-            )))))
-            .add_service(limited!(SendingServiceServer::new(SendingHoldsService::new(
-                Arc::clone(&engine)
-            ))));
+        let rest = RestSettings {
+            most_bytes: MAX_MESSAGE_BYTES,
+            limit: config.call_limit,
+        };
+        let rest = RestLayer::new(rest).map_err(anyhow::Error::msg)?;
+        let browsers = BrowserLayer::new(&config.cors_origin).map_err(anyhow::Error::msg)?;
+        let nowhere = rest.clone();
+        let routes =
+            Routes::from(web::router(endpoints).fallback(async move |headers| nothing_there(&nowhere, &headers)))
+                .add_service(health_service)
+                .add_service(reflection()?)
+                .add_service(limited!(CampaignContentServiceServer::new(ContentService::new(
+                    Arc::clone(&engine)
+                ))))
+                .add_service(limited!(CampaignOrchestratorServiceServer::new(
+                    OrchestratorService::new(Arc::clone(&engine))
+                )))
+                .add_service(limited!(CampaignTickServiceServer::new(TickService::new(Arc::clone(
+                    &engine
+                )))))
+                .add_service(limited!(CampaignTimelineServiceServer::new(TimelinesService::new(
+                    Arc::clone(&engine)
+                ))))
+                .add_service(limited!(CustomerServiceServer::new(CustomersService::new(Arc::clone(
+                    &engine
+                )))))
+                .add_service(limited!(SendingServiceServer::new(SendingHoldsService::new(
+                    Arc::clone(&engine)
+                ))));
         let router = tonic::transport::Server::builder()
             .accept_http1(true)
             .max_concurrent_streams(MAX_STREAMS)
             .http2_max_header_list_size(MAX_HEADER_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
+            .layer(browsers)
+            .layer(rest)
             .layer(DeadlineLayer::new(DeadlineSettings {
                 limit: config.call_limit,
             }))
@@ -399,12 +409,12 @@ fn reflection() -> anyhow::Result<
     Ok(builder.build_v1()?)
 }
 
-/// The answer to a path that is none, as gRPC says it or as HTTP does.
-async fn nothing_there(headers: HeaderMap) -> axum::response::Response {
-    if is_grpc(&headers) {
+/// The answer to a path that is none, as gRPC says it or as REST does.
+fn nothing_there(rest: &RestLayer, headers: &HeaderMap) -> axum::response::Response {
+    if is_grpc(headers) {
         return tonic::Status::unimplemented("there is no such method").into_http();
     }
-    StatusCode::NOT_FOUND.into_response()
+    rest.nothing_there().map(axum::body::Body::new)
 }
 
 /// Keeps the health of the services at what the database allows: it must be there, and its clock agree with this server's. The

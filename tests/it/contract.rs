@@ -15,6 +15,9 @@ use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+pub(crate) use fuzz::good_requests;
+pub(crate) use hostile::world;
+
 /// Checks a refusal of fields: exactly these, each once, with an `ErrorInfo`.
 #[track_caller]
 fn violated<T: std::fmt::Debug>(what: &str, result: Result<T, Status>, fields: &[&str]) {

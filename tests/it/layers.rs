@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of the library, and the modules that it may use beside itself. The programs in `src/bin` are `bin`.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     (
         "bin",
         &["client", "clock", "config", "random", "server", "store", "telemetry"],
@@ -16,7 +16,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
         &["clock", "config", "proto", "random", "server", "store", "telemetry"],
     ),
     ("clock", &[]),
-    ("config", &["channels", "domain", "engine", "keys", "store"]),
+    ("config", &["channels", "domain", "engine", "keys", "rest", "store"]),
     ("domain", &[]),
     (
         "engine",
@@ -26,11 +26,12 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("keys", &[]),
     ("proto", &[]),
     ("random", &[]),
+    ("rest", &["proto"]),
     ("rpc", &["channels", "clock", "domain", "engine", "proto", "store"]),
     (
         "server",
         &[
-            "channels", "clock", "config", "domain", "engine", "keys", "proto", "random", "rpc", "store", "web",
+            "channels", "clock", "config", "domain", "engine", "keys", "proto", "random", "rest", "rpc", "store", "web",
         ],
     ),
     ("store", &["domain"]),
@@ -43,9 +44,12 @@ const RESERVED: [(&[&str], &[&str]); 8] = [
     (&["sea_orm", "sqlx", "migrations"], &["store"]),
     (
         &["tonic", "tonic_health", "tonic_reflection", "tonic_types"],
-        &["rpc", "server", "client", "proto"],
+        &["rest", "rpc", "server", "client", "proto"],
     ),
-    (&["prost", "prost_types", "prost_reflect"], &["rpc", "client", "proto"]),
+    (
+        &["prost", "prost_types", "prost_reflect"],
+        &["rest", "rpc", "client", "proto"],
+    ),
     (&["lettre", "mail_parser", "minijinja", "reqwest"], &["channels"]),
     (&["Utc::now", "Local::now", "SystemTime::now"], &["clock"]),
     (&["fastrand", "Uuid::new_v4", "Uuid::now_v7", "rand"], &["random"]),
@@ -69,6 +73,7 @@ const RESERVED: [(&[&str], &[&str]); 8] = [
             "failpoint",
             "proto",
             "random",
+            "rest",
             "rpc",
             "server",
             "store",

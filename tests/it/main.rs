@@ -48,6 +48,7 @@ mod providers;
 mod quiet_hours;
 mod rates;
 mod requests;
+mod rest;
 mod retries;
 mod runs;
 mod runs_hold;

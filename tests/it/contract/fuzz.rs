@@ -15,6 +15,8 @@
 mod good;
 mod tape;
 
+pub(crate) use good::all as good_requests;
+
 use campaign_automation::proto::campaign::v1 as pb;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};

@@ -52,7 +52,7 @@ enum Told {
 }
 
 /// What is stored before.
-pub(super) struct World {
+pub(crate) struct World {
     plan: pb::Timeline,
     archived: i64,
     annas: i64,
@@ -63,7 +63,7 @@ pub(super) struct World {
 
 /// Anna is on day 1 of a timeline, and her task is done. Bert's run is paused. Carl has no address, so that his mail has failed, and his
 /// task waits. A campaign is held that nobody sends.
-pub(super) async fn world(app: &App) -> World {
+pub(crate) async fn world(app: &App) -> World {
     let default = pb::TimelineDefinition {
         is_default: true,
         ..definition(

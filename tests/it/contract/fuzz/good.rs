@@ -2,6 +2,8 @@
 
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 
+use crate::support::raw::method;
+
 /// In the JSON form of messages.
 const REQUESTS: &[(&str, &str)] = &[
     (
@@ -187,14 +189,24 @@ const REQUESTS: &[(&str, &str)] = &[
     ("ListTickRuns", r#"{"kind": "TICK_KIND_PROCESS", "pageSize": 1}"#),
 ];
 
+/// All good requests, in an order in which most of them can be done, one after the other.
+pub(crate) fn all() -> impl Iterator<Item = (MethodDescriptor, DynamicMessage)> {
+    REQUESTS.iter().map(|(name, json)| {
+        let method = method(name);
+        let request = parse(&method, json);
+        (method, request)
+    })
+}
+
 /// The good requests of a method.
 pub(super) fn requests(method: &MethodDescriptor) -> Vec<DynamicMessage> {
     let of_method = REQUESTS.iter().filter(|(name, _)| *name == method.name());
-    let parse = |(name, json): &(&str, &str)| {
-        let mut json = serde_json::Deserializer::from_str(json);
-        DynamicMessage::deserialize(method.input(), &mut json).unwrap_or_else(|error| panic!("{name}: {error}"))
-    };
-    let requests: Vec<DynamicMessage> = of_method.map(parse).collect();
+    let requests: Vec<DynamicMessage> = of_method.map(|(_, json)| parse(method, json)).collect();
     assert!(!requests.is_empty(), "{} has no good request here", method.name());
     requests
+}
+
+fn parse(method: &MethodDescriptor, json: &str) -> DynamicMessage {
+    let mut json = serde_json::Deserializer::from_str(json);
+    DynamicMessage::deserialize(method.input(), &mut json).unwrap_or_else(|error| panic!("{}: {error}", method.name()))
 }

@@ -1,0 +1,187 @@
+//! What browsers need: gRPC-Web, and leave for pages of other origins (CORS).
+//!
+//! A page may call only if its origin is allowed by name. One that is not is refused, rather than only kept from reading the answer:
+//! some requests change things, and browsers send them without asking first. Programs send no `origin`, and are not concerned.
+
+use futures::future::BoxFuture;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
+use http::{Method, Request, Response, Uri};
+use prost_reflect::DescriptorPool;
+use std::str::FromStr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tonic::body::Body;
+use tonic_web::GrpcWebLayer;
+use tower::util::Either;
+use tower::{Layer, Service, ServiceExt as _};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
+
+use super::refusal::Refusal;
+use super::{answer, is_rest};
+
+/// How long a browser may keep what it was allowed.
+const KEEP: Duration = Duration::from_hours(1);
+
+/// The origin of pages: `https://crm.example.com`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(HeaderValue);
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{text:?} is no origin: a scheme, a host, and a port if it is another, as in https://crm.example.com"
+            )
+        };
+        let uri: Uri = text.parse().map_err(|_| wrong())?;
+        let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().ok_or_else(wrong)?);
+        // Browsers send it just so, and it is compared letter by letter.
+        let plain = format!("{scheme}://{}", authority.as_str().to_ascii_lowercase());
+        if text != plain || !["http", "https"].contains(&scheme) || text.contains(['@', '*']) {
+            return Err(wrong());
+        }
+        HeaderValue::from_str(text).map(Self).map_err(|_| wrong())
+    }
+}
+
+/// Serves browsers.
+#[derive(Debug, Clone)]
+pub struct BrowserLayer {
+    origins: Vec<HeaderValue>,
+    cors: CorsLayer,
+    pool: DescriptorPool,
+}
+
+impl BrowserLayer {
+    /// Allows these origins, and no others.
+    pub fn new(origins: &[Origin]) -> Result<Self, String> {
+        let origins: Vec<HeaderValue> = origins.iter().map(|Origin(origin)| origin.clone()).collect();
+        let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static);
+        let cors = CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins.clone()))
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+            .allow_headers(AllowHeaders::mirror_request())
+            .expose_headers(ExposeHeaders::list(exposed.into_iter().chain([RETRY_AFTER])))
+            .max_age(KEEP);
+        let pool = DescriptorPool::decode(crate::proto::FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
+        Ok(Self { origins, cors, pool })
+    }
+
+    /// The answer to a page that may not call.
+    fn refused(&self, origin: &HeaderValue) -> Option<Response<Body>> {
+        if self.origins.contains(origin) {
+            return None;
+        }
+        let text = "pages of this origin may not call: --cors-origin allows them";
+        Some(answer::refusal(&self.pool, Refusal::ForeignOrigin, text))
+    }
+}
+
+impl<S> Layer<S> for BrowserLayer {
+    type Service = BrowserService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        BrowserService {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// A service for browsers, too.
+#[derive(Debug, Clone)]
+pub struct BrowserService<S> {
+    inner: S,
+    layer: BrowserLayer,
+}
+
+impl<S> Service<Request<Body>> for BrowserService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The clone is what `poll_ready` was called on, so it goes with the call.
+        let next = self.inner.clone();
+        let mut ready = std::mem::replace(&mut self.inner, next);
+        let is_web = is_grpc_web(&request);
+        if !is_web && !is_rest(request.uri().path()) && !asks_first(&request) {
+            return Box::pin(ready.call(request));
+        }
+        let Some(origin) = request.headers().get(ORIGIN) else {
+            // A preflight without an origin is none.
+            return if is_web {
+                Box::pin(GrpcWebLayer::new().layer(ready).call(request))
+            } else {
+                Box::pin(ready.call(request))
+            };
+        };
+        if let Some(refused) = self.layer.refused(origin) {
+            return Box::pin(async move { Ok(refused) });
+        }
+        let inner = if is_web {
+            Either::Left(GrpcWebLayer::new().layer(ready))
+        } else {
+            Either::Right(ready)
+        };
+        Box::pin(self.layer.cors.layer(inner).oneshot(request))
+    }
+}
+
+/// Whether a request is gRPC-Web, by its content type.
+fn is_grpc_web(request: &Request<Body>) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/grpc-web"))
+}
+
+/// Whether a browser asks what it may do at the path of a method of gRPC-Web.
+fn asks_first(request: &Request<Body>) -> bool {
+    let path = request.uri().path();
+    let of_method = path
+        .trim_start_matches('/')
+        .split('/')
+        .next()
+        .is_some_and(|service| service.contains('.'));
+    of_method && request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_written_as_browsers_send_them() {
+        for good in [
+            "https://crm.example.com",
+            "http://localhost:3000",
+            "http://127.0.0.1:8080",
+        ] {
+            assert!(good.parse::<Origin>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "*",
+            "null",
+            "crm.example.com",
+            "https://",
+            "https://crm.example.com/",
+            "https://CRM.example.com",
+            "https://*.example.com",
+            "https://user@example.com",
+            "ftp://example.com",
+            "https://example.com?x",
+        ] {
+            assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What is refused before it comes to a method of the contract: a path, a form, a size. Each with its HTTP status and a reason.
+
+use http::StatusCode;
+use std::collections::HashMap;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// The domain of the reasons, as on the gRPC side.
+pub(super) const DOMAIN: &str = "campaign.v1";
+
+/// A refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There is nothing at this path.
+    UnknownPath,
+    /// The path has other methods.
+    OtherMethods,
+    /// The caller takes no JSON.
+    NotAcceptable,
+    /// The body did not come in time.
+    BodyTooLate,
+    /// The body is longer than it may be.
+    BodyTooLong,
+    /// The body broke off.
+    BodyBroken,
+    /// The body is said to be something else than JSON.
+    NotJson,
+    /// A page of an origin that is not allowed asks.
+    ForeignOrigin,
+}
+
+impl Refusal {
+    /// All, for the list in the `OpenAPI` document.
+    pub(super) const ALL: [Self; 8] = [
+        Self::UnknownPath,
+        Self::OtherMethods,
+        Self::NotAcceptable,
+        Self::BodyTooLate,
+        Self::BodyTooLong,
+        Self::BodyBroken,
+        Self::NotJson,
+        Self::ForeignOrigin,
+    ];
+
+    /// The HTTP status.
+    pub(super) fn http(self) -> StatusCode {
+        match self {
+            Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::OtherMethods => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::BodyTooLate => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::ForeignOrigin => StatusCode::FORBIDDEN,
+        }
+    }
+
+    /// The reason in `ErrorInfo`.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::UnknownPath => "PATH_NOT_FOUND",
+            Self::OtherMethods => "METHOD_NOT_ALLOWED",
+            Self::NotAcceptable => "JSON_NOT_ACCEPTED",
+            Self::BodyTooLate => "BODY_TOO_LATE",
+            Self::BodyTooLong => "BODY_TOO_LONG",
+            Self::BodyBroken => "BODY_INCOMPLETE",
+            Self::NotJson => "BODY_NOT_JSON",
+            Self::ForeignOrigin => "ORIGIN_NOT_ALLOWED",
+        }
+    }
+
+    /// The status, with a text for people.
+    pub(super) fn status(self, text: &str) -> Status {
+        let code = match self {
+            Self::UnknownPath => Code::NotFound,
+            Self::OtherMethods => Code::Unimplemented,
+            Self::BodyTooLate => Code::DeadlineExceeded,
+            Self::BodyTooLong => Code::OutOfRange,
+            Self::NotAcceptable | Self::BodyBroken | Self::NotJson => Code::InvalidArgument,
+            Self::ForeignOrigin => Code::PermissionDenied,
+        };
+        let details = ErrorDetails::with_error_info(self.reason(), DOMAIN, HashMap::new());
+        Status::with_error_details(code, text, details)
+    }
+}
