@@ -84,3 +84,20 @@ impl Refusal {
         Status::with_error_details(code, text, details)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_has_a_reason_of_its_own_that_the_readme_explains() {
+        let readme = include_str!("../../README.md");
+        let mut reasons = HashSet::new();
+        for refusal in Refusal::ALL {
+            assert!(reasons.insert(refusal.reason()), "{refusal:?}");
+            assert!(readme.contains(refusal.reason()), "{refusal:?}");
+            assert!(readme.contains(refusal.http().as_str()), "{refusal:?}");
+        }
+    }
+}

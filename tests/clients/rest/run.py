@@ -15,6 +15,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -46,8 +47,9 @@ def main():
     command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(options.examples), "--warnings", "off"]
     command += ["--checks", ",".join(CHECKS), "--request-timeout", "60", "--no-shrink"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(here)}
-    # Its cache of cases would be left behind in the working directory.
-    ended = subprocess.run(command, env=environment, cwd=os.environ.get("TMPDIR", "/tmp"), check=False)
+    # Its cache of cases is left behind in the working directory.
+    with tempfile.TemporaryDirectory() as scratch:
+        ended = subprocess.run(command, env=environment, cwd=scratch, check=False)
     if ended.returncode == 0:
         wait_for(f"{options.server}/api/v1/sending-status", 1)
     sys.exit(ended.returncode)

@@ -19,6 +19,9 @@ on_each_database!(
     the_document_is_served,
 );
 
+/// A method, a path, headers and a body; and what comes of it: an HTTP status, a code and a reason.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, i32, &'a str);
+
 async fn requests_have_the_form_that_they_must_have(backend: Backend) {
     let app = App::start(backend).await;
     app.customer("anna", "").await;
@@ -28,7 +31,6 @@ async fn requests_have_the_form_that_they_must_have(backend: Backend) {
     let latin = [("Content-Type", "application/json; charset=latin1")];
     let engagements = "/api/v1/engagements:record";
     let zipped = [JSON, ("Content-Encoding", "gzip")];
-    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, i32, &'a str);
     let cases: [Case<'_>; 14] = [
         ("GET", "/api/v1/nothing", &[], "", 404, 5, "PATH_NOT_FOUND"),
         ("GET", "/nothing", &[], "", 404, 5, "PATH_NOT_FOUND"),
