@@ -1,6 +1,10 @@
 //! The code that is generated from `proto/`, and how alike messages turn into one another. Only `rpc` and `rest`, which serve it, and
 //! `client`, which calls it, use it.
 
+mod wire;
+
+pub use wire::{grpc_timeout, is_grpc, soon_enough};
+
 /// The descriptors of the contract and of what it imports, for reflection and for the JSON form of messages.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -27,18 +27,18 @@ use crate::clock::Clock;
 use crate::config::{self, Config, DatabaseArgs, ProviderError, SpokenRoute, TaskRoute};
 use crate::domain::{Channel, CircuitPolicy, RetryPolicy};
 use crate::engine::{Engine, EngineSettings, MailIdentity, Parts};
-use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::campaign::v1::campaign_content_service_server::CampaignContentServiceServer;
 use crate::proto::campaign::v1::campaign_orchestrator_service_server::CampaignOrchestratorServiceServer;
 use crate::proto::campaign::v1::campaign_tick_service_server::CampaignTickServiceServer;
 use crate::proto::campaign::v1::campaign_timeline_service_server::CampaignTimelineServiceServer;
 use crate::proto::campaign::v1::customer_service_server::CustomerServiceServer;
 use crate::proto::campaign::v1::sending_service_server::SendingServiceServer;
+use crate::proto::{FILE_DESCRIPTOR_SET, is_grpc};
 use crate::random::Random;
 use crate::rest::{BrowserLayer, RestLayer, RestSettings};
 use crate::rpc::{
     ContentService, CustomersService, DeadlineLayer, DeadlineSettings, MAX_MESSAGE_BYTES, OrchestratorService,
-    SendingHoldsService, TickService, TimelinesService, UndecodableLayer, is_grpc,
+    SendingHoldsService, TickService, TimelinesService, UndecodableLayer,
 };
 use crate::store::Store;
 use crate::web;
@@ -150,28 +150,8 @@ impl Server {
         let rest = RestLayer::new(rest).map_err(anyhow::Error::msg)?;
         let browsers = BrowserLayer::new(&config.cors_origin).map_err(anyhow::Error::msg)?;
         let nowhere = rest.clone();
-        let routes =
-            Routes::from(web::router(endpoints).fallback(async move |headers| nothing_there(&nowhere, &headers)))
-                .add_service(health_service)
-                .add_service(reflection()?)
-                .add_service(limited!(CampaignContentServiceServer::new(ContentService::new(
-                    Arc::clone(&engine)
-                ))))
-                .add_service(limited!(CampaignOrchestratorServiceServer::new(
-                    OrchestratorService::new(Arc::clone(&engine))
-                )))
-                .add_service(limited!(CampaignTickServiceServer::new(TickService::new(Arc::clone(
-                    &engine
-                )))))
-                .add_service(limited!(CampaignTimelineServiceServer::new(TimelinesService::new(
-                    Arc::clone(&engine)
-                ))))
-                .add_service(limited!(CustomerServiceServer::new(CustomersService::new(Arc::clone(
-                    &engine
-                )))))
-                .add_service(limited!(SendingServiceServer::new(SendingHoldsService::new(
-                    Arc::clone(&engine)
-                ))));
+        let pages = web::router(endpoints).fallback(async move |headers| nothing_there(&nowhere, &headers));
+        let routes = services(&engine, pages)?.add_service(health_service);
         let router = tonic::transport::Server::builder()
             .accept_http1(true)
             .max_concurrent_streams(MAX_STREAMS)
@@ -398,6 +378,24 @@ fn engine_settings(config: &Config, routes: &config::Routes) -> EngineSettings {
         public_url: config.public_url.clone(),
         bounce_address: config.feedback.bounce_address.clone(),
     }
+}
+
+/// What is served: pages, and the services of the contract.
+fn services(engine: &Arc<Engine>, pages: axum::Router) -> anyhow::Result<Routes> {
+    let content = ContentService::new(Arc::clone(engine));
+    let orchestrator = OrchestratorService::new(Arc::clone(engine));
+    let ticks = TickService::new(Arc::clone(engine));
+    let timelines = TimelinesService::new(Arc::clone(engine));
+    let customers = CustomersService::new(Arc::clone(engine));
+    let sending = SendingHoldsService::new(Arc::clone(engine));
+    Ok(Routes::from(pages)
+        .add_service(reflection()?)
+        .add_service(limited!(CampaignContentServiceServer::new(content)))
+        .add_service(limited!(CampaignOrchestratorServiceServer::new(orchestrator)))
+        .add_service(limited!(CampaignTickServiceServer::new(ticks)))
+        .add_service(limited!(CampaignTimelineServiceServer::new(timelines)))
+        .add_service(limited!(CustomerServiceServer::new(customers)))
+        .add_service(limited!(SendingServiceServer::new(sending))))
 }
 
 fn reflection() -> anyhow::Result<

@@ -18,6 +18,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
 use super::refusal::Refusal;
 use super::{answer, is_rest};
+use crate::proto::is_grpc;
 
 /// How long a browser may keep what it was allowed.
 const KEEP: Duration = Duration::from_hours(1);
@@ -39,7 +40,9 @@ impl FromStr for Origin {
         let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().ok_or_else(wrong)?);
         // Browsers send it just so, and it is compared letter by letter.
         let plain = format!("{scheme}://{}", authority.as_str().to_ascii_lowercase());
-        if text != plain || !["http", "https"].contains(&scheme) || text.contains(['@', '*']) {
+        // They leave out the port that goes without saying.
+        let is_default_port = matches!((scheme, uri.port_u16()), ("http", Some(80)) | ("https", Some(443)));
+        if text != plain || !["http", "https"].contains(&scheme) || text.contains(['@', '*']) || is_default_port {
             return Err(wrong());
         }
         HeaderValue::from_str(text).map(Self).map_err(|_| wrong())
@@ -114,27 +117,33 @@ where
         // The clone is what `poll_ready` was called on, so it goes with the call.
         let next = self.inner.clone();
         let mut ready = std::mem::replace(&mut self.inner, next);
-        let is_web = is_grpc_web(&request);
-        if !is_web && !is_rest(request.uri().path()) && !asks_first(&request) {
+        let is_method = is_method(request.uri().path());
+        // Links of mails and what providers call are anybody's.
+        if !is_method && !is_rest(request.uri().path()) {
             return Box::pin(ready.call(request));
         }
-        let Some(origin) = request.headers().get(ORIGIN) else {
-            // A preflight without an origin is none.
-            return if is_web {
-                Box::pin(GrpcWebLayer::new().layer(ready).call(request))
-            } else {
-                Box::pin(ready.call(request))
-            };
-        };
-        if let Some(refused) = self.layer.refused(origin) {
+        let origin = request.headers().get(ORIGIN);
+        if let Some(refused) = origin.and_then(|origin| self.layer.refused(origin)) {
             return Box::pin(async move { Ok(refused) });
         }
-        let inner = if is_web {
+        let is_from_page = origin.is_some();
+        let is_preflight = is_from_page && asks_first(&request);
+        // Pages may send what is no gRPC without asking first, and tonic takes anything for it.
+        if is_method && !is_preflight && !is_grpc(request.headers()) {
+            let text = "methods are called by these paths as gRPC or gRPC-Web, content-type: application/grpc, and as JSON below /api/";
+            let refused = answer::refusal(&self.layer.pool, Refusal::NotGrpc, text);
+            return Box::pin(async move { Ok(refused) });
+        }
+        let inner = if is_method && is_grpc_web(&request) {
             Either::Left(GrpcWebLayer::new().layer(ready))
         } else {
             Either::Right(ready)
         };
-        Box::pin(self.layer.cors.layer(inner).oneshot(request))
+        if is_from_page {
+            Box::pin(self.layer.cors.layer(inner).oneshot(request))
+        } else {
+            Box::pin(inner.oneshot(request))
+        }
     }
 }
 
@@ -144,15 +153,15 @@ fn is_grpc_web(request: &Request<Body>) -> bool {
     kind.is_some_and(|kind| kind.starts_with("application/grpc-web"))
 }
 
-/// Whether a browser asks what it may do at the path of a method of gRPC-Web.
+/// Whether a browser asks what it may do.
 fn asks_first(request: &Request<Body>) -> bool {
-    let path = request.uri().path();
-    let of_method = path
-        .trim_start_matches('/')
-        .split('/')
-        .next()
-        .is_some_and(|service| service.contains('.'));
-    of_method && request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+    request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Whether a path is that of a method by its gRPC name, as `/campaign.v1.CustomerService/GetCustomer`.
+fn is_method(path: &str) -> bool {
+    let mut segments = path.trim_start_matches('/').split('/');
+    segments.next().is_some_and(|service| service.contains('.')) && segments.next().is_some()
 }
 
 #[cfg(test)]
@@ -180,6 +189,8 @@ mod tests {
             "https://user@example.com",
             "ftp://example.com",
             "https://example.com?x",
+            "https://example.com:443",
+            "http://example.com:80",
         ] {
             assert!(bad.parse::<Origin>().is_err(), "{bad}");
         }

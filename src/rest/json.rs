@@ -1,9 +1,13 @@
 //! JSON text as it is written: with all members of objects, also those that come twice, which other readers drop silently.
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::cell::Cell;
 use std::fmt;
 
 use super::violations::shown;
+
+/// The most values of a text. Each takes many times as much memory as it has letters.
+const MOST_VALUES: usize = 200_000;
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,9 +23,14 @@ pub(super) enum Json {
 }
 
 impl Json {
-    /// Parses a text, or says what is wrong with it and where. What is nested more than 127 deep is refused.
+    /// Parses a text, or says what is wrong with it and where. What is nested more than 127 deep is refused, and what has more than
+    /// 200,000 values.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(text).map_err(|error| error.to_string())
+        let left = Cell::new(MOST_VALUES);
+        let mut json = serde_json::Deserializer::from_slice(text);
+        let parsed = Reader { left: &left }.deserialize(&mut json);
+        let parsed = parsed.and_then(|value| json.end().map(|()| value));
+        parsed.map_err(|error| error.to_string())
     }
 
     /// The same as others take it. An object that has a member twice is an error, which is its name.
@@ -59,15 +68,24 @@ impl Json {
     }
 }
 
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JsonVisitor)
+/// Reads a value, and all within it, as long as there are values left.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    left: &'a Cell<usize>,
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        let left = self.left.get().checked_sub(1);
+        let left = left.ok_or_else(|| D::Error::custom(format!("it has more than {MOST_VALUES} values")))?;
+        self.left.set(left);
+        deserializer.deserialize_any(self)
     }
 }
 
-struct JsonVisitor;
-
-impl<'de> Visitor<'de> for JsonVisitor {
+impl<'de> Visitor<'de> for Reader<'_> {
     type Value = Json;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,7 +122,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Json, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = list.next_element()? {
+        while let Some(value) = list.next_element_seed(self)? {
             values.push(value);
         }
         Ok(Json::List(values))
@@ -112,8 +130,8 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Json, A::Error> {
         let mut members = Vec::new();
-        while let Some(member) = object.next_entry()? {
-            members.push(member);
+        while let Some(name) = object.next_key()? {
+            members.push((name, object.next_value_seed(self)?));
         }
         Ok(Json::Object(members))
     }
@@ -122,6 +140,15 @@ impl<'de> Visitor<'de> for JsonVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_are_not_too_many_values() {
+        let list = |count: usize| format!("[{}]", vec!["0"; count].join(","));
+        assert!(Json::parse(list(MOST_VALUES - 1).as_bytes()).is_ok());
+        let error = Json::parse(list(MOST_VALUES).as_bytes()).expect_err("one more");
+        assert!(error.starts_with("it has more than 200000 values"), "{error}");
+        assert!(Json::parse(b"[] []").is_err(), "one value alone");
+    }
 
     #[test]
     fn all_members_are_kept() {

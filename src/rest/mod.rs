@@ -33,7 +33,7 @@ use std::time::Duration;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::proto::FILE_DESCRIPTOR_SET;
+use crate::proto::{FILE_DESCRIPTOR_SET, grpc_timeout, soon_enough};
 pub use browser::{BrowserLayer, Origin};
 use refusal::Refusal;
 use routes::{Found, Route, Routes};
@@ -41,6 +41,9 @@ use template::RequestPath;
 
 /// Where the `OpenAPI` document is.
 pub const OPENAPI_PATH: &str = "/openapi.json";
+
+/// How long a caller waits who does not say.
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// The limits of requests, as gRPC has them.
 #[derive(Debug, Clone, Copy)]
@@ -134,7 +137,9 @@ where
         let layer = self.layer.clone();
         Box::pin(async move {
             let is_head = request.method() == Method::HEAD;
-            let mut response = layer.answer(ready, request).await?;
+            let asked = grpc_timeout(request.headers()).map_or(LONGEST, soon_enough);
+            let answering = tokio::time::timeout(asked, layer.answer(ready, request));
+            let mut response = answering.await.unwrap_or_else(|_| Ok(layer.too_late()))?;
             if is_head {
                 response = without_body(response);
             }
@@ -144,6 +149,12 @@ where
 }
 
 impl RestLayer {
+    /// The answer to a call that takes longer than its caller waits. The time of the body counts, which inner layers don't see.
+    fn too_late(&self) -> Response<Body> {
+        let text = "the call took longer than grpc-timeout says: repeat it with the same request_id, and a longer time";
+        self.shared.refuse(Refusal::CallTooLong, text)
+    }
+
     async fn answer<S>(&self, mut inner: S, request: Request<Body>) -> Result<Response<Body>, S::Error>
     where
         S: Service<Request<Body>, Response = Response<Body>>,
@@ -195,9 +206,12 @@ impl Shared {
         }
         let message = request::request(route, &values, head.uri.query(), &body)
             .map_err(|wrong| answer::error(&self.pool, &wrong.into_status()))?;
-        let call = call::request(head, &route.rpc, &message.encode_to_vec());
-        let call = call.ok_or_else(|| self.too_long())?;
-        Ok((route, call))
+        // The same text may be longer as a message.
+        let message = message.encode_to_vec();
+        let call = (message.len() <= self.settings.most_bytes)
+            .then(|| call::request(head, &route.rpc, &message))
+            .flatten();
+        Ok((route, call.ok_or_else(|| self.too_long())?))
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Response<Body>> {
@@ -219,7 +233,7 @@ impl Shared {
     }
 
     fn too_long(&self) -> Response<Body> {
-        let text = format!("the body is longer than {} bytes", self.settings.most_bytes);
+        let text = format!("the request is longer than {} bytes", self.settings.most_bytes);
         self.refuse(Refusal::BodyTooLong, &text)
     }
 

@@ -27,11 +27,15 @@ pub(super) enum Refusal {
     NotJson,
     /// A page of an origin that is not allowed asks.
     ForeignOrigin,
+    /// It took longer than its caller waits.
+    CallTooLong,
+    /// A method is called by its gRPC name, and not as gRPC.
+    NotGrpc,
 }
 
 impl Refusal {
     /// All, for the list in the `OpenAPI` document.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::UnknownPath,
         Self::OtherMethods,
         Self::NotAcceptable,
@@ -40,6 +44,8 @@ impl Refusal {
         Self::BodyBroken,
         Self::NotJson,
         Self::ForeignOrigin,
+        Self::CallTooLong,
+        Self::NotGrpc,
     ];
 
     /// The HTTP status.
@@ -51,7 +57,8 @@ impl Refusal {
             Self::BodyTooLate => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyBroken => StatusCode::BAD_REQUEST,
-            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotJson | Self::NotGrpc => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::CallTooLong => StatusCode::GATEWAY_TIMEOUT,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
         }
     }
@@ -67,6 +74,8 @@ impl Refusal {
             Self::BodyBroken => "BODY_INCOMPLETE",
             Self::NotJson => "BODY_NOT_JSON",
             Self::ForeignOrigin => "ORIGIN_NOT_ALLOWED",
+            Self::CallTooLong => "CALL_TOO_LONG",
+            Self::NotGrpc => "CONTENT_NOT_GRPC",
         }
     }
 
@@ -75,9 +84,9 @@ impl Refusal {
         let code = match self {
             Self::UnknownPath => Code::NotFound,
             Self::OtherMethods => Code::Unimplemented,
-            Self::BodyTooLate => Code::DeadlineExceeded,
+            Self::BodyTooLate | Self::CallTooLong => Code::DeadlineExceeded,
             Self::BodyTooLong => Code::OutOfRange,
-            Self::NotAcceptable | Self::BodyBroken | Self::NotJson => Code::InvalidArgument,
+            Self::NotAcceptable | Self::BodyBroken | Self::NotJson | Self::NotGrpc => Code::InvalidArgument,
             Self::ForeignOrigin => Code::PermissionDenied,
         };
         let details = ErrorDetails::with_error_info(self.reason(), DOMAIN, HashMap::new());

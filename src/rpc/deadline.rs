@@ -4,8 +4,7 @@
 //! little faster and says `DEADLINE_EXCEEDED`, and a streaming call finds the instant in its extensions.
 
 use futures::future::BoxFuture;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -13,9 +12,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::error::too_long;
-
-/// How much earlier than tonic the layer gives up.
-const EARLIER: Duration = Duration::from_millis(10);
+use crate::proto::{grpc_timeout, is_grpc, soon_enough};
 
 /// A call with less time is not begun: timers are no finer than a millisecond, so tonic's could be first.
 const SHORTEST: Duration = Duration::from_millis(2);
@@ -89,17 +86,11 @@ where
             return Box::pin(self.inner.call(request));
         }
         let begun = Instant::now();
-        let asked = request
-            .headers()
-            .get("grpc-timeout")
-            .and_then(|value| value.to_str().ok())
-            .and_then(parse_timeout);
+        let asked = grpc_timeout(request.headers());
         if let Some(deadline) = asked.and_then(|asked| begun.checked_add(asked)) {
             request.extensions_mut().insert(Deadline(deadline));
         }
-        let limit = asked.map_or(self.settings.limit, |asked| {
-            asked.saturating_sub(EARLIER).max(asked / 2).min(self.settings.limit)
-        });
+        let limit = asked.map_or(self.settings.limit, |asked| soon_enough(asked).min(self.settings.limit));
         if limit < SHORTEST {
             return Box::pin(async move { Ok(too_long(limit).into_http()) });
         }
@@ -112,56 +103,5 @@ where
             }
             Ok(too_long(limit).into_http())
         })
-    }
-}
-
-/// Whether a request is gRPC's, by its content type.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    kind.is_some_and(|kind| kind.starts_with("application/grpc"))
-}
-
-/// Parses `grpc-timeout`: at most 8 digits and a unit (gRPC over HTTP/2, "Requests").
-fn parse_timeout(value: &str) -> Option<Duration> {
-    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_are_parsed() {
-        let cases = [
-            ("5S", Some(5000)),
-            ("100m", Some(100)),
-            ("1H", Some(3_600_000)),
-            ("2M", Some(120_000)),
-            ("1000u", Some(1)),
-            ("99999999n", Some(99)),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(
-                parse_timeout(text).map(|duration| duration.as_millis()),
-                expected,
-                "{text}"
-            );
-        }
-        for bad in ["", "S", "5", "5X", "-5S", "123456789S", "é"] {
-            assert_eq!(parse_timeout(bad), None, "{bad}");
-        }
     }
 }

@@ -20,7 +20,7 @@ mod violations;
 
 pub use content::ContentService;
 pub use customers::CustomersService;
-pub use deadline::{DeadlineLayer, DeadlineSettings, is_grpc};
+pub use deadline::{DeadlineLayer, DeadlineSettings};
 pub use orchestrator::OrchestratorService;
 pub use sending::SendingHoldsService;
 pub use ticks::TickService;

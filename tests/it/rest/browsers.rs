@@ -92,6 +92,12 @@ async fn a_browser_calls_over_grpc_web(backend: Backend) {
     assert!(answer.text().len() > 50, "{answer:?}");
     let answer = ask(&app, "GET", GET_CUSTOMER, &[kind], "").await;
     assert_eq!(answer.status, 405);
+    // What is called otherwise is not called.
+    for kind in [&[][..], &[("Content-Type", "text/plain")], &[JSON]] {
+        let answer = ask(&app, "POST", GET_CUSTOMER, kind, frame("anna")).await;
+        let reason = answer.detail("ErrorInfo")["reason"].clone();
+        assert_eq!((answer.status, reason.as_str()), (415, Some("CONTENT_NOT_GRPC")));
+    }
     app.server.shutdown().await.expect("stopped");
 }
 
@@ -115,6 +121,15 @@ async fn pages_of_other_origins_may_not_call(backend: Backend) {
             );
             assert_eq!(moved.header("access-control-allow-origin"), "");
             assert_eq!(web(&app, "anna", &[from]).await.status, 403, "{origin}");
+            // What a browser sends without asking first, to whom tonic would answer as well.
+            for kind in [
+                &[][..],
+                &[("Content-Type", "text/plain")],
+                &[("Content-Type", "application/grpc")],
+            ] {
+                let answer = ask(&app, "POST", GET_CUSTOMER, &[kind, &[from]].concat(), frame("anna")).await;
+                assert_eq!(answer.status, 403, "{origin} {kind:?}");
+            }
             let asks = [from, ("Access-Control-Request-Method", "POST")];
             for path in [stage, GET_CUSTOMER] {
                 let answer = ask(&app, "OPTIONS", path, &asks, "").await;

@@ -183,6 +183,17 @@ async fn a_call_ends_when_its_caller_says(backend: Backend) {
     let short = ask(&app, "GET", "/api/v1/customers/anna", &wait("1m"), "").await;
     assert_eq!((short.status, &short.json()["code"]), (504, &json!(4)));
     assert_eq!(short.detail("ErrorInfo")["reason"], "CALL_TOO_LONG");
+    // Whose body does not come in that time waits no longer.
+    let mut late = TcpStream::connect(app.server.addr()).await.expect("a connection");
+    let head = "POST /api/v1/customers:upsert HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Grpc-Timeout: 100m\r\nContent-Length: 20\r\nConnection: close\r\n\r\n{";
+    late.write_all(head.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    let _ = late.read_to_string(&mut answer).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 504 ") && answer.contains("CALL_TOO_LONG"),
+        "{answer}"
+    );
     let long = ask(&app, "GET", "/api/v1/customers/anna", &wait("20S"), "").await;
     assert_eq!(long.status, 200, "{}", long.text());
     app.server.shutdown().await.expect("stopped");
