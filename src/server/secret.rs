@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::config::SecretFile;
 use crate::keys::{Keys, Secret};
-use crate::random;
+use crate::random::{self, Random};
 
 /// Reads the secret, and says what follows from it. Beside an embedded database it is made when it is not there.
 pub(super) fn keys(file: &SecretFile) -> anyhow::Result<Keys> {
@@ -30,19 +30,21 @@ fn make(path: &Path) -> anyhow::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    // Written aside first: nobody reads half of it, and of two servers one wins.
-    let aside = path.with_extension(format!("key.{}", std::process::id()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&aside)?;
-    writeln!(file, "{}", random::secret()?)?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&aside, path);
-    fs::remove_file(&aside)?;
+    // Written aside first: nobody reads half of it, and of two servers one wins. Under a name of its own: what a server left that was
+    // killed here is in nobody's way, and in a container all have the same process id.
+    let aside = path.with_extension(format!("key.{}", Random::from_os().uuid()));
+    let linked = write(&aside).map(|()| fs::hard_link(&aside, path));
+    let removed = fs::remove_file(&aside);
+    let linked = linked?;
+    removed?;
     match linked {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error.into()),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+fn write(path: &Path) -> anyhow::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", random::secret()?)?;
+    Ok(file.sync_all()?)
 }

@@ -58,21 +58,21 @@ impl WebhookSecrets {
         })
     }
 
-    /// Whether somebody who has one of the secrets made a request with this body within five minutes of now.
-    pub fn is_genuine(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> bool {
-        let value = |name: &str| {
-            headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default()
-        };
-        let (id, at) = (value("webhook-id"), value("webhook-timestamp"));
-        let is_fresh = at
+    /// Whether a request may be genuine, by its headers: it is signed, by whomever, within five minutes of now.
+    pub fn may_be_genuine(headers: &HeaderMap, now: Timestamp) -> bool {
+        let is_fresh = value_of(headers, "webhook-timestamp")
             .parse::<i64>()
             .is_ok_and(|at| at.abs_diff(now.timestamp()) <= TOLERANCE);
-        if id.is_empty() || !is_fresh {
+        is_fresh && !value_of(headers, "webhook-id").is_empty() && !value_of(headers, "webhook-signature").is_empty()
+    }
+
+    /// Whether somebody who has one of the secrets made a request with this body within five minutes of now.
+    pub fn is_genuine(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> bool {
+        if !Self::may_be_genuine(headers, now) {
             return false;
         }
+        let value = |name: &str| value_of(headers, name);
+        let (id, at) = (value("webhook-id"), value("webhook-timestamp"));
         let signed = [id.as_bytes(), b".", at.as_bytes(), b".", body].concat();
         let signatures = value("webhook-signature").split(' ').take(MOST_SIGNATURES);
         let given = signatures.filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1,")?).ok());
@@ -88,6 +88,12 @@ impl WebhookSecrets {
         let signatures: Vec<String> = self.0.iter().map(sign).collect();
         signatures.join(" ")
     }
+}
+
+/// The value of a header as text; nothing where it is none.
+fn value_of<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default()
 }
 
 /// The headers of a signed request with a JSON body; none where `id` can't stand in one.
