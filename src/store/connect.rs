@@ -363,7 +363,7 @@ mod tests {
     #[tokio::test]
     async fn who_asks_first_writes_first() {
         let directory = tempfile::tempdir().expect("a directory");
-        let store = store_with(32, directory.path(), true, Duration::from_secs(60)).await;
+        let store = store_with(32, directory.path(), true, Duration::from_mins(1)).await;
         let first = store.begin().await.expect("a transaction");
         let order = std::sync::Mutex::new(Vec::new());
         let mut writers: Vec<_> = (0..20)
@@ -381,7 +381,8 @@ mod tests {
         }
         first.commit().await.expect("committed");
         futures::future::join_all(writers).await;
-        assert_eq!(*order.lock().expect("the order"), Vec::from_iter(0..20));
+        let order = order.into_inner().expect("the order");
+        assert_eq!(order, (0..20).collect::<Vec<_>>());
     }
 
     /// A transaction that SQLite rolled back by itself leaves nothing behind: not a row, and no connection that would no
