@@ -124,6 +124,11 @@ pub enum Outcome {
         /// What the provider said.
         error: String,
     },
+    /// Not delivered, and never will be, as it is nothing that can be sent. Nobody was asked, so it says nothing about the channel.
+    Unsendable {
+        /// What is wrong with it.
+        error: String,
+    },
     /// Not delivered, and the recipient must not be written to any more.
     Suppress {
         /// What the provider said.
@@ -151,6 +156,7 @@ impl Outcome {
                 after,
             },
             Self::Rejected { error } => Self::Rejected { error: change(error) },
+            Self::Unsendable { error } => Self::Unsendable { error: change(error) },
             Self::Suppress { error } => Self::Suppress { error: change(error) },
             Self::Unknown { error } => Self::Unknown { error: change(error) },
             Self::Misconfigured { error } => Self::Misconfigured { error: change(error) },

@@ -239,7 +239,9 @@ pub fn released(timeline: &Timeline, run: &Run, releases: &Releases<'_>, now: Ti
     for deferred in waiting.filter(|it| it.reason == DeferReason::WaitingForAction) {
         deferred.until = deferred.until.min(soonest);
     }
-    after.next_action_at = plan::wake(timeline, &after, now);
+    // Somebody may have woken it already, for another reason.
+    let woken = run.next_action_at.filter(|at| *at <= now);
+    after.next_action_at = woken.into_iter().chain(plan::wake(timeline, &after, now)).min();
     Some(after)
 }
 

@@ -129,6 +129,12 @@ impl RateLimits {
         self.channels.is_empty() && self.domains.is_empty()
     }
 
+    /// The time between two tokens of the slowest rate.
+    pub fn longest_interval(&self) -> Duration {
+        let rates = self.channels.values().chain(self.domains.values());
+        rates.map(|rate| rate.interval()).max().unwrap_or_default()
+    }
+
     /// What a message takes tokens of: their keys and rates. A domain is no personal data, so it may be stored.
     pub fn of(&self, channel: Channel, email: Option<&EmailAddress>) -> Vec<(String, Rate)> {
         let of_channel = self.channels.get(&channel);

@@ -98,11 +98,12 @@ impl Engine {
         limits: &Limits,
     ) -> Result<Claims, EngineError> {
         self.see_circuits().await?;
-        let term = Term::until(Some(limits.deadline()));
         let (txn, now) = (self.store.begin().await?, self.clock.now());
         let Some(revision) = txn.hold_timeline(id).await? else {
             return Ok(Claims::default());
         };
+        // From now on, as others may have been waited for that long.
+        let term = Term::until(Some(limits.deadline()));
         let limit = limits.most_runs(BATCH);
         let due = txn.due_runs_for_update(id, cursor, now, buckets, limit).await?;
         due.broken.iter().for_each(|broken| flight.note_broken(broken));

@@ -227,6 +227,11 @@ impl Engine {
                         flight.note_broken(&broken);
                         txn.forget_report(key).await?;
                     }
+                    // It holds up nobody else.
+                    Err(EngineError::Store(error @ StoreError::Corrupt { .. })) => {
+                        tracing::error!(progress_id = key.progress_id.0, %error, "run {}: a provider's report can't be taken up: {error}", key.progress_id);
+                        txn.forget_report(key).await?;
+                    }
                     Err(error) => return Err(error),
                 }
                 txn.commit().await?;

@@ -45,8 +45,23 @@ impl Engine {
         };
         let (txn, now) = (&operation.txn, operation.now);
         let id = &command.customer;
+        let found = txn.address_hashes(id).await?;
+        let found = found.ok_or_else(|| EngineError::CustomerNotFound(id.clone()))?;
+        if command.suppress {
+            // All at once, and this customer among them: who locked one after the other would lock out who suppresses the same address.
+            let both: Vec<&str> = found
+                .email_hash
+                .iter()
+                .chain(&found.phone_hash)
+                .map(String::as_str)
+                .collect();
+            txn.lock_runs_of_addresses(&both).await?;
+        }
         let hashes = txn.customer_to_erase(id).await?;
         let hashes = hashes.ok_or_else(|| EngineError::CustomerNotFound(id.clone()))?;
+        if hashes != found {
+            return Err(EngineError::Concurrent);
+        }
         let mut suppressions = Vec::new();
         let addresses = [
             (hashes.email_hash, &[Channel::Email][..]),
@@ -56,7 +71,6 @@ impl Engine {
             let Some(address_hash) = address_hash.filter(|_| command.suppress) else {
                 continue;
             };
-            txn.lock_runs_of_address(&address_hash).await?;
             for channel in channels {
                 let new = NewSuppression {
                     channel: *channel,

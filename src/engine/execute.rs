@@ -101,6 +101,10 @@ impl Engine {
         let txn = self.store.begin().await?;
         let answer = match txn.begin_request(&key, self.clock.now()).await? {
             Begun::New => {
+                // Of who was erased meanwhile nothing is kept.
+                if txn.customers_for_share([customer]).await?.is_empty() {
+                    return Err(EngineError::CustomerNotFound(customer.clone()));
+                }
                 txn.finish_request(&key, (once.encode)(&reports)).await?;
                 Answer::Fresh(reports)
             }
@@ -160,7 +164,6 @@ impl Engine {
     ) -> Result<bool, EngineError> {
         self.clock_agrees()?;
         self.see_circuits().await?;
-        let term = Term::until(None);
         let mut blocked = false;
         for run in self.store.reader().read_live_runs(id).await? {
             let run = match run {
@@ -179,6 +182,7 @@ impl Engine {
             let Some(run) = txn.run_for_update(id, run.id).await? else {
                 continue;
             };
+            let term = Term::until(None);
             let is_held = run.lease.is_some_and(|lease| lease.expires_at > now);
             if run.status != Status::Active || is_held {
                 continue;

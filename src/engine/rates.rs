@@ -15,7 +15,8 @@ use crate::domain::{
 };
 use crate::store::Txn;
 
-/// What has its token within this time is worth staying for.
+/// What has its token within this time is worth staying for, or within two of the longest interval between two tokens: a tick that
+/// comes once an hour would find one token else, however many have waited for theirs.
 const WORTH_STAYING: Duration = Duration::minutes(5);
 
 /// The shortest and the longest that a tick rests before it looks for tokens again, in milliseconds.
@@ -144,7 +145,8 @@ impl Engine {
         }
         let wakes = reader.timeline_wakes(&request.timelines, request.buckets).await?;
         let soonest = wakes.iter().map(|wake| wake.earliest).min();
-        Ok(soonest.filter(|at| *at <= now + WORTH_STAYING).map(|at| {
+        let worth_staying = WORTH_STAYING.max(self.settings.rates.longest_interval() * 2);
+        Ok(soonest.filter(|at| *at <= now + worth_staying).map(|at| {
             let rest = (at - now).num_milliseconds().clamp(*REST.start(), *REST.end());
             std::time::Duration::from_millis(rest.unsigned_abs())
         }))

@@ -1,6 +1,7 @@
 //! Waking what was put off, once what stopped it is over: a sending hold, or a circuit that somebody closed by hand. A circuit whose
 //! probe was answered needs none of it, as its runs wake by themselves then.
 
+use chrono::Duration;
 use std::collections::HashMap;
 
 use super::advance::CHUNK;
@@ -10,6 +11,9 @@ use super::tick::Limits;
 use super::{Engine, EngineError};
 use crate::domain::{Circuit, ProgressId, Releases, SendingHold, SendingHolds, Timeline, TimelineId, released};
 use crate::store::{Before, Claim, CustomerRange};
+
+/// For so long after a reset somebody may put off what he decided before he heard of it.
+const LATE_WORD: Duration = Duration::seconds(15);
 
 impl Engine {
     /// Wakes what was put off by what is over, each run at its place in the time of release, and forgets that it was once no run
@@ -51,7 +55,9 @@ impl Engine {
         for hold in holds {
             txn.forget_hold(hold).await?;
         }
-        for circuit in circuits {
+        let now = self.clock.now();
+        let is_over = |circuit: &&Circuit| circuit.release.is_none_or(|release| release.until + LATE_WORD <= now);
+        for circuit in circuits.iter().filter(is_over) {
             // One that opened again meanwhile has put off anew.
             txn.put_circuit(&circuit.released()).await?;
         }

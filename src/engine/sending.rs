@@ -247,12 +247,14 @@ impl Engine {
             },
         };
         reach(Failpoint::AfterSend);
-        lane.note_pace(begun.elapsed());
-        let until = if is_test {
-            None
-        } else {
-            let (health, what) = health_of(&outcome);
-            self.note_health(channel, is_probe, health, what).await
+        let health = health_of(&outcome);
+        let is_told = health.is_some();
+        if is_told {
+            lane.note_pace(begun.elapsed());
+        }
+        let until = match health.filter(|_| !is_test) {
+            Some((health, what)) => self.note_health(channel, is_probe, health, what).await,
+            None => None,
         };
         let (result, provider_id) = self.judge(outcome, until);
         Attempt {
@@ -260,7 +262,7 @@ impl Engine {
             started_at,
             provider_id,
             content_revision: Some(content_revision),
-            is_told: true,
+            is_told,
         }
     }
 
@@ -288,7 +290,7 @@ impl Engine {
                     after,
                 }
             }
-            Outcome::Rejected { error } => Attempted::Failed {
+            Outcome::Rejected { error } | Outcome::Unsendable { error } => Attempted::Failed {
                 reason: FailureReason::Rejected,
                 error,
             },
@@ -387,14 +389,15 @@ impl Attempt {
     }
 }
 
-/// What an outcome says about the channel.
-fn health_of(outcome: &Outcome) -> (ChannelHealth, &str) {
-    match outcome {
+/// What an outcome says about the channel; none: nobody was asked.
+fn health_of(outcome: &Outcome) -> Option<(ChannelHealth, &str)> {
+    Some(match outcome {
+        Outcome::Unsendable { .. } => return None,
         Outcome::Delivered { .. } => (ChannelHealth::Answered, ""),
         Outcome::Rejected { error } | Outcome::Suppress { error } => (ChannelHealth::Answered, error),
         Outcome::Retry { error, .. } | Outcome::Unknown { error } => (ChannelHealth::Failed, error),
         Outcome::Misconfigured { error } => (ChannelHealth::Misconfigured, error),
-    }
+    })
 }
 
 /// Whether the provider delivers nothing to this recipient any more.

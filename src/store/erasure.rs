@@ -7,7 +7,7 @@ use super::{StoreError, Txn};
 use crate::domain::{CustomerId, Timestamp};
 
 /// The hashes of a customer's addresses.
-#[derive(Debug, FromQueryResult)]
+#[derive(Debug, PartialEq, Eq, FromQueryResult)]
 pub struct AddressHashes {
     /// Of its mail address.
     pub email_hash: Option<String>,
@@ -38,7 +38,13 @@ pub struct KeptAnswer {
 }
 
 impl Txn {
-    /// Locks a customer, and gives the hashes of its addresses. It need not be readable otherwise. None: there is no such.
+    /// The hashes of a customer's addresses. It need not be readable otherwise. None: there is no such.
+    pub async fn address_hashes(&self, id: &CustomerId) -> Result<Option<AddressHashes>, StoreError> {
+        let sql = "select email_hash, phone_hash from customers where customer_id = $1";
+        self.row(sql, values![id.as_str()]).await
+    }
+
+    /// The same, and locks the customer.
     pub async fn customer_to_erase(&self, id: &CustomerId) -> Result<Option<AddressHashes>, StoreError> {
         let sql = format!(
             "select email_hash, phone_hash from customers where customer_id = $1 {}",

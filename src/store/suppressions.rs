@@ -115,19 +115,29 @@ impl Txn {
     /// Waits for claims of whoever has this address that are about to commit, and makes new ones wait for the end of this
     /// transaction, or pass its runs by.
     pub async fn lock_runs_of_address(&self, address_hash: &str) -> Result<(), StoreError> {
+        self.lock_runs_of_addresses(&[address_hash]).await
+    }
+
+    /// The same for several addresses, in one order for all, so that nobody locks another out.
+    pub async fn lock_runs_of_addresses(&self, address_hashes: &[&str]) -> Result<(), StoreError> {
         // `SQLite` has one writer at a time anyway.
-        if self.for_update().is_empty() {
+        if self.for_update().is_empty() || address_hashes.is_empty() {
             return Ok(());
         }
+        let places: Vec<String> = (1..=address_hashes.len()).map(|n| format!("${n}")).collect();
+        let places = places.join(", ");
+        let values: Vec<sea_orm::Value> = address_hashes.iter().map(|hash| (*hash).into()).collect();
         // Who starts runs locks the customer, who resumes one locks it.
-        let customers = "select c.customer_id from customers c where c.email_hash = $1 or c.phone_hash = $1 \
-             order by c.customer_id for update";
-        self.execute(customers, values![address_hash]).await?;
+        let customers = format!(
+            "select c.customer_id from customers c where c.email_hash in ({places}) or c.phone_hash in ({places}) \
+             order by c.customer_id for update"
+        );
+        self.execute(&customers, values.clone()).await?;
         let runs = format!(
             "select p.id from customers c join {RUNS} p on p.customer_id = c.customer_id and p.status in ('active', 'paused') \
-             where c.email_hash = $1 or c.phone_hash = $1 order by p.customer_id, p.id for update of p"
+             where c.email_hash in ({places}) or c.phone_hash in ({places}) order by p.customer_id, p.id for update of p"
         );
-        self.execute(&runs, values![address_hash]).await?;
+        self.execute(&runs, values).await?;
         Ok(())
     }
 

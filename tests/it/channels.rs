@@ -60,6 +60,7 @@ fn kind(outcome: &Outcome) -> &'static str {
         Outcome::Delivered { .. } => "delivered",
         Outcome::Retry { .. } => "retry",
         Outcome::Rejected { .. } => "rejected",
+        Outcome::Unsendable { .. } => "unsendable",
         Outcome::Suppress { .. } => "suppress",
         Outcome::Unknown { .. } => "unknown",
         Outcome::Misconfigured { .. } => "misconfigured",

@@ -6,13 +6,14 @@ use campaign_automation::domain::PhoneNumber;
 use campaign_automation::proto::campaign::v1 as pb;
 use std::time::Duration;
 
-use crate::support::given::{action, definition, shown, sms};
+use crate::support::given::{action, customer, definition, shown, sms};
 use crate::support::http::{Behaviour, HttpServer, sid, twilio_error};
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
     messages_calls_and_tasks_reach_their_providers,
     what_may_have_been_sent_is_unknown_and_not_sent_again,
+    what_a_provider_never_saw_says_nothing_about_it,
     who_has_unsubscribed_is_not_written_to_again,
     a_refused_login_stops_text_messages_and_nothing_else,
     a_task_is_repeated_under_one_id_until_it_is_taken,
@@ -125,6 +126,55 @@ async fn what_may_have_been_sent_is_unknown_and_not_sent_again(backend: Backend)
         assert_eq!(twilio.requests().len(), 2, "{behaviour:?}");
         app.server.shutdown().await.expect("stopped");
     }
+}
+
+/// A text of too many parts is not sent, so it is no sign of life of a provider that fails: neither between failures nor as the probe.
+async fn what_a_provider_never_saw_says_nothing_about_it(backend: Backend) {
+    let (twilio, crm) = (HttpServer::twilio().await, HttpServer::start().await);
+    let app = app(backend, &twilio, &crm, |config| {
+        config.sms_concurrency = 1;
+        config.limits.channel_failures = 3;
+        config.channels.providers.sms_max_segments = SmsLimit::new(1).expect("a limit");
+    })
+    .await;
+    let campaign = pb::CampaignDefinition {
+        campaign_id: "SAY".to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
+        sms_text: "{{ customer.attributes.say }}".to_owned(),
+        ..Default::default()
+    };
+    let request = pb::ApplyCampaignRequest {
+        campaign: Some(campaign),
+        ..Default::default()
+    };
+    app.content().apply_campaign(request).await.expect("a campaign");
+    let timeline = app.timeline(definition("hook", 1, vec![sms(1, 0, "SAY")])).await;
+    let long = "too long ".repeat(20);
+    for (id, say) in [("a", "Hi"), ("b", "Hi"), ("c", &*long), ("d", "Hi"), ("e", &*long)] {
+        let say = prost_types::Value {
+            kind: Some(prost_types::value::Kind::StringValue(say.to_owned())),
+        };
+        let attributes = prost_types::Struct {
+            fields: [("say".to_owned(), say)].into(),
+        };
+        let customer = pb::Customer {
+            attributes: Some(attributes),
+            ..customer(id, "Etc/UTC")
+        };
+        app.put_customer(customer).await;
+        app.start_run(id, &timeline).await;
+    }
+    twilio.behave(twilio_error(500, 20500, "Internal server error"));
+    let [opened] = app.hourly().await.circuits.try_into().expect("one circuit");
+    assert_eq!(opened.cause(), pb::CircuitCause::Failures);
+    assert_eq!(twilio.requests().len(), 3);
+    app.set("2026-01-05T12:15:00Z");
+    let [circuit] = app.hourly().await.circuits.try_into().expect("one circuit");
+    assert_ne!(circuit.state(), pb::CircuitState::Closed, "{circuit:?}");
+    let [failed] = app.progress("e").await.failed_actions.try_into().expect("one action");
+    assert_eq!(failed.reason(), pb::FailureReason::Rejected);
+    assert_eq!(twilio.requests().len(), 3);
+    app.server.shutdown().await.expect("stopped");
 }
 
 async fn who_has_unsubscribed_is_not_written_to_again(backend: Backend) {

@@ -20,6 +20,7 @@ on_each_database!(
     a_small_timeline_has_its_turn_beside_a_large_one,
     each_domain_has_a_rate_of_its_own,
     a_tick_stays_until_all_had_their_turn,
+    a_tick_stays_for_a_slow_rate_as_long_as_it_may,
 );
 
 fn rate(text: &str) -> Option<Rate> {
@@ -163,6 +164,33 @@ async fn a_tick_stays_until_all_had_their_turn(backend: Backend) {
     assert_eq!((counts.channels[0].completed, summary.has_more), (25, false));
     // Ten went at once, and fifteen at ten a second.
     assert!(begun.elapsed().as_millis() >= 1400, "{:?}", begun.elapsed());
+    server.shutdown().await.expect("stopped");
+    app.server.shutdown().await.expect("stopped");
+}
+
+/// Six minutes lie between two mails, and an hour between two ticks: one that ended at once would send one an hour.
+async fn a_tick_stays_for_a_slow_rate_as_long_as_it_may(backend: Backend) {
+    let app = App::start(backend).await;
+    let timeline = app.timeline(definition("hook", 1, vec![email(1, 0, "A")])).await;
+    let (server, channel) = app
+        .second_server_with(9, Arc::new(SystemClock), |config| {
+            config.limits.email_rate = rate("10/h");
+            config.tick_limit = std::time::Duration::from_secs(2);
+        })
+        .await;
+    let mut orchestrator = CampaignOrchestratorServiceClient::new(channel.clone());
+    for id in ["anna", "bert"] {
+        app.customer(id, "Etc/UTC").await;
+        let request = pb::StartTimelineRequest {
+            customer_id: id.to_owned(),
+            timeline_id: timeline.timeline_id,
+            ..Default::default()
+        };
+        orchestrator.start_timeline(request).await.expect("a run");
+    }
+    let summary = tick(channel).await;
+    let counts = summary.counts.expect("counts");
+    assert_eq!((counts.channels[0].completed, summary.has_more), (1, true));
     server.shutdown().await.expect("stopped");
     app.server.shutdown().await.expect("stopped");
 }

@@ -137,15 +137,15 @@ pub(in crate::channels) fn build_mail(
         });
     };
     if to_name.chars().any(is_forbidden_in_line) {
-        return Err(rejected("the recipient's display name has a control character"));
+        return Err(unsendable("the recipient's display name has a control character"));
     }
     if subject.chars().any(is_forbidden_in_line) {
-        return Err(rejected("the subject has a control character"));
+        return Err(unsendable("the subject has a control character"));
     }
     let to: lettre::Address = to
         .as_str()
         .parse()
-        .map_err(|_| rejected("the recipient's address is not valid"))?;
+        .map_err(|_| unsendable("the recipient's address is not valid"))?;
     let to_name = Some(to_name.trim())
         .filter(|name| !name.is_empty())
         .map(ToOwned::to_owned);
@@ -155,7 +155,7 @@ pub(in crate::channels) fn build_mail(
         Some(address) => address
             .as_str()
             .parse()
-            .map_err(|_| rejected("the address for bounces is not valid"))?,
+            .map_err(|_| unsendable("the address for bounces is not valid"))?,
     };
     let envelope = Envelope::new(Some(return_path), vec![to.clone()]).map_err(|error| refused(&error))?;
     let message_id = from.message_id(&message.idempotency_key, options.reference.as_deref());
@@ -181,10 +181,10 @@ pub(in crate::channels) fn build_mail(
         ),
         (Some(text), None) => mail.singlepart(part(ContentType::TEXT_PLAIN, text)),
         (None, Some(html)) => mail.singlepart(part(ContentType::TEXT_HTML, html)),
-        (None, None) => return Err(rejected("the mail has neither text nor HTML")),
+        (None, None) => return Err(unsendable("the mail has neither text nor HTML")),
     }
     .map_err(|error| refused(&error))?;
-    let mut text = String::from_utf8(mail.formatted()).map_err(|_| rejected("the mail is not UTF-8"))?;
+    let mut text = String::from_utf8(mail.formatted()).map_err(|_| unsendable("the mail is not UTF-8"))?;
     if let Some(signer) = signer {
         let signature = signer.header(&text, sender.domain(), now);
         let signature = signature.map_err(|error| Outcome::Misconfigured {
@@ -206,7 +206,7 @@ fn with_options(mut mail: MessageBuilder, options: &MailOptions) -> Result<Messa
         .iter()
         .any(|line| line.chars().any(is_forbidden_in_line))
     {
-        return Err(rejected("the preheader has a control character"));
+        return Err(unsendable("the preheader has a control character"));
     }
     if let Some(reply_to) = &options.reply_to {
         mail = mail.reply_to(reply_to.for_header());
@@ -218,7 +218,7 @@ fn with_options(mut mail: MessageBuilder, options: &MailOptions) -> Result<Messa
                 .chars()
                 .all(|c| c.is_ascii_graphic() && !matches!(c, '<' | '>' | ','))
         {
-            return Err(rejected("the link to unsubscribe is no URL"));
+            return Err(unsendable("the link to unsubscribe is no URL"));
         }
         mail = mail
             .raw_header(header("List-Unsubscribe", &format!("<{url}>"))?)
@@ -231,7 +231,7 @@ fn with_options(mut mail: MessageBuilder, options: &MailOptions) -> Result<Messa
 }
 
 fn header(name: &str, value: &str) -> Result<HeaderValue, Outcome> {
-    let wrong = || rejected(&format!("the header {name} is not fit for a mail"));
+    let wrong = || unsendable(&format!("the header {name} is not fit for a mail"));
     if value.chars().any(is_forbidden_in_line) {
         return Err(wrong());
     }
@@ -285,14 +285,14 @@ fn part(content_type: ContentType, body: &str) -> SinglePart {
     SinglePart::builder().header(content_type).body(lines)
 }
 
-fn rejected(error: &str) -> Outcome {
-    Outcome::Rejected {
+fn unsendable(error: &str) -> Outcome {
+    Outcome::Unsendable {
         error: error.to_owned(),
     }
 }
 
 fn refused(error: &lettre::error::Error) -> Outcome {
-    Outcome::Rejected {
+    Outcome::Unsendable {
         error: format!("the mail cannot be built: {error}"),
     }
 }
@@ -372,7 +372,7 @@ mod tests {
         }
         assert!(matches!(
             built(&message("", "s", None, None)),
-            Err(Outcome::Rejected { .. })
+            Err(Outcome::Unsendable { .. })
         ));
     }
 
@@ -396,7 +396,7 @@ mod tests {
             "\u{202e}x",
         ] {
             let expected = |what: &str| {
-                Err(Outcome::Rejected {
+                Err(Outcome::Unsendable {
                     error: format!("the {what} has a control character"),
                 })
             };

@@ -131,6 +131,7 @@ mod tests {
             Outcome::Delivered { provider_id } => ("delivered", provider_id),
             Outcome::Retry { error, after: _ } => ("retry", error),
             Outcome::Rejected { error } => ("rejected", error),
+            Outcome::Unsendable { error } => ("unsendable", error),
             Outcome::Suppress { error } => ("suppress", error),
             Outcome::Unknown { error } => ("unknown", error),
             Outcome::Misconfigured { error } => ("misconfigured", error),

@@ -24,7 +24,7 @@
 
 use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,7 +124,7 @@ impl GatewaySender {
             Some((headers, body))
         });
         let Some((headers, body)) = signed else {
-            return Outcome::Rejected {
+            return Outcome::Unsendable {
                 error: "the message can't be written as JSON".to_owned(),
             };
         };
@@ -143,60 +143,82 @@ impl Sender for GatewaySender {
     }
 }
 
-/// What a gateway says.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+/// What a gateway says, member by member: what one of them is does not make another unread.
+#[derive(Debug, Default)]
 struct Said {
     id: Option<String>,
     outcome: Option<Next>,
     error: Option<String>,
-    retry_after_seconds: Option<u64>,
+    retry_after: Option<Duration>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy)]
 enum Next {
     Retry,
     Rejected,
     Suppress,
     Unknown,
     Misconfigured,
+    /// It says something that nobody here knows.
+    Unheard,
+}
+
+impl Said {
+    fn read(body: Option<&[u8]>) -> Self {
+        let Some(said) = body.and_then(|body| serde_json::from_slice::<serde_json::Value>(body).ok()) else {
+            return Self::default();
+        };
+        let text = |name: &str| said.get(name).and_then(|value| value.as_str());
+        let outcome = said.get("outcome").filter(|outcome| !outcome.is_null());
+        let wait = said.get("retry_after_seconds").and_then(serde_json::Value::as_f64);
+        #[expect(clippy::cast_precision_loss, reason = "it is small")]
+        let wait = wait.map(|seconds| seconds.clamp(0.0, MOST_WAIT_SECONDS as f64));
+        Self {
+            id: text("id").map(ToOwned::to_owned),
+            outcome: outcome.map(|outcome| match outcome.as_str() {
+                Some("retry") => Next::Retry,
+                Some("rejected") => Next::Rejected,
+                Some("suppress") => Next::Suppress,
+                Some("unknown") => Next::Unknown,
+                Some("misconfigured") => Next::Misconfigured,
+                Some(_) | None => Next::Unheard,
+            }),
+            error: text("error").map(ToOwned::to_owned),
+            retry_after: wait.map(Duration::from_secs_f64),
+        }
+    }
 }
 
 /// The id that an answer names, as far as it is one.
 pub(super) fn id_of(body: Option<&[u8]>) -> Option<String> {
-    let said: Said = serde_json::from_slice(body?).ok()?;
-    said.id
+    Said::read(body)
+        .id
         .filter(|id| !id.is_empty() && !id.contains(char::is_control))
         .map(|id| shortened(&id, 128))
 }
 
 fn outcome_of(answer: &Answer, key: &str) -> Outcome {
-    let said: Said = answer
-        .body
-        .as_deref()
-        .and_then(|body| serde_json::from_slice(body).ok())
-        .unwrap_or_default();
+    let said = Said::read(answer.body.as_deref());
     let status = answer.status;
     let error = match &said.error {
         Some(error) => format!("HTTP {status}: {error}"),
         None => format!("HTTP {status}"),
     };
-    let asked = said
-        .retry_after_seconds
-        .map(|seconds| Duration::from_secs(seconds.min(MOST_WAIT_SECONDS)));
-    let after = asked.or(answer.retry_after);
+    let after = said.retry_after.or(answer.retry_after);
     match (said.outcome, status) {
         (None, 200..=299) => Outcome::Delivered {
             provider_id: id_of(answer.body.as_deref()).unwrap_or_else(|| key.to_owned()),
         },
-        (Some(Next::Retry), _) | (None, 408 | 425 | 429) => Outcome::Retry { error, after },
         (Some(Next::Suppress), _) => Outcome::Suppress { error },
-        (Some(Next::Misconfigured), _) | (None, 0..=399 | 401 | 403 | 404 | 405 | 410) => {
+        (Some(Next::Retry), _) | (None | Some(Next::Unheard), 408 | 425 | 429) => Outcome::Retry { error, after },
+        // Whoever says something about the outcome says that it is not simply done.
+        (Some(Next::Unknown), _) | (Some(Next::Unheard), 200..=299) | (None | Some(Next::Unheard), 500..) => {
+            Outcome::Unknown { error }
+        }
+        (Some(Next::Misconfigured), _) | (None | Some(Next::Unheard), 0..=399 | 401 | 403 | 404 | 405 | 410) => {
             Outcome::Misconfigured { error }
         }
-        (Some(Next::Rejected), _) | (None, 400..=499) => Outcome::Rejected { error },
-        (Some(Next::Unknown), _) | (None, 500..) => Outcome::Unknown { error },
+        (Some(Next::Rejected), _) | (None | Some(Next::Unheard), 400..=499) => Outcome::Rejected { error },
     }
 }
 
@@ -251,6 +273,22 @@ mod tests {
             after: after(86_400),
         };
         check(503, r#"{"outcome":"retry","retry_after_seconds":99999999}"#, far);
+        // What can't be read of a refusal does not make it consent.
+        let unread = |error: &str| Outcome::Unknown {
+            error: error.to_owned(),
+        };
+        check(200, r#"{"outcome":"failed","error":"busy"}"#, unread("HTTP 200: busy"));
+        check(202, r#"{"outcome":{"code":7}}"#, unread("HTTP 202"));
+        check(200, r#"{"outcome":null,"id":"a-1"}"#, delivered("a-1"));
+        let rejected = Outcome::Rejected {
+            error: "HTTP 200".to_owned(),
+        };
+        check(200, r#"{"outcome":"rejected","error":{"code":7}}"#, rejected);
+        let soon = Outcome::Retry {
+            error: "HTTP 200".to_owned(),
+            after: Some(Duration::from_millis(1500)),
+        };
+        check(200, r#"{"outcome":"retry","retry_after_seconds":1.5,"id":7}"#, soon);
         for (statuses, expected) in [
             (&[408_u16, 425, 429][..], "retry"),
             (&[301, 302, 307, 401, 403, 404, 405, 410], "misconfigured"),

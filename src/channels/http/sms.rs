@@ -96,19 +96,21 @@ pub(super) enum Spoken<'a> {
 impl<'a> Spoken<'a> {
     /// The content of a message, unless it is refused before anything is sent.
     pub(super) fn of(message: &'a Message, limit: SmsLimit) -> Result<Self, Outcome> {
-        let rejected = |error: String| Outcome::Rejected { error };
+        let unsendable = |error: String| Outcome::Unsendable { error };
         let spoken = match &message.content {
             Content::Sms { to, text } => {
-                limit.check(text).map_err(rejected)?;
+                limit.check(text).map_err(unsendable)?;
                 Self::Sms { to, text }
             }
             Content::Call { to, script } => Self::Call { to, script },
             Content::Email { .. } | Content::Task { .. } => {
-                return Err(rejected("this way out carries text messages and calls only".to_owned()));
+                return Err(unsendable(
+                    "this way out carries text messages and calls only".to_owned(),
+                ));
             }
         };
         match spoken.to().refusal() {
-            Some(refusal) => Err(rejected(refusal.to_string())),
+            Some(refusal) => Err(unsendable(refusal.to_string())),
             None => Ok(spoken),
         }
     }

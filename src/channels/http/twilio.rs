@@ -148,14 +148,14 @@ impl TwilioSender {
 
     /// The request's body, and whom it is to.
     fn form<'a>(&self, message: &'a Message) -> Result<(String, &'a PhoneNumber), Outcome> {
-        let rejected = |error: &str| Outcome::Rejected {
+        let unsendable = |error: &str| Outcome::Unsendable {
             error: error.to_owned(),
         };
         let mut form = form_urlencoded::Serializer::new(String::new());
         let to = match &self.kind {
             Kind::Messages { from, limit } => {
                 let Spoken::Sms { to, text } = Spoken::of(message, *limit)? else {
-                    return Err(rejected("this way out carries text messages only"));
+                    return Err(unsendable("this way out carries text messages only"));
                 };
                 form.append_pair("To", to.as_str());
                 match from {
@@ -171,14 +171,14 @@ impl TwilioSender {
             }
             Kind::Calls { from } => {
                 let Spoken::Call { to, script } = Spoken::of(message, SmsLimit::default())? else {
-                    return Err(rejected("this way out makes calls only"));
+                    return Err(unsendable("this way out makes calls only"));
                 };
                 let twiml = twiml(script);
                 if script.trim().is_empty() {
-                    return Err(rejected("the call script is empty"));
+                    return Err(unsendable("the call script is empty"));
                 }
                 if twiml.chars().count() > MOST_TWIML {
-                    return Err(rejected(
+                    return Err(unsendable(
                         "the call script is too long: as TwiML, with its markup, it has more than 4000 characters",
                     ));
                 }
@@ -324,6 +324,7 @@ mod tests {
             Outcome::Delivered { .. } => "delivered",
             Outcome::Retry { .. } => "retry",
             Outcome::Rejected { .. } => "rejected",
+            Outcome::Unsendable { .. } => "unsendable",
             Outcome::Suppress { .. } => "suppress",
             Outcome::Unknown { .. } => "unknown",
             Outcome::Misconfigured { .. } => "misconfigured",

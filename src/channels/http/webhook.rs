@@ -61,7 +61,7 @@ impl WebhookSender {
 
     async fn deliver(&self, message: &Message) -> Outcome {
         let Content::Task { title, text } = &message.content else {
-            return Outcome::Rejected {
+            return Outcome::Unsendable {
                 error: "this way out carries tasks only".to_owned(),
             };
         };
@@ -86,7 +86,7 @@ impl WebhookSender {
             Some((headers, body))
         });
         let Some((headers, body)) = signed else {
-            return Outcome::Rejected {
+            return Outcome::Unsendable {
                 error: "the task can't be written as JSON".to_owned(),
             };
         };

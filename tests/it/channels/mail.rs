@@ -213,7 +213,7 @@ async fn a_link_that_is_none_never_gets_into_a_header() {
             ..MailOptions::default()
         };
         let outcome = outbox(directory.path()).send(&with(Some("x"), None, options)).await;
-        assert_eq!(super::kind(&outcome), "rejected", "{hostile:?}: {outcome:?}");
+        assert_eq!(super::kind(&outcome), "unsendable", "{hostile:?}: {outcome:?}");
     }
     for hostile in ["a\nb", "a\rb", "\0", "\u{85}", "\u{2028}", "\u{202e}"] {
         let options = MailOptions {
@@ -223,7 +223,7 @@ async fn a_link_that_is_none_never_gets_into_a_header() {
         let outcome = outbox(directory.path())
             .send(&with(Some("x"), Some("x"), options))
             .await;
-        assert_eq!(super::kind(&outcome), "rejected", "{hostile:?}: {outcome:?}");
+        assert_eq!(super::kind(&outcome), "unsendable", "{hostile:?}: {outcome:?}");
     }
     assert_eq!(files(directory.path()).len(), 0);
 }

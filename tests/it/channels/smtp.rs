@@ -386,7 +386,11 @@ async fn hostile_names_and_subjects_reach_no_server() {
                     options: Box::default(),
                 });
                 let error = format!("the {what} has a control character");
-                assert_eq!(sender.send(&message).await, Outcome::Rejected { error }, "{hostile:?}");
+                assert_eq!(
+                    sender.send(&message).await,
+                    Outcome::Unsendable { error },
+                    "{hostile:?}"
+                );
             }
         }
     }

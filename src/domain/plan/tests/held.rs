@@ -191,6 +191,23 @@ fn a_circuit_that_is_closed_by_hand_brings_forward_what_it_put_off() {
         "all are looked at with it"
     );
     assert_eq!(run.next_action_at, Some(turn));
+    // Whoever was woken already, as by an event that he waits for, stays so.
+    let woken = Run {
+        next_action_at: Some(at("03-01 09:05")),
+        ..play.run.clone()
+    };
+    let releases = Releases {
+        holds: &none,
+        channels: BTreeMap::from([(
+            Channel::Email,
+            ChannelStop {
+                until: at("03-01 09:10"),
+                window: Duration::minutes(15),
+            },
+        )]),
+    };
+    let released = released(&timeline, &woken, &releases, at("03-01 09:10")).expect("it is given its turn");
+    assert_eq!(released.next_action_at, woken.next_action_at);
     play.run = run;
     play.facts.stopped_channels.clear();
     play.tick(turn);

@@ -125,7 +125,7 @@ async fn what_can_not_be_sent_is_refused_before_anything_is() {
         text: String::new(),
     };
     for content in [long, task] {
-        assert_eq!(kind(&sender.send(&message(content)).await), "rejected");
+        assert_eq!(kind(&sender.send(&message(content)).await), "unsendable");
     }
     assert_eq!(server.requests(), []);
     server.behave(Behaviour::CloseAtOnce);

@@ -246,7 +246,7 @@ async fn what_can_not_be_sent_is_refused_before_anything_is() {
         (&calls, call(&"&".repeat(800)), "4000 characters"),
     ] {
         let outcome = sender.send(&message(content.clone())).await;
-        let Outcome::Rejected { error } = outcome else {
+        let Outcome::Unsendable { error } = outcome else {
             panic!("{content:?}: {outcome:?}")
         };
         assert!(error.contains(expected), "{error}");
