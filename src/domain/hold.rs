@@ -11,8 +11,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{
-    ActionDefinition, ActionId, CampaignId, Channel, ChannelStop, DeferReason, Invalid, ProgressId, Run, Timeline,
-    TimelineId, Timestamp, plan,
+    ActionDefinition, ActionId, CampaignId, Channel, ChannelStop, DeferReason, Deferred, Invalid, ProgressId, Run,
+    Timeline, TimelineId, Timestamp, plan,
 };
 
 /// The most holds that are in force at a time. Each claim reads them all.
@@ -239,8 +239,15 @@ pub fn released(timeline: &Timeline, run: &Run, releases: &Releases<'_>, now: Ti
     for deferred in waiting.filter(|it| it.reason == DeferReason::WaitingForAction) {
         deferred.until = deferred.until.min(soonest);
     }
-    // Somebody may have woken it already, for another reason.
+    // An event that it waits for, or a report, may have woken it already.
+    let listens = |it: &Deferred| {
+        matches!(
+            it.reason,
+            DeferReason::WaitingForEvent | DeferReason::WaitingForCompletion
+        )
+    };
     let woken = run.next_action_at.filter(|at| *at <= now);
+    let woken = woken.filter(|_| run.deferred.iter().any(listens));
     after.next_action_at = woken.into_iter().chain(plan::wake(timeline, &after, now)).min();
     Some(after)
 }

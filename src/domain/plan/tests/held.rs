@@ -192,10 +192,12 @@ fn a_circuit_that_is_closed_by_hand_brings_forward_what_it_put_off() {
     );
     assert_eq!(run.next_action_at, Some(turn));
     // Whoever was woken already, as by an event that he waits for, stays so.
-    let woken = Run {
+    let mut woken = Run {
         next_action_at: Some(at("03-01 09:05")),
         ..play.run.clone()
     };
+    let last = woken.deferred.last_mut().expect("what waits");
+    last.reason = DeferReason::WaitingForEvent;
     let releases = Releases {
         holds: &none,
         channels: BTreeMap::from([(
