@@ -28,7 +28,7 @@ pub use limits::LimitArgs;
 pub use parse::parse;
 pub use providers::{ProviderArgs, ProviderError, SpokenRoute, TaskRoute};
 pub use values::duration;
-use values::{clock_skew, concurrency, postal_address, schedule, statement_timeout, time, zone};
+use values::{clock_skew, concurrency, days, postal_address, schedule, statement_timeout, time, zone};
 
 /// The smallest distance between the time that a send may take and the lease under which it runs.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
@@ -55,6 +55,9 @@ pub enum Command {
     /// Ends what may have been sent after a backup was taken that was restored, so that it is not sent twice. All servers must be
     /// stopped.
     Fence(FenceArgs),
+    /// Takes away what is old, while servers work: executions of runs that ended before, engagement events, ticks. Runs stay, with what
+    /// became of their actions.
+    Purge(PurgeArgs),
     /// Shows the main job on an embedded database, with 90 days in some seconds.
     Demo(Box<DemoArgs>),
 }
@@ -83,6 +86,21 @@ pub struct FenceArgs {
     /// Change nothing, and say what would be changed.
     #[arg(long)]
     pub dry_run: bool,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// What the log looks like.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What to purge.
+#[derive(Debug, Clone, Args)]
+pub struct PurgeArgs {
+    /// How old it is, in days, 30d or more, such as `400d`. Conditions that ask for older events find none, and what failed in a run that
+    /// ended before can't be retried any more.
+    #[arg(long, value_name = "DAYS", value_parser = days)]
+    pub older_than: u32,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,

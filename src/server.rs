@@ -2,6 +2,7 @@
 
 mod fence;
 mod providers;
+mod purge;
 mod secret;
 
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ use crate::web;
 use providers::Callbacks;
 
 pub use fence::fence;
+pub use purge::purge;
 
 /// The most requests that one connection may have open.
 const MAX_STREAMS: u32 = 1000;

@@ -2,7 +2,7 @@
 
 use campaign_automation::client::demo::{self, DemoOptions};
 use campaign_automation::clock::{Clock, SystemClock};
-use campaign_automation::config::{self, Cli, Command, Config, FenceArgs, MigrateArgs};
+use campaign_automation::config::{self, Cli, Command, Config, FenceArgs, MigrateArgs, PurgeArgs};
 use campaign_automation::random::Random;
 use campaign_automation::server::{self, Server};
 use campaign_automation::telemetry;
@@ -18,6 +18,7 @@ async fn main() -> ExitCode {
         Some(Command::Serve(config)) => serve(*config).await,
         Some(Command::Migrate(args)) => migrate(args).await,
         Some(Command::Fence(args)) => fence(args).await,
+        Some(Command::Purge(args)) => purge(args).await,
         Some(Command::Demo(args)) => {
             demo::run(DemoOptions {
                 outbox: args.outbox,
@@ -72,6 +73,11 @@ fn clock() -> Arc<dyn Clock> {
 async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log)?;
     server::migrate(&args.database).await
+}
+
+async fn purge(args: PurgeArgs) -> anyhow::Result<()> {
+    telemetry::init(&args.log)?;
+    server::purge(args, clock().now(), &mut std::io::stdout()).await
 }
 
 async fn fence(args: FenceArgs) -> anyhow::Result<()> {

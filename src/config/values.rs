@@ -40,9 +40,17 @@ pub(super) fn statement_timeout(given: &str) -> Result<Duration, String> {
 /// The shortest and the longest, and all between that divide an hour, so that ticks come at round times.
 pub(super) fn schedule(given: &str) -> Result<Duration, String> {
     let hour = Duration::from_hours(1);
-    let divides = |every: &Duration| *every >= Duration::from_mins(1) && hour.as_millis() % every.as_millis() == 0;
+    let divides =
+        |every: &Duration| *every >= Duration::from_mins(1) && hour.as_millis().is_multiple_of(every.as_millis());
     let every = duration(given).ok().filter(divides);
     every.ok_or_else(|| "must be 1m to 1h and divide an hour, such as 15m".to_owned())
+}
+
+/// Days, at least as many as an event may be of use to most conditions.
+pub(super) fn days(given: &str) -> Result<u32, String> {
+    let days = given.strip_suffix('d').and_then(|days| days.parse().ok());
+    let days = days.filter(|days| (30..=36_500).contains(days));
+    days.ok_or_else(|| "must be 30d or more, such as 400d".to_owned())
 }
 
 /// Parses a duration such as `500ms`, `90s`, `5m` or `4h`.

@@ -5,10 +5,10 @@ use sea_orm::{
     Statement, Value,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::OwnedMutexGuard;
 
 use super::StoreError;
+use super::emitted::Emitted;
 use super::link::{Link, is_broken, wait};
 
 /// A way to run statements. Functions that read are there on every session, those that write on [`Txn`] only.
@@ -22,7 +22,7 @@ pub struct Session<C> {
     pub(super) link: Option<Arc<Link>>,
     /// Whether each statement is on its own, and so can be repeated on another connection when its own turns out to have ended.
     pub(super) is_alone: bool,
-    pub(super) statements: Arc<AtomicU64>,
+    pub(super) statements: Arc<Emitted>,
     /// The turn to write, which is over after the connection is given back.
     pub(super) turn: Option<OwnedMutexGuard<()>>,
 }
@@ -85,7 +85,7 @@ impl<C: ConnectionTrait> Session<C> {
     }
 
     fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
-        self.statements.fetch_add(1, Ordering::Relaxed);
+        self.statements.note(sql);
         Statement::from_sql_and_values(self.backend, sql, values)
     }
 

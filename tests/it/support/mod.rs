@@ -7,6 +7,7 @@ pub(crate) mod given;
 pub(crate) mod holds;
 pub(crate) mod http;
 pub(crate) mod mailing;
+pub(crate) mod mutate;
 pub(crate) mod process;
 pub(crate) mod raw;
 mod rows;
