@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of the library, and the modules that it may use beside itself. The programs in `src/bin` are `bin`.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
+    ("auth", &[]),
     (
         "bin",
         &["client", "clock", "config", "random", "server", "store", "telemetry"],
@@ -64,6 +65,7 @@ const RESERVED: [(&[&str], &[&str]); 8] = [
             "tracing",
         ],
         &[
+            "auth",
             "bin",
             "channels",
             "client",
