@@ -22,7 +22,7 @@
 //! - [`rest`]: the same methods as JSON over HTTP, by the options in `proto/`: a layer in front of [`rpc`] that knows none of them.
 //! - [`web`]: what people and providers reach by HTTP on the same port: links of mails, and what became of messages.
 //! - [`server`], [`config`], [`telemetry`]: a process of it. [`client`]: programs that call one.
-//! - [`keys`]: what follows from the deployment's secret.
+//! - [`keys`]: what follows from the deployment's secret. [`reload`]: files that are read again when they change.
 //! - [`failpoint`]: where tests end a process. Nothing in a release.
 //!
 //! What never happens:
@@ -48,6 +48,7 @@ pub mod failpoint;
 pub mod keys;
 pub mod proto;
 pub mod random;
+pub mod reload;
 pub mod rest;
 pub mod rpc;
 pub mod server;
