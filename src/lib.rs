@@ -23,7 +23,7 @@
 //! - [`web`]: what people and providers reach by HTTP on the same port: links of mails, and what became of messages.
 //! - [`server`], [`config`], [`telemetry`]: a process of it. [`client`]: programs that call one.
 //! - [`auth`]: who calls, and what he may: a layer in front of [`rpc`] that knows the names of its methods.
-//! - [`keys`]: what follows from the deployment's secret.
+//! - [`keys`]: what follows from the deployment's secret. [`reload`]: files that are read again when they change.
 //! - [`failpoint`]: where tests end a process. Nothing in a release.
 //!
 //! What never happens:
@@ -50,6 +50,7 @@ pub mod failpoint;
 pub mod keys;
 pub mod proto;
 pub mod random;
+pub mod reload;
 pub mod rest;
 pub mod rpc;
 pub mod server;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of the library, and the modules that it may use beside itself. The programs in `src/bin` are `bin`.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("auth", &[]),
     (
         "bin",
@@ -27,12 +27,14 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("keys", &[]),
     ("proto", &[]),
     ("random", &[]),
+    ("reload", &[]),
     ("rest", &["proto"]),
     ("rpc", &["channels", "clock", "domain", "engine", "proto", "store"]),
     (
         "server",
         &[
-            "channels", "clock", "config", "domain", "engine", "keys", "proto", "random", "rest", "rpc", "store", "web",
+            "channels", "clock", "config", "domain", "engine", "keys", "proto", "random", "reload", "rest", "rpc",
+            "store", "web",
         ],
     ),
     ("store", &["domain"]),
