@@ -29,9 +29,10 @@ async fn guarded(keys: &[&Signer]) -> Guarded {
 fn with(changes: &Value) -> Value {
     let mut claims = claims("nightly", &["scheduler"], NOW);
     for (name, value) in changes.as_object().expect("claims") {
-        match value {
-            Value::Null => drop(claims.as_object_mut().expect("claims").remove(name)),
-            value => claims[name] = value.clone(),
+        if value.is_null() {
+            claims.as_object_mut().expect("claims").remove(name);
+        } else {
+            claims[name] = value.clone();
         }
     }
     claims
