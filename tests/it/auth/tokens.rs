@@ -180,7 +180,7 @@ async fn reflection_can_be_switched_off() {
     it.stop().await;
 }
 
-/// A token is replaced: the new one is added, then the old one is taken out. A file that is wrong changes nothing.
+/// A token is replaced: the new one is added, then the old one is taken out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_replaced_while_the_server_runs() {
     let it = Guarded::with_callers(Backend::Sqlite, &[("ticks", "scheduler")]).await;
