@@ -1,5 +1,6 @@
 //! What is configured: flags and environment variables, checked before anything is opened.
 
+mod auth;
 mod channels;
 mod demo;
 mod error;
@@ -11,7 +12,7 @@ mod values;
 
 use chrono_tz::Tz;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::domain::{Hours, PhoneNumber, SendingHours, Timestamp};
 use crate::engine::{LaneSettings, PublicUrl};
 use crate::rest::Origin;
 use crate::store::{ConnectSettings, StoreUrl};
+pub use auth::{AuthArgs, JwksAt, JwtArgs};
 pub use channels::{CaFileError, ChannelArgs};
 pub use demo::{DemoArgs, NamedChannels};
 pub use error::ConfigError;
@@ -166,7 +168,7 @@ pub enum LogFormat {
 /// How to serve.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Where to listen. Anything but loopback needs `--insecure-public`.
+    /// Where to listen. Anything but loopback needs TLS, and callers that are known.
     #[arg(
         long,
         env = "CAMPAIGN_LISTEN",
@@ -174,13 +176,17 @@ pub struct Config {
         default_value = "127.0.0.1:50051"
     )]
     pub listen: SocketAddr,
-    /// Listen on an address that others reach although nobody is asked who he is: anyone there may read and send everything.
+    /// Listen on an address that others reach although nothing is encrypted, or nobody is asked who he is: for where a proxy or a
+    /// network sees to it.
     #[arg(long, env = "CAMPAIGN_INSECURE_PUBLIC")]
     pub insecure_public: bool,
     /// Pages of which origin may call, from browsers, over REST and gRPC-Web, as in `https://crm.example.com`; several times, or with
     /// commas. Without it none may.
     #[arg(long, env = "CAMPAIGN_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<Origin>,
+    /// By what callers are known.
+    #[command(flatten)]
+    pub auth: AuthArgs,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -349,8 +355,9 @@ impl Config {
 
     /// Checks what clap can't, and says where messages go.
     pub fn routes(&self) -> Result<Routes, ConfigError> {
-        if !self.insecure_public && !is_loopback(self.listen.ip()) {
-            return Err(ConfigError::Public(self.listen));
+        self.auth.jwt()?;
+        if !self.insecure_public {
+            auth::check_public(self.listen, false, self.auth.asks())?;
         }
         // Of two servers one may be behind by the skew, and the other ahead by as much.
         if self.lease < self.send_timeout + LEASE_MARGIN.max(2 * self.max_clock_skew) {
@@ -415,10 +422,6 @@ impl Config {
         let default = || is_embedded.then(|| PathBuf::from("test-outbox"));
         self.test_outbox_dir.clone().or_else(default)
     }
-}
-
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
 }
 
 #[cfg(test)]

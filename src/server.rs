@@ -1,5 +1,6 @@
 //! The server: built from its configuration, bound, run, and stopped in good order.
 
+mod auth;
 mod fence;
 mod providers;
 mod purge;
@@ -20,6 +21,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::auth::{IdentifyLayer, PermitLayer};
 use crate::channels::{
     ChannelUrl, DkimSigner, GatewaySender, HttpClient, HttpSettings, OutboxSender, Sender, Senders, SmtpLimits,
     SmtpSender, SystemResolver, TrustedRoots, TwilioSender, WebhookSender,
@@ -111,6 +113,11 @@ impl Server {
         let keys = secret::keys(&config.secret_file()?)?;
         let store = open_store(&config.database).await?;
         let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let background = auth::Background {
+            tracker: &tracker,
+            stopping: &stopping,
+        };
+        let guard = Arc::new(auth::guard(&config.auth, &trusted, &clock, background).await?);
         let settings = engine_settings(&config, &routes);
         let keys = Arc::new(keys);
         let providers = providers::known(&routes);
@@ -148,12 +155,13 @@ impl Server {
         let rest = RestSettings {
             most_bytes: MAX_MESSAGE_BYTES,
             limit: config.call_limit,
+            document: config.auth.reflection,
         };
-        let rest = RestLayer::new(rest).map_err(anyhow::Error::msg)?;
+        let rest = RestLayer::new(rest, Arc::clone(&guard) as _).map_err(anyhow::Error::msg)?;
         let browsers = BrowserLayer::new(&config.cors_origin).map_err(anyhow::Error::msg)?;
         let nowhere = rest.clone();
         let pages = web::router(endpoints).fallback(async move |headers| nothing_there(&nowhere, &headers));
-        let routes = services(&engine, pages)?.add_service(health_service);
+        let routes = services(&engine, pages, config.auth.reflection)?.add_service(health_service);
         let router = tonic::transport::Server::builder()
             .accept_http1(true)
             .max_concurrent_streams(MAX_STREAMS)
@@ -161,7 +169,9 @@ impl Server {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .layer(browsers)
+            .layer(IdentifyLayer::new(Arc::clone(&guard)))
             .layer(rest)
+            .layer(PermitLayer::new(guard))
             .layer(DeadlineLayer::new(DeadlineSettings {
                 limit: config.call_limit,
             }))
@@ -387,15 +397,18 @@ fn engine_settings(config: &Config, routes: &config::Routes) -> EngineSettings {
 }
 
 /// What is served: pages, and the services of the contract.
-fn services(engine: &Arc<Engine>, pages: axum::Router) -> anyhow::Result<Routes> {
+fn services(engine: &Arc<Engine>, pages: axum::Router, reflects: bool) -> anyhow::Result<Routes> {
     let content = ContentService::new(Arc::clone(engine));
     let orchestrator = OrchestratorService::new(Arc::clone(engine));
     let ticks = TickService::new(Arc::clone(engine));
     let timelines = TimelinesService::new(Arc::clone(engine));
     let customers = CustomersService::new(Arc::clone(engine));
     let sending = SendingHoldsService::new(Arc::clone(engine));
-    Ok(Routes::from(pages)
-        .add_service(reflection()?)
+    let mut routes = Routes::from(pages);
+    if reflects {
+        routes = routes.add_service(reflection()?);
+    }
+    Ok(routes
         .add_service(limited!(CampaignContentServiceServer::new(content)))
         .add_service(limited!(CampaignOrchestratorServiceServer::new(orchestrator)))
         .add_service(limited!(CampaignTickServiceServer::new(ticks)))

@@ -43,10 +43,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     telemetry::init(&config.log)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (database, insecure) = (config.database.database_url.clone(), config.insecure_public);
+    let asks = config.auth.asks();
     let mut server = Server::start(config, clock(), Random::from_os()).await?;
     tracing::info!(addr = %server.addr(), ?database, "serving gRPC on {}, database {database:?}", server.addr());
-    if insecure {
-        tracing::warn!("nobody is asked who he is: whoever reaches this address may read and send everything");
+    match (asks, insecure) {
+        (false, true) => {
+            tracing::warn!("nobody is asked who he is: whoever reaches this address may read and send everything");
+        }
+        (false, false) => tracing::info!(
+            "nobody is asked who he is, so only this machine can call: --callers-file or --jwt-issuer say who may"
+        ),
+        (true, true) => tracing::warn!("tokens and data are not encrypted, unless a proxy sees to it"),
+        (true, false) => {}
     }
     tokio::select! {
         _ = terminate.recv() => {}

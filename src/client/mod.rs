@@ -14,4 +14,5 @@ mod sending;
 mod simulate;
 mod suppress;
 pub mod tick;
+mod token;
 mod words;

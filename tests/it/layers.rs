@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of the library, and the modules that it may use beside itself. The programs in `src/bin` are `bin`.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 19] = [
+    ("auth", &["clock", "domain", "proto"]),
     (
         "bin",
         &["client", "clock", "config", "random", "server", "store", "telemetry"],
@@ -13,7 +14,16 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("channels", &["clock", "domain", "keys"]),
     (
         "client",
-        &["clock", "config", "proto", "random", "server", "store", "telemetry"],
+        &[
+            "auth",
+            "clock",
+            "config",
+            "proto",
+            "random",
+            "server",
+            "store",
+            "telemetry",
+        ],
     ),
     ("clock", &[]),
     ("config", &["channels", "domain", "engine", "keys", "rest", "store"]),
@@ -26,12 +36,17 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("keys", &[]),
     ("proto", &[]),
     ("random", &[]),
+    ("reload", &[]),
     ("rest", &["proto"]),
-    ("rpc", &["channels", "clock", "domain", "engine", "proto", "store"]),
+    (
+        "rpc",
+        &["auth", "channels", "clock", "domain", "engine", "proto", "store"],
+    ),
     (
         "server",
         &[
-            "channels", "clock", "config", "domain", "engine", "keys", "proto", "random", "rest", "rpc", "store", "web",
+            "auth", "channels", "clock", "config", "domain", "engine", "keys", "proto", "random", "reload", "rest",
+            "rpc", "store", "web",
         ],
     ),
     ("store", &["domain"]),
@@ -44,7 +59,7 @@ const RESERVED: [(&[&str], &[&str]); 8] = [
     (&["sea_orm", "sqlx", "migrations"], &["store"]),
     (
         &["tonic", "tonic_health", "tonic_reflection", "tonic_types"],
-        &["rest", "rpc", "server", "client", "proto"],
+        &["auth", "rest", "rpc", "server", "client", "proto"],
     ),
     (
         &["prost", "prost_types", "prost_reflect"],
@@ -64,6 +79,7 @@ const RESERVED: [(&[&str], &[&str]); 8] = [
             "tracing",
         ],
         &[
+            "auth",
             "bin",
             "channels",
             "client",
@@ -73,6 +89,7 @@ const RESERVED: [(&[&str], &[&str]); 8] = [
             "failpoint",
             "proto",
             "random",
+            "reload",
             "rest",
             "rpc",
             "server",

@@ -12,6 +12,7 @@
 compile_error!("the tests kill servers at failpoints, which is in no release: cargo test --features test-support");
 
 mod archive;
+mod auth;
 mod authorities;
 mod broken;
 mod channels;

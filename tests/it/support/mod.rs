@@ -6,6 +6,7 @@ mod database;
 pub(crate) mod given;
 pub(crate) mod holds;
 pub(crate) mod http;
+pub(crate) mod jwt;
 pub(crate) mod mailing;
 pub(crate) mod mutate;
 pub(crate) mod process;
