@@ -17,8 +17,8 @@ KUBERNETES_VERSIONS = ["1.30", "1.31", "1.33", "1.35", "1.37"]
 OPERATOR = "monitoring.coreos.com/v1"
 
 
-def run(*command):
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+def run(*command, **settings):
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **settings)
 
 
 def template(helm, release, *value_files, operator=True):
