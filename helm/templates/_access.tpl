@@ -84,6 +84,7 @@ true
     (list "CAMPAIGN_JWT_ROLES_CLAIM" $jwt.rolesClaim)
     (list "CAMPAIGN_JWKS_URL" $jwt.jwksUrl)
     (list "CAMPAIGN_MAX_CONNECTIONS" ($server.maxConnections | toString))
+    (list "CAMPAIGN_MAX_REQUESTS" ($server.maxRequests | toString))
     (list "CAMPAIGN_CONNECTION_AGE" $server.connectionAge)
     (list "CAMPAIGN_CALLER_RATE" $server.callerRate)
     (list "OTEL_EXPORTER_OTLP_ENDPOINT" $server.otlpEndpoint) }}
@@ -130,5 +131,10 @@ env:
     value: {{ include "campaign.serverUrl" (index . 0) }}
   {{- if $files }}
   {{- include "campaign.filesEnv" $files | trim | nindent 2 }}
+  {{- end }}
+  {{- if and (index . 1).token.existingSecret (not (index . 0).Values.tls.existingSecret) }}
+  # The mesh encrypts it, as server.insecurePublic says.
+  - name: CAMPAIGN_PLAINTEXT_TOKEN
+    value: "true"
   {{- end }}
 {{- end -}}

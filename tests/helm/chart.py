@@ -1,5 +1,6 @@
 """The chart in `helm/`, rendered, and what is asked of its objects again and again."""
 
+import functools
 import pathlib
 import subprocess
 import sys
@@ -35,12 +36,14 @@ def render(helm, release, *value_files, operator=True):
     result = template(helm, release, *value_files, operator=operator)
     if result.returncode != 0:
         sys.exit(f"helm template with {value_files} failed:\n{result.stderr}")
-    return [rendered for rendered in yaml.safe_load_all(result.stdout) if rendered]
+    return [rendered for rendered in yaml.load_all(result.stdout, Loader=yaml.CSafeLoader) if rendered]
 
 
+@functools.cache
 def values_of(value_set):
     """The values that a set leads to: the defaults with the set laid over them."""
-    return laid_over(yaml.safe_load((CHART / "values.yaml").read_text()), yaml.safe_load(value_set.read_text()))
+    defaults, values = (yaml.load(path.read_text(), Loader=yaml.CSafeLoader) for path in (CHART / "values.yaml", value_set))
+    return laid_over(defaults, values)
 
 
 def laid_over(under, over):

@@ -29,6 +29,8 @@ class Kubelet:
         self.programs, self.scratch, self.secrets = programs, scratch, secrets
         self.ports = {}
         self.services = {}
+        # Addresses of others, and where they are here.
+        self.elsewhere = {}
         for service in of_kind(objects, "Service"):
             for port in service["spec"]["ports"]:
                 self.services[service["metadata"]["name"], port["port"]] = port["targetPort"]
@@ -84,6 +86,8 @@ class Kubelet:
 
     def here(self, value, mounts):
         """A value with places, ports and names of this machine."""
+        if value in self.elsewhere:
+            return self.elsewhere[value]
         # A path stands alone, or behind the scheme of a URL: `sqlite:///var/…`, `outbox:/tmp/…`.
         paths = "|".join(re.escape(path) for path in sorted(mounts, key=len, reverse=True))
         value = re.sub(rf"(^|//|:)({paths})(?=/|$)", lambda found: f"{found[1]}{mounts[found[2]]}", value)

@@ -16,7 +16,7 @@ SOURCES = [ROOT / "src/config.rs", *sorted(ROOT.glob("src/config/*.rs")), *sorte
 # Variables of what is still being built. Once a program knows one, it is to go from here.
 AWAITED = {
     "CAMPAIGN_MONITOR_LISTEN", "OTEL_EXPORTER_OTLP_ENDPOINT", "CAMPAIGN_REFLECTION",
-    "CAMPAIGN_TLS_CERT_FILE", "CAMPAIGN_TLS_KEY_FILE", "CAMPAIGN_TLS_CLIENT_CA_FILE", "CAMPAIGN_MAX_CONNECTIONS",
+    "CAMPAIGN_TLS_CERT_FILE", "CAMPAIGN_TLS_KEY_FILE", "CAMPAIGN_TLS_CLIENT_CA_FILE", "CAMPAIGN_MAX_CONNECTIONS", "CAMPAIGN_MAX_REQUESTS", "CAMPAIGN_PLAINTEXT_TOKEN",
     "CAMPAIGN_CONNECTION_AGE", "CAMPAIGN_CALLER_RATE", "CAMPAIGN_CALLERS_FILE", "CAMPAIGN_JWT_ISSUER", "CAMPAIGN_JWT_AUDIENCE",
     "CAMPAIGN_JWT_ROLES_CLAIM", "CAMPAIGN_JWKS_FILE", "CAMPAIGN_JWKS_URL", "CAMPAIGN_TOKEN_FILE", "CAMPAIGN_CLIENT_CERT_FILE",
     "CAMPAIGN_CLIENT_KEY_FILE",
@@ -172,7 +172,7 @@ def is_written_out(name, value):
     login = name.endswith("_URL") and "@" in value
     secret = (name == "CAMPAIGN_DATABASE_URL" and not value.startswith("sqlite:")) or name.endswith(
         ("_SECRET", "_KEY", "_TOKEN", "_PASSWORD"))
-    return login or (secret and value != "") or "whsec_" in value or "PRIVATE KEY" in value
+    return login or (secret and value not in ("", "true", "false")) or "whsec_" in value or "PRIVATE KEY" in value
 
 
 def check_files(container, spec):
