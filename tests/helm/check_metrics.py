@@ -173,7 +173,8 @@ class Prometheus:
     def has_scraped(self, times):
         try:
             result = self.ask("query", query="min(count_over_time(campaign_ready[1m]))")["result"]
-        except OSError:
+        except (OSError, ValueError):
+            # It does not listen yet, or says that it is not ready (503).
             return False
         return bool(result) and float(result[0]["value"][1]) >= times
 
