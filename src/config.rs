@@ -28,7 +28,7 @@ pub use limits::LimitArgs;
 pub use parse::parse;
 pub use providers::{ProviderArgs, ProviderError, SpokenRoute, TaskRoute};
 pub use values::duration;
-use values::{clock_skew, concurrency, postal_address, statement_timeout, time, zone};
+use values::{clock_skew, concurrency, postal_address, schedule, statement_timeout, time, zone};
 
 /// The smallest distance between the time that a send may take and the lease under which it runs.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
@@ -273,6 +273,10 @@ pub struct Config {
     /// The longest that a tick runs when its caller sets no deadline.
     #[arg(long, env = "CAMPAIGN_TICK_LIMIT", value_name = "DURATION", default_value = "55m", value_parser = duration)]
     pub tick_limit: Duration,
+    /// Run both ticks from within, so often and at round times: 1m to 1h, a part of an hour, such as `15m`. Of several servers with
+    /// it one at a time does. Default: they are run from outside, by `campaign-tick`.
+    #[arg(long, env = "CAMPAIGN_SCHEDULE", value_name = "DURATION", value_parser = schedule)]
+    pub schedule: Option<Duration>,
     /// How long the server finishes what is under way when it is told to stop.
     #[arg(long, env = "CAMPAIGN_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "25s", value_parser = duration)]
     pub shutdown_grace: Duration,

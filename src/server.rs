@@ -173,6 +173,10 @@ impl Server {
             stopping.clone(),
             is_well,
         ));
+        if let Some(every) = config.schedule {
+            tracing::info!("the ticks run from within, every {every:?}");
+            tracker.spawn(Arc::clone(&engine).keep_schedule(every));
+        }
         Ok(Self {
             addr,
             engine,

@@ -214,6 +214,14 @@ create table tick_runs (
     unique (kind, tick_id)
 );
 
+-- Whose turn it is to run the ticks of the built-in schedule; one row.
+create table tick_schedule (
+    name text collate "C" primary key,
+    holder text not null,
+    held_until timestamptz not null,
+    done_slot timestamptz
+);
+
 create table sending_holds (
     scope text collate "C" primary key,
     reason text not null,
@@ -484,6 +492,14 @@ create table tick_runs (
     summary text,
     error text,
     unique (kind, tick_id)
+);
+
+-- Whose turn it is to run the ticks of the built-in schedule; one row.
+create table tick_schedule (
+    name text primary key,
+    holder text not null,
+    held_until text not null,
+    done_slot text
 );
 
 create table sending_holds (

@@ -54,6 +54,10 @@ fn what_is_wrong_names_the_variable() {
     check(&["--phone-hours=21:00-21:00"], Err("must be two times of the day"));
     check(&["--phone-hours=20:00-02:00", "--email-hours=always"], Ok(()));
     check(&["--send-timeout=5"], Err("must be a number with"));
+    check(&["--schedule=15m"], Ok(()));
+    for bad in ["--schedule=30s", "--schedule=7m", "--schedule=2h", "--schedule=hourly"] {
+        check(&[bad], Err("must be 1m to 1h and divide an hour"));
+    }
     check(&["--database-url=mysql://x"], Err("must begin with"));
 }
 

@@ -37,6 +37,14 @@ pub(super) fn statement_timeout(given: &str) -> Result<Duration, String> {
     timeout.ok_or_else(|| "must be 1s to 10m".to_owned())
 }
 
+/// The shortest and the longest, and all between that divide an hour, so that ticks come at round times.
+pub(super) fn schedule(given: &str) -> Result<Duration, String> {
+    let hour = Duration::from_hours(1);
+    let divides = |every: &Duration| *every >= Duration::from_mins(1) && hour.as_millis() % every.as_millis() == 0;
+    let every = duration(given).ok().filter(divides);
+    every.ok_or_else(|| "must be 1m to 1h and divide an hour, such as 15m".to_owned())
+}
+
 /// Parses a duration such as `500ms`, `90s`, `5m` or `4h`.
 pub fn duration(given: &str) -> Result<Duration, String> {
     let digits = given.bytes().take_while(u8::is_ascii_digit).count();

@@ -31,6 +31,7 @@ mod preview;
 mod rates;
 mod redrive;
 mod release;
+mod schedule;
 mod sending;
 mod simulate;
 mod skew;

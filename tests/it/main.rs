@@ -53,6 +53,7 @@ mod retries;
 mod runs;
 mod runs_hold;
 mod scale;
+mod schedule;
 mod segments;
 mod simulate;
 mod sqlite;

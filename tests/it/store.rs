@@ -17,6 +17,7 @@
 mod claims;
 mod leases;
 mod once;
+mod schedule;
 
 use campaign_automation::domain::{
     CustomerId, FirstDay, Lease, Origin, Run, Slug, Stage, Timeline, TimelineDefinition, TimelineId, Timestamp,

@@ -13,7 +13,7 @@ use super::given::customer;
 use super::smtp::SmtpServer;
 
 /// How long a condition may take to come true. Nobody waits for so long unless something is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server that sends its mail to `smtp`.
 pub(crate) async fn mailing_app(backend: Backend, smtp: &SmtpServer) -> App {
