@@ -18,10 +18,9 @@ from chart import CHART, run
 from rules import declared_variables
 
 FILE = CHART / "compose/compose.yaml"
-IMAGE = CHART / "image"
 
 # Services that are made from this repository, and the program that each runs.
-OURS = {"migrate": "campaignd", "server": "campaignd", "ticks": "tick-forever"}
+OURS = {"migrate": "campaignd", "server": "campaignd"}
 
 
 def main():
@@ -72,12 +71,11 @@ def check_services(services, folder):
             yield f"{name}: {variable} is a variable that no program knows"
         if pathlib.Path(service["build"]["context"]) != folder or service["build"]["dockerfile"] != "helm/image/Dockerfile":
             yield f"{name} is built from {service['build']}"
-        target = service["build"].get("target")
-        if target and f" AS {target}\n" not in (IMAGE / "Dockerfile").read_text():
-            yield f"{name} is built from {target}, which the Dockerfile does not have"
     waits = {name: {other: how["condition"] for other, how in services[name]["depends_on"].items()} for name in OURS}
     if waits["server"].get("migrate") != "service_completed_successfully" or waits["migrate"] != {"database": "service_healthy"}:
         yield f"a server comes before the schema: {waits}"
+    if not services["server"]["environment"].get("CAMPAIGN_SCHEDULE"):
+        yield "nobody ticks"
     if services["server"]["healthcheck"]["test"] != ["CMD", "campaignctl", "check"]:
         yield "the server's health asks for a shell, which the image does not have"
 
