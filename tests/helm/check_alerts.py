@@ -2,7 +2,7 @@
 """Checks the alerts that ship with the chart, by promtool.
 
 The rules are well formed, as a file and as the chart renders them. Each has a test in which it fires and one in which it does not, and
-these hold. Each has a heading in the operations guide, where its link leads, and the guide has none for an alert that is gone.
+these hold. Each has a heading in the operations guide, where its link leads, and the guide has none for an alert that is gone. Its own links lead somewhere.
 
     python3 tests/helm/check_alerts.py --helm $(which helm) --promtool $(which promtool)
 """
@@ -18,7 +18,7 @@ import yaml
 from chart import CHART, of_kind, render, run
 
 RULES = CHART / "files/alerts.yaml"
-TESTS = pathlib.Path(__file__).with_name("alerts_test.yaml")
+TESTS = sorted(pathlib.Path(__file__).parent.glob("alerts*_test.yaml"))
 GUIDE = CHART / "OPERATIONS.md"
 
 
@@ -40,7 +40,7 @@ def check_promtool(arguments):
     [rule] = of_kind(render(arguments.helm, "shop", CHART / "ci/full.yaml"), "PrometheusRule")
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as rendered:
         yaml.safe_dump(rule["spec"], rendered)
-        for command in (["check", "rules", RULES], ["check", "rules", rendered.name], ["test", "rules", TESTS]):
+        for command in (["check", "rules", RULES], ["check", "rules", rendered.name], ["test", "rules", *TESTS]):
             result = run(arguments.promtool, *command)
             if result.returncode != 0:
                 yield f"promtool {' '.join(map(str, command))}: {result.stdout}{result.stderr}"
@@ -49,20 +49,25 @@ def check_promtool(arguments):
 def check_cases(alerts):
     """Each alert is seen to fire, and not to."""
     seen = {name: set() for name in alerts}
-    for test in yaml.safe_load(TESTS.read_text())["tests"]:
-        for case in test["alert_rule_test"]:
-            if case["alertname"] not in seen:
-                yield f"a test of {case['alertname']}, which is no alert"
-            else:
-                seen[case["alertname"]].add(bool(case["exp_alerts"]))
+    cases = [case for file in TESTS for test in yaml.safe_load(file.read_text())["tests"] for case in test["alert_rule_test"]]
+    for case in cases:
+        if case["alertname"] not in seen:
+            yield f"a test of {case['alertname']}, which is no alert"
+        else:
+            seen[case["alertname"]].add(bool(case["exp_alerts"]))
     for name, outcomes in seen.items():
         if outcomes != {True, False}:
             yield f"{name} has no test in which it {'does not fire' if True in outcomes else 'fires'}"
 
 
 def check_guide(alerts):
-    """Links lead to headings."""
-    headings = re.findall(r"^### (Campaign\w+)$", GUIDE.read_text(), re.MULTILINE)
+    """Links lead to headings, and to files that are there."""
+    text = GUIDE.read_text()
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    for path, anchor in re.findall(r"\]\(([^)#:]*)#?([^)]*)\)", text):
+        if not (GUIDE.parent / path).exists() or (not path and anchor not in anchors):
+            yield f"{GUIDE.name} links to {path}#{anchor}, where nothing is"
+    headings = re.findall(r"^### (Campaign\w+)$", text, re.MULTILINE)
     for name in sorted(alerts.keys() ^ set(headings)):
         yield f"{name} is an alert or a heading of {GUIDE.name}, and not the other"
     for name, rule in alerts.items():
