@@ -10,6 +10,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::check::check;
 use super::complete::{CompleteArgs, complete};
 use super::erase::{EraseArgs, erase};
 use super::explain::explain;
@@ -54,6 +55,8 @@ pub struct CtlCli {
 pub enum CtlCommand {
     /// Makes what is stored equal to files: campaigns, then timelines, then customers.
     Apply(ApplyArgs),
+    /// Asks whether the server answers as it should: its health, and for somebody who is not there. It changes nothing.
+    Check,
     /// Starts a timeline for a customer.
     Start {
         /// The customer's id.
@@ -145,6 +148,7 @@ pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
     let channel = bearer.over(channel);
     match cli.command {
         CtlCommand::Apply(args) => apply(channel, documents, args.dry_run).await,
+        CtlCommand::Check => check(channel).await,
         CtlCommand::Start { customer, timeline } => start(channel, customer, timeline).await,
         CtlCommand::Progress { customer, progress_id } => progress(channel, customer, progress_id).await,
         CtlCommand::Explain { customer, progress_id } => explain(channel, customer, progress_id).await,
