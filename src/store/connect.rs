@@ -13,10 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::Instant;
 
-use super::StoreError;
 use super::link::{self, Link};
 use super::session::{Reader, Session, Txn};
+use super::{StoreError, statements};
+use crate::telemetry::Metrics;
 
 /// Any number, the same for all migrators, so that they wait for each other.
 const MIGRATION_LOCK: i64 = 7_270_010_451;
@@ -95,6 +97,7 @@ pub struct Store {
     /// Whose turn it is to write to `SQLite`.
     turns: Option<Turns>,
     statements: Arc<AtomicU64>,
+    metrics: Metrics,
 }
 
 /// Turns to write. `SQLite` has one writer at a time, and whoever waits for it asks again and again, so that among many one may wait
@@ -162,7 +165,32 @@ impl Store {
             link,
             turns,
             statements: Arc::new(AtomicU64::new(0)),
+            metrics: Metrics::unread(),
         })
+    }
+
+    /// The same, and all that it does is counted.
+    #[must_use]
+    pub fn counted_by(self, metrics: Metrics) -> Self {
+        let (db, backend) = (self.db.clone(), self.backend);
+        metrics.show_connections(statements::system(self.backend), move || {
+            let (open, idle) = if backend == DbBackend::Postgres {
+                let pool = db.get_postgres_connection_pool();
+                (pool.size(), pool.num_idle())
+            } else {
+                let pool = db.get_sqlite_connection_pool();
+                (pool.size(), pool.num_idle())
+            };
+            let idle = u32::try_from(idle).unwrap_or(u32::MAX);
+            (idle, open.saturating_sub(idle))
+        });
+        Self { metrics, ..self }
+    }
+
+    /// The names of all migrations.
+    pub(super) fn migrations() -> Vec<String> {
+        let all = Migrator::migrations();
+        all.iter().map(|migration| migration.name().to_owned()).collect()
     }
 
     /// Brings the schema up to date. Any number of processes may do so at once: one does it, the others wait.
@@ -199,7 +227,16 @@ impl Store {
             link: self.link.clone(),
             is_alone: true,
             statements: Arc::clone(&self.statements),
+            metrics: self.metrics.clone(),
             turn: None,
+        }
+    }
+
+    /// For reading what is watched from time to time, which is not among the statements that are counted.
+    pub fn surveyor(&self) -> Reader {
+        Session {
+            statements: Arc::default(),
+            ..self.reader()
         }
     }
 
@@ -214,11 +251,20 @@ impl Store {
             None => None,
         };
         let begin = || link::wait(self.link.as_deref(), self.db.begin_with_options(mode));
+        let begun = Instant::now();
         let conn = match begin().await {
             Err(error) if link::is_broken(&error) => begin().await,
             conn => conn,
         };
-        let conn = conn.map_err(|error| self.failed(error))?;
+        let conn = conn.map_err(|error| self.failed(error));
+        statements::note(
+            &self.metrics,
+            statements::system(self.backend),
+            ("BEGIN", None),
+            begun,
+            &conn,
+        );
+        let conn = conn?;
         Ok(Session {
             conn,
             backend: self.backend,
@@ -226,6 +272,7 @@ impl Store {
             link: self.link.clone(),
             is_alone: false,
             statements: Arc::clone(&self.statements),
+            metrics: self.metrics.clone(),
             turn,
         })
     }

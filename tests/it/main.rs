@@ -70,4 +70,5 @@ mod timelines;
 mod timelines_live;
 mod timelines_refused;
 mod waits;
+mod watched;
 mod zones;
