@@ -8,7 +8,7 @@ use super::StoreError;
 use crate::telemetry::Metrics;
 
 /// All tables.
-const TABLES: [&str; 19] = [
+const TABLES: [&str; 20] = [
     "action_executions",
     "campaign_timeline_actions",
     "campaign_timelines",
@@ -27,6 +27,7 @@ const TABLES: [&str; 19] = [
     "stopped_in_flight",
     "suppressions",
     "tick_runs",
+    "tick_schedule",
     "time_zones",
 ];
 
@@ -66,6 +67,25 @@ pub(super) fn note<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_tables_are_known() {
+        let migrations = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/src");
+        let mut made = vec!["seaql_migrations".to_owned()];
+        for file in std::fs::read_dir(migrations).expect("the migrations") {
+            let text = std::fs::read_to_string(file.expect("a file").path()).expect("a migration");
+            let names = text
+                .split("create table ")
+                .skip(1)
+                .filter_map(|rest| rest.split(' ').next());
+            made.extend(names.map(str::to_owned));
+        }
+        made.sort_unstable();
+        made.dedup();
+        let mut known = TABLES.to_vec();
+        known.sort_unstable();
+        assert_eq!(made, known);
+    }
 
     #[test]
     fn the_first_word_and_the_first_table_are_told() {
