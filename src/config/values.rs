@@ -40,7 +40,8 @@ pub(super) fn statement_timeout(given: &str) -> Result<Duration, String> {
 /// The shortest and the longest, and all between that divide an hour, so that ticks come at round times.
 pub(super) fn schedule(given: &str) -> Result<Duration, String> {
     let hour = Duration::from_hours(1);
-    let divides = |every: &Duration| *every >= Duration::from_mins(1) && hour.as_millis() % every.as_millis() == 0;
+    let divides =
+        |every: &Duration| *every >= Duration::from_mins(1) && hour.as_millis().is_multiple_of(every.as_millis());
     let every = duration(given).ok().filter(divides);
     every.ok_or_else(|| "must be 1m to 1h and divide an hour, such as 15m".to_owned())
 }

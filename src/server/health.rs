@@ -198,7 +198,7 @@ impl Health {
 
     /// Tells whoever asks for the health of a channel whether its circuit is closed.
     async fn report_channels(&self) {
-        let Ok(Ok(open)) = tokio::time::timeout(EVERY, self.engine.open_circuits()).await else {
+        let Ok(Ok(open)) = tokio::time::timeout(EVERY, self.engine.watch_circuits()).await else {
             return;
         };
         for channel in Channel::ALL.into_iter().filter(|channel| *channel != Channel::Wait) {

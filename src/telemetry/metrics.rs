@@ -26,6 +26,18 @@ const METHODS: [&str; 9] = [
     "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
 ];
 
+/// What becomes of actions.
+const OUTCOMES: [&str; 8] = [
+    "completed",
+    "deferred",
+    "expired",
+    "failed",
+    "handed_over",
+    "retrying",
+    "skipped",
+    "unknown",
+];
+
 /// Whatever is none of the known.
 const OTHER: &str = "_OTHER";
 
@@ -96,7 +108,26 @@ struct Inner {
 impl Metrics {
     pub(super) fn new(meter: Meter) -> Self {
         let instruments = Instruments::new(&meter);
-        Self(Arc::new(Inner { instruments, meter }))
+        let metrics = Self(Arc::new(Inner { instruments, meter }));
+        metrics.begin_at_zero();
+        metrics
+    }
+
+    /// Shows counts that alarms are about before there is anything to count: an increase from nothing to one is none.
+    fn begin_at_zero(&self) {
+        let all = &self.0.instruments;
+        for counter in [&all.rescued, &all.stale, &all.broken] {
+            counter.add(0, &[]);
+        }
+        for channel in Channel::ALL {
+            for outcome in OUTCOMES {
+                let labels = [
+                    KeyValue::new("channel", channel.as_str()),
+                    KeyValue::new("outcome", outcome),
+                ];
+                all.actions.add(0, &labels);
+            }
+        }
     }
 
     /// Counts that nobody reads, for tools.

@@ -24,10 +24,11 @@ on_each_database!(
 );
 
 /// Names that alerts and dashboards rely on, and their types.
-const NAMES: [(&str, &str); 17] = [
+const NAMES: [(&str, &str); 18] = [
     ("campaign_action_lag_seconds", "histogram"),
     ("campaign_actions_total", "counter"),
     ("campaign_backlog_due", "gauge"),
+    ("campaign_broken_runs_total", "counter"),
     ("campaign_circuit_open", "gauge"),
     ("campaign_holds_active", "gauge"),
     ("campaign_leases_rescued_total", "counter"),
@@ -115,6 +116,8 @@ async fn a_known_story_is_counted(backend: Backend) {
             "campaign_tick_duration_seconds_count{result=\"finished\",tick=\"hourly\"}",
             1.0,
         ),
+        ("campaign_actions_total{channel=\"email\",outcome=\"unknown\"}", 0.0),
+        ("campaign_broken_runs_total", 0.0),
         ("campaign_stale_completions_total", 0.0),
         ("campaign_leases_rescued_total", 0.0),
         ("campaign_ready", 1.0),
