@@ -6,6 +6,7 @@ mod demo;
 mod error;
 mod feedback;
 mod limits;
+mod monitor;
 mod parse;
 mod providers;
 mod values;
@@ -21,12 +22,14 @@ use crate::domain::{Hours, PhoneNumber, SendingHours, Timestamp};
 use crate::engine::{LaneSettings, PublicUrl};
 use crate::rest::Origin;
 use crate::store::{ConnectSettings, StoreUrl};
+use crate::telemetry::{Format, Log};
 pub use auth::{AuthArgs, JwksAt, JwtArgs};
 pub use channels::{CaFileError, ChannelArgs};
 pub use demo::{DemoArgs, NamedChannels};
 pub use error::ConfigError;
 pub use feedback::{EventsSecretError, FeedbackArgs};
 pub use limits::LimitArgs;
+pub use monitor::MonitorArgs;
 pub use parse::parse;
 pub use providers::{ProviderArgs, ProviderError, SpokenRoute, TaskRoute};
 pub use values::duration;
@@ -154,6 +157,19 @@ pub struct LogArgs {
     /// What the log looks like.
     #[arg(long, env = "CAMPAIGN_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+impl LogArgs {
+    /// What is logged.
+    pub fn settings(&self) -> Log {
+        Log {
+            filter: self.log.clone(),
+            format: match self.log_format {
+                LogFormat::Text => Format::Text,
+                LogFormat::Json => Format::Json,
+            },
+        }
+    }
 }
 
 /// What the log looks like.
@@ -304,6 +320,9 @@ pub struct Config {
     /// How long the server finishes what is under way when it is told to stop.
     #[arg(long, env = "CAMPAIGN_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "25s", value_parser = duration)]
     pub shutdown_grace: Duration,
+    /// How the server is watched.
+    #[command(flatten)]
+    pub monitor: MonitorArgs,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
@@ -350,6 +369,7 @@ impl Config {
         config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         config.database.database_url = database_url;
         config.database.forced_to_disk = false;
+        config.monitor.nobody();
         config
     }
 

@@ -10,7 +10,9 @@
 //!  └───> server ─> rpc ─> engine ─> store ────┐
 //!          ├───> web ──────┘  └───> channels ─┼─> domain      (store and channels don't know each other)
 //!          ├───> rest ─> proto
-//!          └─> config, auth, telemetry
+//!          └─> config, auth
+//!
+//! Whatever has something to count or to trace, all but domain, knows telemetry, which knows the words of domain alone.
 //! ```
 //!
 //! - [`domain`]: the rules, pure. [`domain::plan`] alone decides what is sent, skipped or put off, and when a day is over;
@@ -21,7 +23,7 @@
 //! - [`rpc`]: the gRPC services of `proto/`: parse, call the engine, wrap. Nobody else knows statuses.
 //! - [`rest`]: the same methods as JSON over HTTP, by the options in `proto/`: a layer in front of [`rpc`] that knows none of them.
 //! - [`web`]: what people and providers reach by HTTP on the same port: links of mails, and what became of messages.
-//! - [`server`], [`config`], [`telemetry`]: a process of it. [`client`]: programs that call one.
+//! - [`server`], [`config`]: a process of it. [`telemetry`]: its log, metrics and traces. [`client`]: programs that call one.
 //! - [`auth`]: who calls, and what he may: a layer in front of [`rpc`] that knows the names of its methods.
 //! - [`keys`]: what follows from the deployment's secret. [`reload`]: files that are read again when they change.
 //! - [`failpoint`]: where tests end a process. Nothing in a release.

@@ -2,9 +2,12 @@
 
 mod auth;
 mod fence;
+mod health;
+mod monitor;
 mod providers;
 mod purge;
 mod secret;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,8 +21,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
 use crate::auth::{IdentifyLayer, PermitLayer};
 use crate::channels::{
@@ -28,7 +29,7 @@ use crate::channels::{
 };
 use crate::clock::Clock;
 use crate::config::{self, Config, DatabaseArgs, ProviderError, SpokenRoute, TaskRoute};
-use crate::domain::{Channel, CircuitPolicy, RetryPolicy};
+use crate::domain::{CircuitPolicy, RetryPolicy};
 use crate::engine::{Engine, EngineSettings, MailIdentity, Parts};
 use crate::proto::campaign::v1::campaign_content_service_server::CampaignContentServiceServer;
 use crate::proto::campaign::v1::campaign_orchestrator_service_server::CampaignOrchestratorServiceServer;
@@ -40,12 +41,16 @@ use crate::proto::{FILE_DESCRIPTOR_SET, is_grpc};
 use crate::random::Random;
 use crate::rest::{BrowserLayer, RestLayer, RestSettings};
 use crate::rpc::{
-    ContentService, CustomersService, DeadlineLayer, DeadlineSettings, MAX_MESSAGE_BYTES, OrchestratorService,
-    SendingHoldsService, TickService, TimelinesService, UndecodableLayer,
+    CallsLayer, ContentService, CustomersService, DeadlineLayer, DeadlineSettings, MAX_MESSAGE_BYTES,
+    OrchestratorService, SendingHoldsService, TickService, TimelinesService, UndecodableLayer,
 };
 use crate::store::Store;
+use crate::telemetry::{Metering, Metrics};
 use crate::web;
+use health::Health;
+use monitor::Monitor;
 use providers::Callbacks;
+use watch::WatchLayer;
 
 pub use fence::fence;
 pub use purge::purge;
@@ -59,21 +64,11 @@ const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// How often an idle connection is asked whether anybody is there, and how long the answer may take.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
-/// How often the health service looks at the database.
-const HEALTH_EVERY: Duration = Duration::from_secs(5);
+/// How long the last metrics may take to be pushed.
+const PUSHED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The longest that a request to a provider takes, and no longer than an attempt to send.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-
-/// What is served, for the health service.
-const SERVICES: [&str; 6] = [
-    "campaign.v1.CampaignContentService",
-    "campaign.v1.CampaignOrchestratorService",
-    "campaign.v1.CampaignTickService",
-    "campaign.v1.CampaignTimelineService",
-    "campaign.v1.CustomerService",
-    "campaign.v1.SendingService",
-];
 
 /// Sets the limits of messages, which every generated server has a method of its own for.
 macro_rules! limited {
@@ -93,7 +88,9 @@ pub struct Server {
     /// Cancelled to stop claiming, and to stop accepting.
     stopping: CancellationToken,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
-    health: HealthReporter,
+    health: Health,
+    monitor: Option<Monitor>,
+    metering: Metering,
     /// Ends when it is dropped.
     leases: AbortOnDropHandle<()>,
     grace: Duration,
@@ -111,7 +108,9 @@ impl Server {
         let trusted = config.channels.trusted()?;
         let events = config.feedback.secrets()?;
         let keys = secret::keys(&config.secret_file()?)?;
-        let store = open_store(&config.database).await?;
+        let metering = Metering::start(config.monitor.otlp().as_ref())?;
+        let metrics = metering.metrics().clone();
+        let store = open_store(&config.database).await?.counted_by(metrics.clone());
         let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
         let background = auth::Background {
             tracker: &tracker,
@@ -122,13 +121,14 @@ impl Server {
         let keys = Arc::new(keys);
         let providers = providers::known(&routes);
         let callbacks = Callbacks::new(&config, &providers, &keys);
-        let senders = senders(&config, routes, &trusted, &callbacks, &clock)?;
+        let senders = senders(&config, routes, &trusted, &callbacks, &clock, &metrics)?;
         let parts = Parts {
             store,
             clock,
             random,
             senders,
             keys,
+            metrics: metrics.clone(),
             tracker: tracker.clone(),
             stopping: stopping.clone(),
         };
@@ -139,11 +139,13 @@ impl Server {
             .await
             .with_context(|| format!("can't listen on {}", config.listen))?;
         let addr = listener.local_addr()?;
-        let (health, health_service) = tonic_health::server::health_reporter();
-        // A server whose clock is wrong comes up, so that it says so and is ready as soon as the clock is set.
-        let checked = check_ready(&engine).await;
-        let is_well = checked.is_ok();
-        report_health(&health, checked).await;
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let watched = &config.monitor;
+        let health = Health::begin(&engine, reporter, metrics.clone(), watched.ready_max_tick_age).await;
+        let monitor = match watched.monitor_listen {
+            Some(listen) => Some(Monitor::start(listen, &health, &metering, health_service.clone()).await?),
+            None => None,
+        };
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let endpoints = web::Shared {
             engine: Arc::clone(&engine),
@@ -160,7 +162,14 @@ impl Server {
         let rest = RestLayer::new(rest, Arc::clone(&guard) as _).map_err(anyhow::Error::msg)?;
         let browsers = BrowserLayer::new(&config.cors_origin).map_err(anyhow::Error::msg)?;
         let nowhere = rest.clone();
-        let pages = web::router(endpoints).fallback(async move |headers| nothing_there(&nowhere, &headers));
+        let mut pages = web::router(endpoints).merge(health.pages());
+        // Where nobody is asked who he is, they are no secret either.
+        if monitor.is_none() && !config.auth.asks() {
+            pages = pages.merge(monitor::pages(&metering));
+        }
+        let pages = pages
+            .layer(axum::middleware::from_fn(watch::name_route))
+            .fallback(async move |headers| nothing_there(&nowhere, &headers));
         let routes = services(&engine, pages, config.auth.reflection)?.add_service(health_service);
         let router = tonic::transport::Server::builder()
             .accept_http1(true)
@@ -168,10 +177,12 @@ impl Server {
             .http2_max_header_list_size(MAX_HEADER_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
+            .layer(WatchLayer(metrics.clone()))
             .layer(browsers)
             .layer(IdentifyLayer::new(Arc::clone(&guard)))
             .layer(rest)
             .layer(PermitLayer::new(guard))
+            .layer(CallsLayer::new(metrics).map_err(anyhow::Error::msg)?)
             .layer(DeadlineLayer::new(DeadlineSettings {
                 limit: config.call_limit,
             }))
@@ -179,12 +190,10 @@ impl Server {
             .add_routes(routes);
         let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned()));
         let leases = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).keep_leases()));
-        tracker.spawn(watch_health(
-            Arc::clone(&engine),
-            health.clone(),
-            stopping.clone(),
-            is_well,
-        ));
+        tracker.spawn(health.clone().watch(stopping.clone()));
+        if let Some(interval) = config.monitor.survey_interval {
+            tracker.spawn(health.clone().survey(interval, stopping.clone()));
+        }
         if let Some(every) = config.schedule {
             tracing::info!("the ticks run from within, every {every:?}");
             tracker.spawn(Arc::clone(&engine).keep_schedule(every));
@@ -196,6 +205,8 @@ impl Server {
             stopping,
             serving,
             health,
+            monitor,
+            metering,
             leases,
             grace: config.shutdown_grace,
         })
@@ -206,6 +217,11 @@ impl Server {
         self.addr
     }
 
+    /// Where metrics and health are served, if they have a listener of their own.
+    pub fn monitor_addr(&self) -> Option<SocketAddr> {
+        self.monitor.as_ref().map(|monitor| monitor.addr)
+    }
+
     /// The engine, for those who watch it from inside the process.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
@@ -214,9 +230,7 @@ impl Server {
     /// Stops: health says so, nothing new is claimed or accepted, what is under way is finished and recorded, within the grace time.
     /// A connection that stays idle can hold a graceful shutdown for ever (hyperium/hyper#4170), so this doesn't wait for it.
     pub async fn shutdown(self) -> anyhow::Result<()> {
-        for service in SERVICES.into_iter().chain([""]) {
-            self.health.set_service_status(service, ServingStatus::NotServing).await;
-        }
+        self.health.stop().await;
         self.stopping.cancel();
         self.tracker.close();
         let finished = tokio::time::timeout(self.grace, self.tracker.wait()).await;
@@ -237,6 +251,8 @@ impl Server {
         }
         // A database that does not answer ends what was under way when the connections end with this process.
         let closed = tokio::time::timeout(idle, self.engine.store().clone().close()).await;
+        let pushed = tokio::task::spawn_blocking(move || self.metering.shutdown());
+        drop((self.monitor, tokio::time::timeout(PUSHED_WITHIN, pushed).await));
         Ok(closed.unwrap_or(Ok(()))?)
     }
 
@@ -278,6 +294,7 @@ fn senders(
     trusted: &TrustedRoots,
     callbacks: &Callbacks,
     clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
 ) -> anyhow::Result<Senders> {
     let config::Routes {
         email,
@@ -312,7 +329,13 @@ fn senders(
         policy: config.channels.providers.policy(),
         timeout: REQUEST_LIMIT.min(config.send_timeout),
     };
-    let client = HttpClient::new(settings, trusted, Arc::new(SystemResolver), Arc::clone(clock))?;
+    let client = HttpClient::new(
+        settings,
+        trusted,
+        Arc::new(SystemResolver),
+        Arc::clone(clock),
+        metrics.clone(),
+    )?;
     let client = Arc::new(client);
     let limit = config.channels.providers.sms_max_segments;
     let http = || Arc::clone(&client);
@@ -432,67 +455,4 @@ fn nothing_there(rest: &RestLayer, headers: &HeaderMap) -> axum::response::Respo
         return tonic::Status::unimplemented("there is no such method").into_http();
     }
     rest.nothing_there().map(axum::body::Body::new)
-}
-
-/// Keeps the health of the services at what the database allows: it must be there, and its clock agree with this server's. The
-/// server itself ("") is healthy as long as it answers, so that nobody restarts it because its database is away.
-async fn watch_health(engine: Arc<Engine>, health: HealthReporter, stopping: CancellationToken, mut was_well: bool) {
-    let mut every = tokio::time::interval(HEALTH_EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            _ = every.tick() => {}
-            () = engine.clock_changed() => {}
-            () = engine.circuits_changed() => {}
-        }
-        report_channels(&engine, &health).await;
-        let checked = check_ready(&engine).await;
-        if checked.is_ok() != was_well {
-            was_well = checked.is_ok();
-            report_health(&health, checked).await;
-        }
-    }
-}
-
-/// Tells whoever asks for the health of a channel whether its circuit is closed.
-async fn report_channels(engine: &Engine, health: &HealthReporter) {
-    let Ok(Ok(open)) = tokio::time::timeout(HEALTH_EVERY, engine.open_circuits()).await else {
-        return;
-    };
-    for channel in Channel::ALL.into_iter().filter(|channel| *channel != Channel::Wait) {
-        let is_open = open.iter().any(|circuit| circuit.channel == channel);
-        let status = if is_open {
-            ServingStatus::NotServing
-        } else {
-            ServingStatus::Serving
-        };
-        let name = format!("channel.{}", channel.as_str());
-        health.set_service_status(name, status).await;
-    }
-}
-
-/// Whether work may be done, or why not.
-async fn check_ready(engine: &Engine) -> Result<(), String> {
-    match tokio::time::timeout(HEALTH_EVERY, engine.check_ready()).await {
-        Ok(checked) => checked.map_err(|error| error.to_string()),
-        Err(_) => Err("the database does not answer".to_owned()),
-    }
-}
-
-/// Logs whether the server is ready, and tells whoever asks for its health.
-async fn report_health(health: &HealthReporter, checked: Result<(), String>) {
-    let status = match checked {
-        Ok(()) => {
-            tracing::info!("the server is ready");
-            ServingStatus::Serving
-        }
-        Err(why) => {
-            tracing::error!("the server is not ready: {why}");
-            ServingStatus::NotServing
-        }
-    };
-    for service in SERVICES {
-        health.set_service_status(service, status).await;
-    }
 }

@@ -1,23 +1,19 @@
-//! The log.
+//! How a process is watched: its log, metrics, and traces. The only user of OpenTelemetry and of subscribers.
+//!
+//! It knows nothing of what it counts: others hand it numbers and words of their own enums. What must not get in: anything that
+//! a customer can be known by, and anything that grows with them. Labels are few and known beforehand.
 
-use std::io::IsTerminal as _;
-use tracing_subscriber::EnvFilter;
+mod http;
+mod instruments;
+mod log;
+mod meter;
+mod metrics;
+mod otlp;
+mod trace;
 
-use crate::config::{LogArgs, LogFormat};
-
-/// Sets up logging for this process, to standard error. Tests don't.
-pub fn init(log: &LogArgs) -> anyhow::Result<()> {
-    let filter: EnvFilter = log
-        .log
-        .parse()
-        .map_err(|error| anyhow::anyhow!("--log (CAMPAIGN_LOG) {:?}: {error}", log.log))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match log.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    }
-    .map_err(|error| anyhow::anyhow!("can't set up the log: {error}"))
-}
+pub use http::{CallSpan, RouteTemplate, client_headers, client_span};
+pub use log::{Format, Installed, Log, install};
+pub use meter::Metering;
+pub use metrics::{Metrics, Survey, TickResult};
+pub use otlp::{Otlp, OtlpEndpoint, TraceRatio};
+pub use trace::{RunStep, current, run_step};

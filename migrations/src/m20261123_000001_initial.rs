@@ -147,6 +147,7 @@ create table customer_timeline_progress (
     last_late jsonb not null default '{}',
     task_reports jsonb not null default '[]',
     is_woken boolean not null default false,
+    trace_parent text collate "C",
     primary key (customer_id, id)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create unique index customer_timeline_progress_live on customer_timeline_progress (customer_id, campaign_timeline_id)
@@ -430,7 +431,8 @@ create table customer_timeline_progress (
     jumped_days text not null default '[]',
     last_late text not null default '{}',
     task_reports text not null default '[]',
-    is_woken boolean not null default false
+    is_woken boolean not null default false,
+    trace_parent text
 );
 create unique index customer_timeline_progress_key on customer_timeline_progress (customer_id, id);
 create unique index customer_timeline_progress_live on customer_timeline_progress (customer_id, campaign_timeline_id)

@@ -40,12 +40,22 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    telemetry::init(&config.log)?;
+    let installed = telemetry::install(&config.log.settings(), config.monitor.otlp().as_ref())?;
+    let served = serve_until_told(config).await;
+    // Its collector may be slow, and it waits for it.
+    tokio::task::spawn_blocking(|| installed.shutdown()).await?;
+    served
+}
+
+async fn serve_until_told(config: Config) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (database, insecure) = (config.database.database_url.clone(), config.insecure_public);
     let asks = config.auth.asks();
     let mut server = Server::start(config, clock(), Random::from_os()).await?;
     tracing::info!(addr = %server.addr(), ?database, "serving gRPC on {}, database {database:?}", server.addr());
+    if let Some(addr) = server.monitor_addr() {
+        tracing::info!(monitor = %addr, "metrics and health are on {addr}");
+    }
     match (asks, insecure) {
         (false, true) => {
             tracing::warn!("nobody is asked who he is: whoever reaches this address may read and send everything");
@@ -79,16 +89,16 @@ fn clock() -> Arc<dyn Clock> {
 }
 
 async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
-    telemetry::init(&args.log)?;
+    telemetry::install(&args.log.settings(), None)?;
     server::migrate(&args.database).await
 }
 
 async fn purge(args: PurgeArgs) -> anyhow::Result<()> {
-    telemetry::init(&args.log)?;
+    telemetry::install(&args.log.settings(), None)?;
     server::purge(args, clock().now(), &mut std::io::stdout()).await
 }
 
 async fn fence(args: FenceArgs) -> anyhow::Result<()> {
-    telemetry::init(&args.log)?;
+    telemetry::install(&args.log.settings(), None)?;
     server::fence(args, SystemClock.now(), &mut std::io::stdout()).await
 }

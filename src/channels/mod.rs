@@ -147,6 +147,27 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// A word for it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Delivered { .. } => "delivered",
+            Self::Retry { .. } => "retry",
+            Self::Rejected { .. } => "rejected",
+            Self::Unsendable { .. } => "unsendable",
+            Self::Suppress { .. } => "suppress",
+            Self::Unknown { .. } => "unknown",
+            Self::Misconfigured { .. } => "misconfigured",
+        }
+    }
+
+    /// Whether the provider or the way to it failed, and not only the message.
+    pub fn is_trouble(&self) -> bool {
+        match self {
+            Self::Retry { .. } | Self::Unknown { .. } | Self::Misconfigured { .. } => true,
+            Self::Delivered { .. } | Self::Rejected { .. } | Self::Unsendable { .. } | Self::Suppress { .. } => false,
+        }
+    }
+
     /// The same with another error.
     fn map_error(self, change: impl FnOnce(String) -> String) -> Self {
         match self {

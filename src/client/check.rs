@@ -4,12 +4,12 @@
 use anyhow::Context as _;
 use prost_reflect::DescriptorPool;
 use tonic::Code;
-use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::ctl::{failed, say};
+use super::token::Connection;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_orchestrator_service_client::CampaignOrchestratorServiceClient;
@@ -21,7 +21,7 @@ const PACKAGE: &str = "campaign.v1";
 const NOBODY: &str = "campaignctl-check:nobody";
 
 /// Asks for the health of every service of the contract, and for the progress of somebody who is not there.
-pub(super) async fn check(channel: Channel) -> anyhow::Result<()> {
+pub(super) async fn check(channel: Connection) -> anyhow::Result<()> {
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET)?;
     let mut health = HealthClient::new(channel.clone());
     for service in pool.services().filter(|service| service.package_name() == PACKAGE) {

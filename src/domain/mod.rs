@@ -30,6 +30,7 @@ mod task;
 pub mod text;
 mod tick;
 mod timeline;
+mod trace_parent;
 mod zone;
 
 pub use awaited::{AfterTimeout, AwaitedEvent};
@@ -65,4 +66,5 @@ pub use timeline::{
     Action, ActionDefinition, Changes, MAX_ACTIONS, MAX_DURATION_DAYS, Position, Timeline, TimelineDefinition,
     WhenMissed,
 };
+pub use trace_parent::TraceParent;
 pub use zone::parse_zone;

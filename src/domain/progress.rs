@@ -19,7 +19,7 @@ use super::schedule::{instant, local_date, plus_days};
 use super::{
     ActionId, Attempted, Channel, CustomerId, DeferReason, Deferred, DeliveryPolicy, Failed, FailureReason,
     FailureState, InFlight, ProgressId, RetryPolicy, SkipReason, Skipped, TaskReport, Timeline, TimelineId, Timestamp,
-    WhenMissed, Zone,
+    TraceParent, WhenMissed, Zone,
 };
 
 /// One run of one timeline for one customer.
@@ -78,6 +78,8 @@ pub struct Run {
     pub ended_at: Option<Timestamp>,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// The trace of the call that started it, where that was sampled.
+    pub trace_parent: Option<TraceParent>,
 }
 
 /// Where a run came from.
@@ -214,6 +216,7 @@ impl Run {
             started_at: now,
             ended_at: None,
             updated_at: now,
+            trace_parent: None,
         }
     }
 

@@ -229,7 +229,7 @@ impl Engine {
 /// Counts and logs runs that can't be moved, and stay as they are.
 fn note_broken(broken: &[BrokenCohort], flight: &Flight) {
     for BrokenCohort { first, runs, .. } in broken {
-        flight.count(|counts| counts.broken_runs += runs);
+        flight.count_broken(*runs);
         tracing::error!(
             progress_id = first.0,
             runs,

@@ -17,7 +17,7 @@ use super::{Answer, Engine, EngineError, Once};
 use crate::domain::{
     Channel, ChannelHealth, ChannelStop, Circuit, CircuitCause, CircuitPolicy, CircuitState, Timestamp,
 };
-use crate::store::Txn;
+use crate::store::{Reader, Txn};
 
 /// How long what was read is good for.
 const GOOD_FOR: Duration = Duration::from_secs(1);
@@ -256,8 +256,12 @@ impl Engine {
 
     /// Reads the circuits.
     pub(super) async fn read_circuits(&self) -> Result<(), EngineError> {
+        self.read_circuits_by(&self.store.reader()).await
+    }
+
+    async fn read_circuits_by(&self, reader: &Reader) -> Result<(), EngineError> {
         let read_at = Instant::now();
-        let circuits = self.store.reader().circuits().await?;
+        let circuits = reader.circuits().await?;
         let mut known = self.circuits.known();
         known.read_at = Some(read_at);
         for circuit in circuits {
@@ -269,6 +273,12 @@ impl Engine {
     /// The circuits that are not closed, as they were a second ago at most.
     pub async fn open_circuits(&self) -> Result<Vec<Circuit>, EngineError> {
         self.see_circuits().await?;
+        Ok(self.circuits.not_closed())
+    }
+
+    /// The same as they are now, for whoever watches the server: not among the statements that are counted.
+    pub async fn watch_circuits(&self) -> Result<Vec<Circuit>, EngineError> {
+        self.read_circuits_by(&self.store.surveyor()).await?;
         Ok(self.circuits.not_closed())
     }
 

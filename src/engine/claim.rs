@@ -23,6 +23,7 @@ use crate::domain::{
 };
 use crate::failpoint::{Failpoint, reach};
 use crate::store::{Before, BrokenRun, Buckets, Claim, Cursor, Execution, ExecutionOutcome, ExecutionReason, Txn};
+use crate::telemetry::{RunStep, run_step};
 
 /// The most runs in one claim.
 pub(super) const BATCH: usize = 500;
@@ -74,6 +75,8 @@ pub(super) struct Prepared {
     rooms: Vec<Seat>,
     /// Whether it is of a test customer, which is not counted.
     is_test: bool,
+    /// Whether somebody held it who did not come back to it.
+    is_rescued: bool,
 }
 
 /// What came of planning a run.
@@ -305,6 +308,7 @@ impl Engine {
             moves: planned.moves,
             rooms,
             is_test,
+            is_rescued: run.lease.is_some(),
         }))
     }
 
@@ -349,6 +353,7 @@ impl Engine {
             moves,
             rooms,
             is_test,
+            is_rescued,
         } in prepared
         {
             if !claimed.contains(&claim.run.id) {
@@ -363,6 +368,7 @@ impl Engine {
                     count_decision(counts, timeline, decision);
                 }
             });
+            self.note_claim(timeline, &claim.run, &decisions, is_test, is_rescued);
             if let Some(lease) = claim.run.lease {
                 sending.push(Claimed {
                     before: Before::of(&claim.run, timeline.revision),
@@ -381,6 +387,30 @@ impl Engine {
         }
         flight.launch(sending);
         Ok(claimed)
+    }
+
+    /// Notes a claim that is committed, for whoever watches the server.
+    fn note_claim(&self, timeline: &Timeline, run: &Run, decisions: &[Decision], is_test: bool, is_rescued: bool) {
+        self.metrics.rescued(u64::from(is_rescued));
+        for decision in decisions.iter().filter(|_| !is_test) {
+            if let Some(action) = timeline.action(decision.action) {
+                let decided = outcome_of(&decision.verdict);
+                let outcome = decided.map_or("deferred", |(outcome, _, _)| outcome.as_str());
+                self.metrics.acted(action.definition.channel, outcome);
+            }
+        }
+        if run.trace_parent.is_some() {
+            for in_flight in &run.in_flight {
+                let action = timeline.action(in_flight.id);
+                let step = RunStep {
+                    name: "claim",
+                    run: run.id,
+                    action: Some((in_flight.id, in_flight.attempt)),
+                    channel: action.map(|action| action.definition.channel),
+                };
+                drop(run_step(run.trace_parent.as_ref(), step));
+            }
+        }
     }
 
     /// Writes and commits what was prepared. None: somebody else sends the probe of a channel, and nothing is committed.

@@ -19,6 +19,7 @@ use crate::domain::{
 };
 use crate::keys::{Keys, Purpose};
 use crate::store::{Execution, ExecutionOutcome, ExecutionReason, StoreError, Txn};
+use crate::telemetry::{RunStep, run_step};
 
 /// The form of what is sealed in a token.
 const FORM: u8 = 1;
@@ -136,6 +137,19 @@ impl Engine {
         let Some(mut run) = txn.run_for_update(&key.customer_id, key.progress_id).await? else {
             return Ok(Heard::Gone);
         };
+        let step = RunStep {
+            name: "report",
+            run: key.progress_id,
+            action: Some((key.action_id, key.attempt)),
+            channel: None,
+        };
+        let span = run_step(run.trace_parent.as_ref(), step);
+        // Not its own word, which anybody may have chosen.
+        let told = match report.state.status.told() {
+            Told::TakenOver => "taken_over",
+            Told::Failed => "failed",
+        };
+        span.record("outcome", told);
         let mut entries = txn
             .executions_of_action(&key.customer_id, key.progress_id, key.action_id)
             .await?;

@@ -20,6 +20,7 @@ use super::{Engine, EngineError};
 use crate::domain::{Channel, ProgressId, Run, TickCounts, TimelineId};
 use crate::failpoint::{Failpoint, reach};
 use crate::store::{BrokenRun, Completion, Execution, ExecutionOutcome, Landed, StoreError, Unrecorded};
+use crate::telemetry::{RunStep, run_step};
 
 /// The most runs that are recorded in one transaction.
 const GROUP: usize = 500;
@@ -175,6 +176,12 @@ impl Flight {
         add(&mut self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Counts runs that can't be served, and stay as they are.
+    pub(super) fn count_broken(&self, runs: u64) {
+        self.count(|counts| counts.broken_runs += runs);
+        self.engine.metrics.found_broken(runs);
+    }
+
     /// Counts and logs a run that can't be served, and stays as it is.
     pub(super) fn note_broken(&self, broken: &BrokenRun) {
         let mut known = self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +190,7 @@ impl Flight {
         }
         let named = known.len();
         drop(known);
-        self.count(|counts| counts.broken_runs += 1);
+        self.count_broken(1);
         if named <= MOST_NAMED {
             tracing::error!(
                 progress_id = broken.id.0,
@@ -371,6 +378,7 @@ impl Recorder {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .stale_completions += stale as u64;
+        self.engine.metrics.came_late(stale as u64);
         Ok(recorded)
     }
 
@@ -392,7 +400,13 @@ impl Recorder {
                 }
                 for execution in &served.executions {
                     count_outcome(&mut counts, execution.channel, execution.outcome);
+                    self.engine.note_attempt(execution);
                 }
+            }
+            for execution in &served.executions {
+                let run = &served.completion.run;
+                let span = run_step(run.trace_parent.as_ref(), step_of("record", execution));
+                span.record("outcome", execution.outcome.as_str());
             }
             if landed.is_due {
                 self.shared.due_again.fetch_add(1, Ordering::Relaxed);
@@ -406,6 +420,25 @@ impl Recorder {
             }
             drop((served.permits, served.hold));
         }
+    }
+}
+
+impl Engine {
+    /// Notes what came of an attempt, for whoever watches the server.
+    fn note_attempt(&self, execution: &Execution) {
+        self.metrics.acted(execution.channel, execution.outcome.as_str());
+        self.metrics
+            .lagged(execution.channel, execution.started_at - execution.due_at);
+    }
+}
+
+/// A step of a run that is about an entry of the ledger.
+fn step_of(name: &'static str, execution: &Execution) -> RunStep {
+    RunStep {
+        name,
+        run: execution.progress_id,
+        action: Some((execution.action_id, execution.attempt)),
+        channel: Some(execution.channel),
     }
 }
 

@@ -39,6 +39,7 @@ mod skew;
 mod starts;
 mod stopped;
 mod suppressions;
+mod survey;
 mod task;
 mod tick;
 mod tracking;
@@ -89,6 +90,7 @@ use crate::domain::{CircuitPolicy, RateLimits, RetryPolicy, SendingHours};
 use crate::keys::Keys;
 use crate::random::Random;
 use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
 use cache::Definitions;
 use circuits::Circuits;
 use holds::HoldsView;
@@ -144,6 +146,8 @@ pub struct Parts {
     pub senders: Senders,
     /// What follows from the deployment's secret.
     pub keys: Arc<Keys>,
+    /// Where it counts what it does.
+    pub metrics: Metrics,
     /// Where tasks are counted that outlive the call that began them.
     pub tracker: TaskTracker,
     /// Cancelled when the server stops: nothing new is claimed from then on.
@@ -158,6 +162,7 @@ pub struct Engine {
     clock_guard: Arc<ClockGuard>,
     random: Random,
     keys: Arc<Keys>,
+    metrics: Metrics,
     lanes: Lanes,
     leases: Leases,
     renderer: Renderer,
@@ -182,6 +187,7 @@ impl Engine {
             random,
             senders,
             keys,
+            metrics,
             tracker,
             stopping,
         } = parts;
@@ -195,6 +201,7 @@ impl Engine {
             clock_guard: Arc::new(clock_guard),
             random,
             keys,
+            metrics,
             lanes: Lanes::new(senders, &settings.lanes),
             leases: Leases::default(),
             renderer: Renderer::new(),

@@ -11,6 +11,7 @@ use chrono::{Duration, DurationRound as _, SecondsFormat};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{Engine, EngineError, Stop, TickEvents, TickRequest};
@@ -100,7 +101,12 @@ impl Engine {
                 deadline: None,
                 abandoned: lost.clone(),
             };
-            log(&self.tick(request, stop, &TickEvents::default()).await?);
+            let tick_id = request.tick_id.as_deref().unwrap_or_default();
+            let span = tracing::info_span!("tick", kind = kind.as_str(), tick_id);
+            log(&self
+                .tick(request, stop, &TickEvents::default())
+                .instrument(span)
+                .await?);
         }
         Ok(())
     }

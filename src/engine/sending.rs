@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::Engine;
@@ -21,6 +22,7 @@ use crate::domain::{
 };
 use crate::failpoint::{Failpoint, reach};
 use crate::store::{Before, Completion, Execution, ExecutionOutcome, ExecutionReason};
+use crate::telemetry::{RunStep, run_step};
 
 /// How much longer than the send time-out an attempt is waited for. A sender ends in time by itself, and then says how far
 /// it got; this is for one that does not.
@@ -235,7 +237,14 @@ impl Engine {
         let (message, content_revision) = rendered;
         let begun = Instant::now();
         reach(Failpoint::BeforeSend);
-        let sent = AssertUnwindSafe(lane.sender.send(&message)).catch_unwind();
+        let step = RunStep {
+            name: "send",
+            run: run.id,
+            action: Some((action.id, in_flight.attempt)),
+            channel: Some(channel),
+        };
+        let span = run_step(run.trace_parent.as_ref(), step);
+        let sent = AssertUnwindSafe(lane.sender.send(&message).instrument(span.clone())).catch_unwind();
         let timeout = self.settings.send_timeout.to_std().unwrap_or_default() + OVERTIME;
         let outcome = match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(outcome)) => outcome,
@@ -247,10 +256,16 @@ impl Engine {
             },
         };
         reach(Failpoint::AfterSend);
+        if outcome.is_trouble() {
+            span.record("otel.status_code", "ERROR");
+        }
+        span.record("outcome", outcome.as_str());
+        drop(span);
         let health = health_of(&outcome);
         let is_told = health.is_some();
         if is_told {
             lane.note_pace(begun.elapsed());
+            self.metrics.sent(channel, begun.elapsed());
         }
         let until = match health.filter(|_| !is_test) {
             Some((health, what)) => self.note_health(channel, is_probe, health, what).await,

@@ -123,13 +123,12 @@ impl ClockGuard {
 }
 
 impl Engine {
-    /// Whether the database is there and its clock agrees with this server's, so that work may be done.
+    /// Whether the database is there and is the right one, and its clock agrees with this server's, so that work may be done.
     pub async fn check_ready(&self) -> Result<(), EngineError> {
         if self.clock.is_real() {
-            self.clock_guard.check().await
-        } else {
-            Ok(self.store.ping().await?)
+            self.clock_guard.check().await?;
         }
+        Ok(self.store.check_schema().await?)
     }
 
     /// Waits until it is found that the clocks agree no more, or again.

@@ -12,6 +12,7 @@ use crate::domain::{
     Timestamp, plan,
 };
 use crate::store::{Execution, ExecutionOutcome, ExecutionReason, RunOf, Txn};
+use crate::telemetry;
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -156,7 +157,9 @@ impl Engine {
         let timelines: BTreeSet<TimelineId> = runs.iter().map(|(timeline, _)| timeline.id).collect();
         // Who archives a timeline at this moment is first, or waits and then stops the run.
         let held = txn.hold_unarchived(&timelines).await?;
+        let trace = telemetry::current();
         for (timeline, run) in &mut runs {
+            run.trace_parent.clone_from(&trace);
             plan::settle(timeline, run, now);
             debug_assert_eq!(run.status, Status::Active, "a run starts active");
         }

@@ -14,6 +14,7 @@ use super::skew::ClockGuard;
 use super::{Engine, EngineError};
 use crate::domain::{SendingHold, TickCounts, TickKind, TickRun, TickRunId, TickSummary, TimelineId, Timestamp};
 use crate::store::{Buckets, Cursor, EnteredTick, Page, StoreError, TimelineWake};
+use crate::telemetry::TickResult;
 
 /// How often a tick goes over what is due again, for runs that have something due after what it did.
 pub(super) const MOST_PASSES: usize = 1000;
@@ -174,12 +175,20 @@ impl Engine {
             EnteredTick::Entered(id) => id,
             EnteredTick::Finished(summary) => return Ok(*summary),
         };
+        let begun = Instant::now();
         let worked = self.work(&request, &mut limits, events, &mut summary).await;
         // One that stopped because of its clock says so, and the next one goes on with it.
         let worked = worked.and_then(|()| self.clock_agrees());
         summary.finished_at = Some(self.clock.now());
         let error = worked.as_ref().err().map(ToString::to_string);
-        self.finish_tick(id, &summary, error.as_deref()).await?;
+        let finished = self.finish_tick(id, &summary, error.as_deref()).await;
+        let result = match (&worked, &finished) {
+            (Err(_), _) | (_, Err(_)) => TickResult::Failed,
+            (Ok(()), Ok(())) if summary.has_more => TickResult::CutShort,
+            (Ok(()), Ok(())) => TickResult::Finished,
+        };
+        self.metrics.ticked(request.kind, result, begun.elapsed());
+        finished?;
         worked.map(|()| summary)
     }
 

@@ -176,13 +176,16 @@ impl RestLayer {
         let response = inner.call(call).await?;
         let more = call::metadata(response.headers());
         let output = route.rpc.output();
-        if route.rpc.is_server_streaming() {
-            return Ok(answer::lines(&output, response, more).await);
-        }
-        Ok(match call::unary(response).await {
-            Ok(bytes) => answer::message(&output, &bytes, more),
-            Err(status) => answer::error(&shared.pool, &status),
-        })
+        let mut answer = if route.rpc.is_server_streaming() {
+            answer::lines(&output, response, more).await
+        } else {
+            match call::unary(response).await {
+                Ok(bytes) => answer::message(&output, &bytes, more),
+                Err(status) => answer::error(&shared.pool, &status),
+            }
+        };
+        answer.extensions_mut().insert(route.text.clone());
+        Ok(answer)
     }
 }
 

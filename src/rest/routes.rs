@@ -5,6 +5,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, Messa
 use std::borrow::Cow;
 
 use super::template::{RequestPath, Template};
+use crate::telemetry::RouteTemplate;
 
 /// What all routes are below. What else is served on the port (`/u/`, `/callbacks/`, `/campaign.v1.…`) is not.
 pub(super) const PREFIX: &str = "/api/";
@@ -28,6 +29,8 @@ pub(super) enum BodyOf {
 pub(super) struct Route {
     pub(super) http: Method,
     pub(super) template: Template,
+    /// The template as it is written.
+    pub(super) text: RouteTemplate,
     /// The fields of the path, in order, each as the fields that lead to it.
     pub(super) fields: Vec<Vec<FieldDescriptor>>,
     pub(super) body: BodyOf,
@@ -182,6 +185,7 @@ fn route(rpc: &MethodDescriptor, rule: &DynamicMessage, number: usize) -> Result
     Ok(Route {
         http,
         template,
+        text: RouteTemplate(path.into()),
         fields,
         body,
         rpc: rpc.clone(),

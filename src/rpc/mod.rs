@@ -17,6 +17,7 @@ mod ticks;
 mod timelines;
 mod undecodable;
 mod violations;
+mod watch;
 
 pub use content::ContentService;
 pub use customers::CustomersService;
@@ -26,6 +27,7 @@ pub use sending::SendingHoldsService;
 pub use ticks::TickService;
 pub use timelines::TimelinesService;
 pub use undecodable::UndecodableLayer;
+pub use watch::CallsLayer;
 
 /// The largest message that is taken or given, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;

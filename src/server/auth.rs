@@ -16,6 +16,7 @@ use crate::config::{AuthArgs, JwksAt};
 use crate::proto::{FILE_DESCRIPTOR_SET, method_paths};
 use crate::reload::Reloader;
 use crate::rest::Gate;
+use crate::telemetry::Metrics;
 
 /// The longest that a request for keys takes.
 const FETCH: Duration = Duration::from_secs(5);
@@ -105,7 +106,13 @@ async fn fetched(url: &HttpUrl, trusted: &TrustedRoots, clock: &Arc<dyn Clock>) 
         policy: DestinationPolicy { private: true },
         timeout: FETCH,
     };
-    let client = HttpClient::new(settings, trusted, Arc::new(SystemResolver), Arc::clone(clock))?;
+    let client = HttpClient::new(
+        settings,
+        trusted,
+        Arc::new(SystemResolver),
+        Arc::clone(clock),
+        Metrics::unread(),
+    )?;
     let (client, url) = (Arc::new(client), url.clone());
     let fetch = move || {
         let (client, url) = (Arc::clone(&client), url.clone());

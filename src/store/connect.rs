@@ -11,11 +11,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::Instant;
 
-use super::StoreError;
 use super::emitted::Emitted;
 use super::link::{self, Link};
 use super::session::{Reader, Session, Txn};
+use super::{StoreError, statements};
+use crate::telemetry::Metrics;
 
 /// How long a connection may wait for a free place in the pool, and for the database to take it.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -91,6 +93,7 @@ pub struct Store {
     /// Whose turn it is to write to `SQLite`.
     turns: Option<Turns>,
     statements: Arc<Emitted>,
+    metrics: Metrics,
 }
 
 /// Turns to write. `SQLite` has one writer at a time, and whoever waits for it asks again and again, so that among many one may wait
@@ -158,7 +161,26 @@ impl Store {
             link,
             turns,
             statements: Arc::default(),
+            metrics: Metrics::unread(),
         })
+    }
+
+    /// The same, and all that it does is counted.
+    #[must_use]
+    pub fn counted_by(self, metrics: Metrics) -> Self {
+        let (db, backend) = (self.db.clone(), self.backend);
+        metrics.show_connections(statements::system(self.backend), move || {
+            let (open, idle) = if backend == DbBackend::Postgres {
+                let pool = db.get_postgres_connection_pool();
+                (pool.size(), pool.num_idle())
+            } else {
+                let pool = db.get_sqlite_connection_pool();
+                (pool.size(), pool.num_idle())
+            };
+            let idle = u32::try_from(idle).unwrap_or(u32::MAX);
+            (idle, open.saturating_sub(idle))
+        });
+        Self { metrics, ..self }
     }
 
     /// For reading.
@@ -170,7 +192,16 @@ impl Store {
             link: self.link.clone(),
             is_alone: true,
             statements: Arc::clone(&self.statements),
+            metrics: self.metrics.clone(),
             turn: None,
+        }
+    }
+
+    /// For reading what is watched from time to time, which is not among the statements that are counted.
+    pub fn surveyor(&self) -> Reader {
+        Session {
+            statements: Arc::default(),
+            ..self.reader()
         }
     }
 
@@ -185,11 +216,20 @@ impl Store {
             None => None,
         };
         let begin = || link::wait(self.link.as_deref(), self.db.begin_with_options(mode));
+        let begun = Instant::now();
         let conn = match begin().await {
             Err(error) if link::is_broken(&error) => begin().await,
             conn => conn,
         };
-        let conn = conn.map_err(|error| self.failed(error))?;
+        let conn = conn.map_err(|error| self.failed(error));
+        statements::note(
+            &self.metrics,
+            statements::system(self.backend),
+            ("BEGIN", None),
+            begun,
+            &conn,
+        );
+        let conn = conn?;
         Ok(Session {
             conn,
             backend: self.backend,
@@ -197,6 +237,7 @@ impl Store {
             link: self.link.clone(),
             is_alone: false,
             statements: Arc::clone(&self.statements),
+            metrics: self.metrics.clone(),
             turn,
         })
     }

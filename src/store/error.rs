@@ -119,6 +119,20 @@ impl Trouble {
 }
 
 impl StoreError {
+    /// A word for what went wrong.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(DbErr::ConnectionAcquire(_)) => "no_connection",
+            Self::Unavailable(_) => "unavailable",
+            Self::Disk { .. } => "disk",
+            Self::ReadOnly { .. } => "read_only",
+            Self::Duplicate => "duplicate",
+            Self::Corrupt { .. } | Self::BrokenRun(_) => "corrupt",
+            Self::Schema(_) => "schema",
+            Self::Refused(_) => "refused",
+        }
+    }
+
     /// What an error of a database means.
     pub(super) fn of(error: DbErr, place: &Arc<str>) -> Self {
         if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {

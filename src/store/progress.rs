@@ -12,7 +12,7 @@ use super::batch::{Batch, Col};
 use super::broken::{BrokenRun, ReadRun, read, value};
 use super::session::{Session, values};
 use super::{Page, StoreError, Txn};
-use crate::domain::{CustomerId, Lease, Origin, ProgressId, Run, Status, TimelineId, Timestamp, Zone};
+use crate::domain::{CustomerId, Lease, Origin, ProgressId, Run, Status, TimelineId, Timestamp, TraceParent, Zone};
 
 pub(super) const TABLE: &str = "customer_timeline_progress";
 
@@ -21,7 +21,7 @@ pub(super) const COLUMNS: &str = "p.id, p.customer_id, p.campaign_timeline_id, p
      p.day_shifted_at, p.shifted_days, \
      p.zone_is_default, p.origin, p.status, p.status_reason, p.time_zone, p.completed_actions, p.skipped_actions, \
      p.failed_actions, p.deferred_actions, p.in_flight_actions, p.jumped_days, p.last_late, \
-     p.task_reports";
+     p.task_reports, p.trace_parent";
 
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +65,7 @@ struct Row {
     jumped_days: serde_json::Value,
     last_late: serde_json::Value,
     task_reports: serde_json::Value,
+    trace_parent: Option<String>,
 }
 
 impl<C: ConnectionTrait> Session<C> {
@@ -302,6 +303,8 @@ impl Row {
             started_at: self.started_at,
             ended_at: self.ended_at,
             updated_at: self.updated_at,
+            // Nothing depends on it.
+            trace_parent: self.trace_parent.as_deref().and_then(TraceParent::parse),
         };
         run.take_in_reports();
         Ok(run)

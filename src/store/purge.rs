@@ -59,11 +59,11 @@ impl Txn {
             .await
     }
 
-    /// Takes away ticks that began before an instant, but for the last of each kind, [`PURGED_AT_ONCE`] at most. Says how many.
+    /// Takes away ticks that began before an instant, but for the last of each kind that finished, [`PURGED_AT_ONCE`] at most. Says how many.
     pub async fn purge_ticks(&self, before: Timestamp) -> Result<u64, StoreError> {
         let sql = format!(
             "delete from tick_runs where id in (select id from tick_runs where started_at < $1 \
-             and id not in (select max(id) from tick_runs group by kind) order by id limit {PURGED_AT_ONCE})"
+             and id not in (select max(id) from tick_runs where state = 'finished' group by kind) order by id limit {PURGED_AT_ONCE})"
         );
         self.execute(&sql, values![before]).await
     }

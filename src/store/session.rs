@@ -6,10 +6,12 @@ use sea_orm::{
 };
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
-use super::StoreError;
 use super::emitted::Emitted;
 use super::link::{Link, is_broken, wait};
+use super::{StoreError, statements};
+use crate::telemetry::Metrics;
 
 /// A way to run statements. Functions that read are there on every session, those that write on [`Txn`] only.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub struct Session<C> {
     /// Whether each statement is on its own, and so can be repeated on another connection when its own turns out to have ended.
     pub(super) is_alone: bool,
     pub(super) statements: Arc<Emitted>,
+    pub(super) metrics: Metrics,
     /// The turn to write, which is over after the connection is given back.
     pub(super) turn: Option<OwnedMutexGuard<()>>,
 }
@@ -40,11 +43,22 @@ impl Txn {
             conn,
             place,
             link,
+            metrics,
+            backend,
             turn: _turn,
             ..
         } = self;
+        let begun = Instant::now();
         let committed = wait(link.as_deref(), conn.commit()).await;
-        committed.map_err(|error| StoreError::of(error, &place))
+        let committed = committed.map_err(|error| StoreError::of(error, &place));
+        statements::note(
+            &metrics,
+            statements::system(backend),
+            ("COMMIT", None),
+            begun,
+            &committed,
+        );
+        committed
     }
 }
 
@@ -61,11 +75,20 @@ impl<C: ConnectionTrait> Session<C> {
     pub(super) async fn raw_rows(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, StoreError> {
         let statement = self.statement(sql, values);
         let ask = |statement| wait(self.link.as_deref(), self.conn.query_all_raw(statement));
+        let begun = Instant::now();
         let rows = match ask(statement.clone()).await {
             Err(error) if self.is_alone && is_broken(&error) => ask(statement).await,
             rows => rows,
         };
-        rows.map_err(|error| self.failed(error))
+        let rows = rows.map_err(|error| self.failed(error));
+        statements::note(
+            &self.metrics,
+            statements::system(self.backend),
+            statements::operation(sql),
+            begun,
+            &rows,
+        );
+        rows
     }
 
     /// The first row of a query.
@@ -75,9 +98,18 @@ impl<C: ConnectionTrait> Session<C> {
 
     /// Runs a statement, and says how many rows it changed.
     pub(super) async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, StoreError> {
+        let begun = Instant::now();
         let done = self.conn.execute_raw(self.statement(sql, values));
         let done = wait(self.link.as_deref(), done).await;
-        Ok(done.map_err(|error| self.failed(error))?.rows_affected())
+        let done = done.map_err(|error| self.failed(error));
+        statements::note(
+            &self.metrics,
+            statements::system(self.backend),
+            statements::operation(sql),
+            begun,
+            &done,
+        );
+        Ok(done?.rows_affected())
     }
 
     fn failed(&self, error: DbErr) -> StoreError {

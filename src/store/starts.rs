@@ -81,6 +81,7 @@ impl Txn {
             ("status_reason", Col::Text),
             ("time_zone", Col::Text),
             ("skipped_actions", Col::Json),
+            ("trace_parent", Col::OptText),
         ]);
         for run in runs {
             let (origin, visit) = match run.origin {
@@ -105,6 +106,10 @@ impl Txn {
                 run.status_reason.as_str().into(),
                 run.zone.tz.name().into(),
                 json!(run.skipped).into(),
+                run.trace_parent
+                    .as_ref()
+                    .map(|parent| parent.as_str().to_owned())
+                    .into(),
             ]);
         }
         if batch.is_empty() {
@@ -114,10 +119,11 @@ impl Txn {
         // SQLite takes ON CONFLICT after a SELECT for a join condition unless there is a WHERE before it.
         let sql = format!(
             "insert into {TABLE} (customer_id, campaign_timeline_id, stage_visit, next_action_at, not_before, day_started_at, started_at, \
-             updated_at, bucket, current_day, day_date, zone_is_default, origin, status, status_reason, time_zone, skipped_actions) \
+             updated_at, bucket, current_day, day_date, zone_is_default, origin, status, status_reason, time_zone, skipped_actions, \
+             trace_parent) \
              select u.customer_id, u.campaign_timeline_id, u.stage_visit, u.next_action_at, u.not_before, u.day_started_at, u.started_at, \
              u.updated_at, u.bucket, u.current_day, u.day_date, u.zone_is_default = 1, u.origin, u.status, u.status_reason, \
-             u.time_zone, u.skipped_actions from {table} where true \
+             u.time_zone, u.skipped_actions, u.trace_parent from {table} where true \
              on conflict (customer_id, campaign_timeline_id) where status in ('active', 'paused') do nothing \
              returning id, customer_id, campaign_timeline_id"
         );

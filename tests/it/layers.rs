@@ -11,7 +11,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
         "bin",
         &["client", "clock", "config", "random", "server", "store", "telemetry"],
     ),
-    ("channels", &["clock", "domain", "keys"]),
+    ("channels", &["clock", "domain", "keys", "telemetry"]),
     (
         "client",
         &[
@@ -26,36 +26,70 @@ const LAYERS: [(&str, &[&str]); 19] = [
         ],
     ),
     ("clock", &[]),
-    ("config", &["channels", "domain", "engine", "keys", "rest", "store"]),
+    (
+        "config",
+        &["channels", "domain", "engine", "keys", "rest", "store", "telemetry"],
+    ),
     ("domain", &[]),
     (
         "engine",
-        &["channels", "clock", "domain", "failpoint", "keys", "random", "store"],
+        &[
+            "channels",
+            "clock",
+            "domain",
+            "failpoint",
+            "keys",
+            "random",
+            "store",
+            "telemetry",
+        ],
     ),
     ("failpoint", &[]),
     ("keys", &[]),
     ("proto", &[]),
     ("random", &[]),
     ("reload", &[]),
-    ("rest", &["proto"]),
+    ("rest", &["proto", "telemetry"]),
     (
         "rpc",
-        &["auth", "channels", "clock", "domain", "engine", "proto", "store"],
+        &[
+            "auth",
+            "channels",
+            "clock",
+            "domain",
+            "engine",
+            "proto",
+            "store",
+            "telemetry",
+        ],
     ),
     (
         "server",
         &[
-            "auth", "channels", "clock", "config", "domain", "engine", "keys", "proto", "random", "reload", "rest",
-            "rpc", "store", "web",
+            "auth",
+            "channels",
+            "clock",
+            "config",
+            "domain",
+            "engine",
+            "keys",
+            "proto",
+            "random",
+            "reload",
+            "rest",
+            "rpc",
+            "store",
+            "telemetry",
+            "web",
         ],
     ),
-    ("store", &["domain"]),
-    ("telemetry", &["config"]),
+    ("store", &["domain", "telemetry"]),
+    ("telemetry", &["domain"]),
     ("web", &["channels", "domain", "engine"]),
 ];
 
 /// What may be named in some modules only.
-const RESERVED: [(&[&str], &[&str]); 8] = [
+const RESERVED: [(&[&str], &[&str]); 9] = [
     (&["sea_orm", "sqlx", "migrations"], &["store"]),
     (
         &["tonic", "tonic_health", "tonic_reflection", "tonic_types"],
@@ -99,6 +133,18 @@ const RESERVED: [(&[&str], &[&str]); 8] = [
         ],
     ),
     (&["axum"], &["server", "web"]),
+    (
+        &[
+            "opentelemetry",
+            "opentelemetry_otlp",
+            "opentelemetry_prometheus",
+            "opentelemetry_sdk",
+            "prometheus",
+            "tracing_opentelemetry",
+            "tracing_subscriber",
+        ],
+        &["telemetry"],
+    ),
 ];
 
 /// What a line of a layer's file at `depth` below the layer's root uses and may not.
@@ -263,6 +309,9 @@ fn forbidden_uses_are_found() {
         ("rpc", 1, "use sea_orm::DbErr;", 1),
         ("rpc", 1, "use crate::server::Server;", 1),
         ("server", 0, "use sqlx::Pool;", 1),
+        ("store", 1, "use opentelemetry::KeyValue;", 1),
+        ("engine", 1, "use tracing_opentelemetry::OpenTelemetrySpanExt as _;", 1),
+        ("telemetry", 1, "use crate::engine::Engine;", 1),
         ("bin", 1, "use campaign_automation::engine::Engine;", 1),
     ];
     for (layer, depth, line, expected) in cases {

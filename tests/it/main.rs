@@ -74,4 +74,5 @@ mod timelines_live;
 mod timelines_refused;
 mod upgrades;
 mod waits;
+mod watched;
 mod zones;

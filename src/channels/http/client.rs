@@ -18,12 +18,16 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::address::reach;
 use super::policy::{DestinationPolicy, Forbidden};
 use super::url::HttpUrl;
 use crate::channels::{Outcome, TrustedRoots};
 use crate::clock::Clock;
+use crate::domain::Channel;
+use crate::telemetry::{Metrics, client_headers, client_span};
 
 /// The most that is read of an answer, in bytes.
 const MOST_BODY: usize = 64 * 1024;
@@ -106,6 +110,16 @@ pub struct HttpClient {
     plain: reqwest::Client,
     settings: HttpSettings,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+/// Whom a request is made to, as those who watch the server know it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// A word for the kind of provider.
+    pub(super) provider: &'static str,
+    /// For which channel.
+    pub(super) channel: Channel,
 }
 
 /// What a provider answered.
@@ -139,17 +153,47 @@ impl HttpClient {
         trusted: &TrustedRoots,
         resolver: Arc<dyn NameResolver>,
         clock: Arc<dyn Clock>,
+        metrics: Metrics,
     ) -> Result<Self, HttpSetUpError> {
         Ok(Self {
             encrypted: build(settings, trusted, Arc::clone(&resolver), true)?,
             plain: build(settings, trusted, resolver, false)?,
             settings,
             clock,
+            metrics,
         })
     }
 
-    /// Makes a POST request, once.
-    pub(super) async fn post(&self, to: &HttpUrl, headers: HeaderMap, body: String) -> Result<Answer, Failure> {
+    /// Makes a POST request, once. Where it is traced, it says so in its headers.
+    pub(super) async fn post(
+        &self,
+        asked: Asked,
+        to: &HttpUrl,
+        headers: HeaderMap,
+        body: String,
+    ) -> Result<Answer, Failure> {
+        let (begun, span) = (Instant::now(), client_span(asked.provider, asked.channel));
+        let answer = self.post_once(to, headers, body).instrument(span.clone()).await;
+        let known = answer.as_ref().map(|answer| answer.status).map_err(Failure::kind);
+        self.metrics
+            .asked(asked.provider, asked.channel, known, begun.elapsed());
+        match known {
+            Ok(status) => {
+                span.record("http.response.status_code", status);
+                if status >= 400 {
+                    span.record("otel.status_code", "ERROR");
+                }
+            }
+            Err(why) => {
+                span.record("error.type", why);
+                span.record("otel.status_code", "ERROR");
+            }
+        }
+        answer
+    }
+
+    async fn post_once(&self, to: &HttpUrl, mut headers: HeaderMap, body: String) -> Result<Answer, Failure> {
+        client_headers(&mut headers);
         self.settings.policy.check(to).map_err(Failure::Forbidden)?;
         let client = if to.is_encrypted() {
             &self.encrypted
@@ -276,6 +320,16 @@ impl Failure {
         }
     }
 
+    /// A word for it.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Forbidden(_) => "forbidden",
+            Self::Certificate(_) => "certificate",
+            Self::NotConnected(_) => "not_connected",
+            Self::Lost(_) => "lost",
+        }
+    }
+
     /// What happens next with what is sent once at most.
     pub(super) fn outcome(self) -> Outcome {
         let error = self.to_string();
@@ -344,7 +398,14 @@ mod tests {
         };
         let clock = ManualClock::new("2026-01-05T12:00:00Z".parse().expect("an instant"));
         let trusted = TrustedRoots::public();
-        HttpClient::new(settings, &trusted, Arc::new(SystemResolver), Arc::new(clock)).expect("a client")
+        HttpClient::new(
+            settings,
+            &trusted,
+            Arc::new(SystemResolver),
+            Arc::new(clock),
+            Metrics::unread(),
+        )
+        .expect("a client")
     }
 
     #[test]

@@ -28,13 +28,14 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{Answer, HttpClient};
+use super::client::{Answer, Asked, HttpClient};
 use super::said::scrubbed;
 use super::sign::{WebhookSecrets, signed_headers};
 use super::sms::{SmsLimit, Spoken};
 use super::twilio::CallbackUrls;
 use super::url::HttpUrl;
 use crate::channels::{Message, Outcome, Sender};
+use crate::domain::Channel;
 use crate::domain::text::shortened;
 
 /// The longest wait that is honoured.
@@ -98,9 +99,9 @@ impl GatewaySender {
             Ok(spoken) => spoken,
             Err(outcome) => return outcome,
         };
-        let (kind, text, script) = match spoken {
-            Spoken::Sms { text, .. } => ("sms", Some(text), None),
-            Spoken::Call { script, .. } => ("call", None, Some(script)),
+        let (kind, channel, text, script) = match spoken {
+            Spoken::Sms { text, .. } => ("sms", Channel::Sms, Some(text), None),
+            Spoken::Call { script, .. } => ("call", Channel::Phone, None, Some(script)),
         };
         let request = Request {
             id: &message.idempotency_key,
@@ -128,7 +129,11 @@ impl GatewaySender {
                 error: "the message can't be written as JSON".to_owned(),
             };
         };
-        let outcome = match self.client.post(&self.to, headers, body).await {
+        let asked = Asked {
+            provider: "gateway",
+            channel,
+        };
+        let outcome = match self.client.post(asked, &self.to, headers, body).await {
             Ok(answer) => outcome_of(&answer, &message.idempotency_key),
             Err(failure) => failure.outcome(),
         };

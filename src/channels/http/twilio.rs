@@ -28,13 +28,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{Answer, HttpClient};
+use super::client::{Answer, Asked, HttpClient};
 use super::said::scrubbed;
 use super::sms::{SmsFrom, SmsLimit, Spoken};
 use super::twiml::twiml;
 use super::url::{HttpUrl, TwilioUrl};
 use crate::channels::{Message, Outcome, Sender};
-use crate::domain::PhoneNumber;
+use crate::domain::{Channel, PhoneNumber};
 
 /// For how long a message may be valid, in seconds.
 const VALID: std::ops::RangeInclusive<u64> = 1..=36_000;
@@ -138,12 +138,22 @@ impl TwilioSender {
             CONTENT_TYPE,
             HeaderValue::from_static("application/x-www-form-urlencoded"),
         );
-        let outcome = match self.client.post(&self.endpoint, headers, form).await {
+        let outcome = match self.client.post(self.asked(), &self.endpoint, headers, form).await {
             Ok(answer) => outcome_of(&answer),
             Err(failure) => failure.outcome(),
         };
         let to = to.as_str();
         outcome.map_error(|error| scrubbed(&error, &[self.account.login().1, to, to.trim_start_matches('+')]))
+    }
+
+    fn asked(&self) -> Asked {
+        Asked {
+            provider: "twilio",
+            channel: match &self.kind {
+                Kind::Messages { .. } => Channel::Sms,
+                Kind::Calls { .. } => Channel::Phone,
+            },
+        }
     }
 
     /// The request's body, and whom it is to.

@@ -18,12 +18,13 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use std::sync::Arc;
 
-use super::client::{Answer, HttpClient};
+use super::client::{Answer, Asked, HttpClient};
 use super::gateway::id_of;
 use super::said::scrubbed;
 use super::sign::{WebhookSecrets, signed_headers};
 use super::url::HttpUrl;
 use crate::channels::{Content, Message, Outcome, Sender};
+use crate::domain::Channel;
 
 /// Sends tasks to one URL.
 #[derive(Debug)]
@@ -90,7 +91,11 @@ impl WebhookSender {
                 error: "the task can't be written as JSON".to_owned(),
             };
         };
-        let outcome = match self.client.post(&self.to, headers, body).await {
+        let asked = Asked {
+            provider: "webhook",
+            channel: Channel::Interaction,
+        };
+        let outcome = match self.client.post(asked, &self.to, headers, body).await {
             Ok(answer) => outcome_of(&answer, &message.idempotency_key),
             Err(failure) => failure.outcome(),
         };

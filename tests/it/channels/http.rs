@@ -10,6 +10,7 @@ use campaign_automation::channels::{
     WebhookSecrets,
 };
 use campaign_automation::clock::ManualClock;
+use campaign_automation::telemetry::Metrics;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ fn client_with(timeout: Duration, resolver: Arc<dyn NameResolver>, private: bool
         timeout,
     };
     let clock = Arc::new(ManualClock::new(noon()));
-    Arc::new(HttpClient::new(settings, &TrustedRoots::public(), resolver, clock).expect("a client"))
+    Arc::new(HttpClient::new(settings, &TrustedRoots::public(), resolver, clock, Metrics::unread()).expect("a client"))
 }
 
 /// A request as it came, with the server's port as `PORT`.
