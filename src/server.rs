@@ -2,8 +2,12 @@
 
 mod auth;
 mod fence;
+mod listener;
 mod providers;
+mod rate;
 mod secret;
+mod shed;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +20,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::ServiceBuilder;
 
 use crate::auth::{IdentifyLayer, PermitLayer};
 use crate::channels::{
@@ -44,18 +48,12 @@ use crate::rpc::{
 };
 use crate::store::Store;
 use crate::web;
+use listener::{Answers, ListenerSettings};
 use providers::Callbacks;
+use rate::RateLayer;
+use shed::ShedLayer;
 
 pub use fence::fence;
-
-/// The most requests that one connection may have open.
-const MAX_STREAMS: u32 = 1000;
-
-/// The largest head of a request, in bytes.
-const MAX_HEADER_BYTES: u32 = 16 * 1024;
-
-/// How often an idle connection is asked whether anybody is there, and how long the answer may take.
-const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// How often the health service looks at the database.
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
@@ -90,7 +88,7 @@ pub struct Server {
     tracker: TaskTracker,
     /// Cancelled to stop claiming, and to stop accepting.
     stopping: CancellationToken,
-    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    serving: JoinHandle<()>,
     health: HealthReporter,
     /// Ends when it is dropped.
     leases: AbortOnDropHandle<()>,
@@ -109,6 +107,7 @@ impl Server {
         let trusted = config.channels.trusted()?;
         let events = config.feedback.secrets()?;
         let keys = secret::keys(&config.secret_file()?)?;
+        let tls = tls::read(config.listener.tls(), &clock).await?;
         let store = open_store(&config.database).await?;
         let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
         let background = auth::Background {
@@ -123,7 +122,7 @@ impl Server {
         let senders = senders(&config, routes, &trusted, &callbacks, &clock)?;
         let parts = Parts {
             store,
-            clock,
+            clock: Arc::clone(&clock),
             random,
             senders,
             keys,
@@ -142,7 +141,6 @@ impl Server {
         let checked = check_ready(&engine).await;
         let is_well = checked.is_ok();
         report_health(&health, checked).await;
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let endpoints = web::Shared {
             engine: Arc::clone(&engine),
             public_url: config.public_url.clone(),
@@ -156,26 +154,31 @@ impl Server {
             document: config.auth.reflection,
         };
         let rest = RestLayer::new(rest, Arc::clone(&guard) as _).map_err(anyhow::Error::msg)?;
-        let browsers = BrowserLayer::new(&config.cors_origin).map_err(anyhow::Error::msg)?;
+        let browsers = BrowserLayer::new(&config.cors_origin, config.hosts()).map_err(anyhow::Error::msg)?;
+        let shed = ShedLayer::new(config.listener.max_requests, rest.clone());
+        let rates = RateLayer::new(config.listener.caller_rate, clock, rest.clone());
         let nowhere = rest.clone();
         let pages = web::router(endpoints).fallback(async move |headers| nothing_there(&nowhere, &headers));
         let routes = services(&engine, pages, config.auth.reflection)?.add_service(health_service);
-        let router = tonic::transport::Server::builder()
-            .accept_http1(true)
-            .max_concurrent_streams(MAX_STREAMS)
-            .http2_max_header_list_size(MAX_HEADER_BYTES)
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
+        let answers = ServiceBuilder::new()
             .layer(browsers)
+            .layer(shed)
             .layer(IdentifyLayer::new(Arc::clone(&guard)))
+            .layer(rates)
             .layer(rest)
             .layer(PermitLayer::new(guard))
             .layer(DeadlineLayer::new(DeadlineSettings {
                 limit: config.call_limit,
             }))
             .layer(UndecodableLayer)
-            .add_routes(routes);
-        let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned()));
+            .service(routes.prepare());
+        let settings = ListenerSettings::of(&config, tls);
+        let serving = tokio::spawn(listener::serve(
+            listener,
+            settings,
+            Answers::new(answers),
+            stopping.clone(),
+        ));
         let leases = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).keep_leases()));
         tracker.spawn(watch_health(
             Arc::clone(&engine),
@@ -230,7 +233,7 @@ impl Server {
         let abort = serving.abort_handle();
         let idle = Duration::from_secs(1).min(self.grace);
         match tokio::time::timeout(idle, serving).await {
-            Ok(served) => served?.context("serving broke off")?,
+            Ok(served) => served.context("serving broke off")?,
             Err(_) => abort.abort(),
         }
         // A database that does not answer ends what was under way when the connections end with this process.
@@ -240,7 +243,7 @@ impl Server {
 
     /// Ends when serving does, which it does by itself only when it breaks off.
     pub async fn broken(&mut self) -> anyhow::Result<()> {
-        (&mut self.serving).await?.context("serving broke off")
+        (&mut self.serving).await.context("serving broke off")
     }
 }
 

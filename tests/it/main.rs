@@ -42,6 +42,7 @@ mod layers;
 mod main_job;
 mod model;
 mod moves;
+mod port;
 mod preview;
 mod programs;
 mod progress;

@@ -176,6 +176,7 @@ fn help_and_readme_name_every_variable() {
         "src/config/channels.rs",
         "src/config/feedback.rs",
         "src/config/limits.rs",
+        "src/config/listener.rs",
         "src/config/providers.rs",
     ]);
     assert!(server.len() > 20, "{server:?}");
