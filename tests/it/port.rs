@@ -4,6 +4,7 @@ mod callers;
 mod certificates;
 mod connections;
 mod heavy;
+mod programs;
 
 use campaign_automation::proto::campaign::v1 as pb;
 use std::net::SocketAddr;
