@@ -19,7 +19,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     compiler.open_file(root.join("google/rpc/error_details.proto"))?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
-    tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
+    // The codec knows requests by their names.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
+    tonic_prost_build::configure()
+        .codec_path("crate::proto::BoundedCodec")
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     println!("cargo::rerun-if-changed=proto");
     Ok(())
 }

@@ -6,6 +6,7 @@ mod demo;
 mod error;
 mod feedback;
 mod limits;
+mod listener;
 mod monitor;
 mod parse;
 mod providers;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use crate::channels::{ChannelUrl, Mailbox, SmsFrom};
 use crate::domain::{Hours, PhoneNumber, SendingHours, Timestamp};
 use crate::engine::{LaneSettings, PublicUrl};
-use crate::rest::Origin;
+use crate::rest::{HostName, Origin};
 use crate::store::{ConnectSettings, StoreUrl};
 use crate::telemetry::{Format, Log};
 pub use auth::{AuthArgs, JwksAt, JwtArgs};
@@ -29,6 +30,7 @@ pub use demo::{DemoArgs, NamedChannels};
 pub use error::ConfigError;
 pub use feedback::{EventsSecretError, FeedbackArgs};
 pub use limits::LimitArgs;
+pub use listener::{ListenerArgs, TlsFiles};
 pub use monitor::MonitorArgs;
 pub use parse::parse;
 pub use providers::{ProviderArgs, ProviderError, SpokenRoute, TaskRoute};
@@ -196,6 +198,9 @@ pub struct Config {
     /// network sees to it.
     #[arg(long, env = "CAMPAIGN_INSECURE_PUBLIC")]
     pub insecure_public: bool,
+    /// How callers reach it, and how much of it they may take.
+    #[command(flatten)]
+    pub listener: ListenerArgs,
     /// Pages of which origin may call, from browsers, over REST and gRPC-Web, as in `https://crm.example.com`; several times, or with
     /// commas. Without it none may.
     #[arg(long, env = "CAMPAIGN_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
@@ -377,7 +382,7 @@ impl Config {
     pub fn routes(&self) -> Result<Routes, ConfigError> {
         self.auth.jwt()?;
         if !self.insecure_public {
-            auth::check_public(self.listen, false, self.auth.asks())?;
+            auth::check_public(self.listen, self.listener.tls().is_some(), self.auth.asks())?;
         }
         // Of two servers one may be behind by the skew, and the other ahead by as much.
         if self.lease < self.send_timeout + LEASE_MARGIN.max(2 * self.max_clock_skew) {
@@ -395,6 +400,13 @@ impl Config {
         }
         let is_embedded = self.database.database_url.is_sqlite();
         self.channels.routes(is_embedded, self.test_outbox())
+    }
+
+    /// By which names callers may call the server beside loopback's, where it matters: on loopback, without TLS, where nobody is asked
+    /// who he is. A web page can reach such a server by a name of its own, but has no certificate for it, and no token.
+    pub fn hosts(&self) -> Option<&[HostName]> {
+        let is_open = self.listener.tls().is_none() && !self.auth.asks();
+        (is_open && self.listen.ip().to_canonical().is_loopback()).then_some(&self.listener.allowed_host)
     }
 
     /// How often leases are prolonged.

@@ -1,9 +1,18 @@
 //! The code that is generated from `proto/`, and how alike messages turn into one another. Only `rpc` and `rest`, which serve it, and
 //! `client`, which calls it, use it.
 
+mod codec;
+mod weight;
 mod wire;
 
+pub use codec::{BoundedCodec, BoundedDecoder};
 pub use wire::{grpc_timeout, is_grpc, soon_enough};
+
+/// How errors about messages that can't be decoded begin, prost's and our own, which tonic hands on as they are.
+pub const UNDECODABLE: &str = "failed to decode Protobuf message: ";
+
+/// What is said of a message that would take too much memory.
+pub const TOO_HEAVY: &str = "too many items";
 
 /// The descriptors of the contract and of what it imports, for reflection and for the JSON form of messages.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

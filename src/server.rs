@@ -3,10 +3,14 @@
 mod auth;
 mod fence;
 mod health;
+mod listener;
 mod monitor;
 mod providers;
 mod purge;
+mod rate;
 mod secret;
+mod shed;
+mod tls;
 mod watch;
 
 use std::net::SocketAddr;
@@ -20,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
+use tower::ServiceBuilder;
 
 use crate::auth::{IdentifyLayer, PermitLayer};
 use crate::channels::{
@@ -48,21 +52,15 @@ use crate::store::Store;
 use crate::telemetry::{Metering, Metrics};
 use crate::web;
 use health::Health;
+use listener::{Answers, ListenerSettings};
 use monitor::Monitor;
 use providers::Callbacks;
+use rate::RateLayer;
+use shed::ShedLayer;
 use watch::WatchLayer;
 
 pub use fence::fence;
 pub use purge::purge;
-
-/// The most requests that one connection may have open.
-const MAX_STREAMS: u32 = 1000;
-
-/// The largest head of a request, in bytes.
-const MAX_HEADER_BYTES: u32 = 16 * 1024;
-
-/// How often an idle connection is asked whether anybody is there, and how long the answer may take.
-const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// How long the last metrics may take to be pushed.
 const PUSHED_WITHIN: Duration = Duration::from_secs(5);
@@ -87,7 +85,7 @@ pub struct Server {
     tracker: TaskTracker,
     /// Cancelled to stop claiming, and to stop accepting.
     stopping: CancellationToken,
-    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    serving: JoinHandle<()>,
     health: Health,
     monitor: Option<Monitor>,
     metering: Metering,
@@ -108,6 +106,7 @@ impl Server {
         let trusted = config.channels.trusted()?;
         let events = config.feedback.secrets()?;
         let keys = secret::keys(&config.secret_file()?)?;
+        let tls = tls::read(config.listener.tls(), &clock).await?;
         let metering = Metering::start(config.monitor.otlp().as_ref())?;
         let metrics = metering.metrics().clone();
         let store = open_store(&config.database).await?.counted_by(metrics.clone());
@@ -124,7 +123,7 @@ impl Server {
         let senders = senders(&config, routes, &trusted, &callbacks, &clock, &metrics)?;
         let parts = Parts {
             store,
-            clock,
+            clock: Arc::clone(&clock),
             random,
             senders,
             keys,
@@ -146,7 +145,6 @@ impl Server {
             Some(listen) => Some(Monitor::start(listen, &health, &metering, health_service.clone()).await?),
             None => None,
         };
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let endpoints = web::Shared {
             engine: Arc::clone(&engine),
             public_url: config.public_url.clone(),
@@ -160,7 +158,9 @@ impl Server {
             document: config.auth.reflection,
         };
         let rest = RestLayer::new(rest, Arc::clone(&guard) as _).map_err(anyhow::Error::msg)?;
-        let browsers = BrowserLayer::new(&config.cors_origin).map_err(anyhow::Error::msg)?;
+        let browsers = BrowserLayer::new(&config.cors_origin, config.hosts()).map_err(anyhow::Error::msg)?;
+        let shed = ShedLayer::new(config.listener.max_requests, rest.clone());
+        let rates = RateLayer::new(config.listener.caller_rate, clock, rest.clone());
         let nowhere = rest.clone();
         let mut pages = web::router(endpoints).merge(health.pages());
         // Where nobody is asked who he is, they are no secret either.
@@ -171,24 +171,27 @@ impl Server {
             .layer(axum::middleware::from_fn(watch::name_route))
             .fallback(async move |headers| nothing_there(&nowhere, &headers));
         let routes = services(&engine, pages, config.auth.reflection)?.add_service(health_service);
-        let router = tonic::transport::Server::builder()
-            .accept_http1(true)
-            .max_concurrent_streams(MAX_STREAMS)
-            .http2_max_header_list_size(MAX_HEADER_BYTES)
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
+        let answers = ServiceBuilder::new()
             .layer(WatchLayer(metrics.clone()))
             .layer(browsers)
+            .layer(shed)
             .layer(IdentifyLayer::new(Arc::clone(&guard)))
+            .layer(rates)
             .layer(rest)
-            .layer(PermitLayer::new(guard))
             .layer(CallsLayer::new(metrics).map_err(anyhow::Error::msg)?)
+            .layer(PermitLayer::new(guard))
             .layer(DeadlineLayer::new(DeadlineSettings {
                 limit: config.call_limit,
             }))
             .layer(UndecodableLayer)
-            .add_routes(routes);
-        let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned()));
+            .service(routes.prepare());
+        let settings = ListenerSettings::of(&config, tls);
+        let serving = tokio::spawn(listener::serve(
+            listener,
+            settings,
+            Answers::new(answers),
+            stopping.clone(),
+        ));
         let leases = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).keep_leases()));
         tracker.spawn(health.clone().watch(stopping.clone()));
         if let Some(interval) = config.monitor.survey_interval {
@@ -246,7 +249,7 @@ impl Server {
         let abort = serving.abort_handle();
         let idle = Duration::from_secs(1).min(self.grace);
         match tokio::time::timeout(idle, serving).await {
-            Ok(served) => served?.context("serving broke off")?,
+            Ok(served) => served.context("serving broke off")?,
             Err(_) => abort.abort(),
         }
         // A database that does not answer ends what was under way when the connections end with this process.
@@ -258,7 +261,7 @@ impl Server {
 
     /// Ends when serving does, which it does by itself only when it breaks off.
     pub async fn broken(&mut self) -> anyhow::Result<()> {
-        (&mut self.serving).await?.context("serving broke off")
+        (&mut self.serving).await.context("serving broke off")
     }
 }
 

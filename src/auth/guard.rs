@@ -81,6 +81,12 @@ impl Guard {
 #[derive(Debug, Clone)]
 pub(super) struct Identity(pub(super) Result<Caller, Refused>);
 
+/// The name of who makes a request, once it was found out; none: nobody knows him, or nobody is asked.
+pub fn name_of(extensions: &http::Extensions) -> Option<String> {
+    let caller = identity(extensions).ok()?;
+    Some(caller.name().to_owned()).filter(|name| !name.is_empty())
+}
+
 fn identity(extensions: &http::Extensions) -> Result<Caller, Refused> {
     let found = extensions.get::<Identity>().cloned();
     found.map_or(Err(Refused::NoCredentials), |Identity(found)| found)

@@ -50,9 +50,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 async fn serve_until_told(config: Config) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (database, insecure) = (config.database.database_url.clone(), config.insecure_public);
-    let asks = config.auth.asks();
+    let (asks, how) = (config.auth.asks(), how(&config));
+    let has_tls = config.listener.tls().is_some();
     let mut server = Server::start(config, clock(), Random::from_os()).await?;
-    tracing::info!(addr = %server.addr(), ?database, "serving gRPC on {}, database {database:?}", server.addr());
+    tracing::info!(addr = %server.addr(), ?database, "serving gRPC and REST on {}, {how}, database {database:?}", server.addr());
     if let Some(addr) = server.monitor_addr() {
         tracing::info!(monitor = %addr, "metrics and health are on {addr}");
     }
@@ -63,8 +64,8 @@ async fn serve_until_told(config: Config) -> anyhow::Result<()> {
         (false, false) => tracing::info!(
             "nobody is asked who he is, so only this machine can call: --callers-file or --jwt-issuer say who may"
         ),
-        (true, true) => tracing::warn!("tokens and data are not encrypted, unless a proxy sees to it"),
-        (true, false) => {}
+        (true, true) if !has_tls => tracing::warn!("tokens and data are not encrypted, unless a proxy sees to it"),
+        (true, true | false) => {}
     }
     tokio::select! {
         _ = terminate.recv() => {}
@@ -77,6 +78,21 @@ async fn serve_until_told(config: Config) -> anyhow::Result<()> {
         _ = terminate.recv() => anyhow::bail!("ended by a second signal"),
         _ = interrupt.recv() => anyhow::bail!("ended by a second signal"),
     }
+}
+
+/// How callers are served, in words.
+fn how(config: &Config) -> String {
+    let tls = match config.listener.tls() {
+        None => "without TLS",
+        Some(files) if files.client_authorities.is_none() => "by TLS",
+        Some(_) => "by TLS to those who show a certificate",
+    };
+    let asked = if config.auth.asks() {
+        "callers are asked who they are"
+    } else {
+        "nobody is asked who he is"
+    };
+    format!("{tls}, {asked}")
 }
 
 /// The machine's clock; in tests that kill this process, one in a file.

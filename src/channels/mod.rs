@@ -24,7 +24,7 @@ pub use outbox::OutboxSender;
 pub use render::{
     Part, Place, RenderError, Rendered, Renderer, VARIABLES, VariableUses, check_template, least_segments,
 };
-pub use trust::{TrustError, TrustedRoots};
+pub use trust::{TrustError, TrustedRoots, certificates};
 pub use url::{ChannelUrl, ChannelUrlError, Login, SmtpServer, TlsMode};
 
 use futures::future::BoxFuture;

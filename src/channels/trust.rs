@@ -11,7 +11,7 @@ pub struct TrustedRoots {
     own: Vec<CertificateDer<'static>>,
 }
 
-/// Why a file of authorities is refused.
+/// Why a file of certificates is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
     /// There is none in it.
@@ -35,6 +35,28 @@ pub enum TrustError {
     },
 }
 
+/// The certificates of a PEM file, one at least.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let mut found = Vec::new();
+    for (at, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
+        let number = at + 1;
+        let certificate = certificate.map_err(|error| TrustError::Pem {
+            number,
+            error: error.to_string(),
+        })?;
+        let added = RootCertStore::empty().add(certificate.clone());
+        added.map_err(|error| TrustError::Certificate {
+            number,
+            error: error.to_string(),
+        })?;
+        found.push(certificate);
+    }
+    if found.is_empty() {
+        return Err(TrustError::Empty);
+    }
+    Ok(found)
+}
+
 impl TrustedRoots {
     /// The public authorities alone.
     pub fn public() -> Self {
@@ -43,23 +65,7 @@ impl TrustedRoots {
 
     /// The public authorities, and those of a PEM file.
     pub fn with(pem: &[u8]) -> Result<Self, TrustError> {
-        let mut own = Vec::new();
-        for (at, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
-            let number = at + 1;
-            let certificate = certificate.map_err(|error| TrustError::Pem {
-                number,
-                error: error.to_string(),
-            })?;
-            let added = RootCertStore::empty().add(certificate.clone());
-            added.map_err(|error| TrustError::Certificate {
-                number,
-                error: error.to_string(),
-            })?;
-            own.push(certificate);
-        }
-        if own.is_empty() {
-            return Err(TrustError::Empty);
-        }
+        let own = certificates(pem)?;
         Ok(Self { own })
     }
 

@@ -6,7 +6,6 @@ use clap::{Args, Parser, Subcommand};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -19,6 +18,7 @@ use super::hold::{HoldCommand, hold};
 use super::preview::{PreviewArgs, preview};
 use super::retry::{RetryArgs, retry};
 use super::sending::{CircuitCommand, circuit, sending};
+use super::server::{ServerArgs, causes, is_distrust};
 use super::simulate::{SimulateArgs, simulate};
 use super::suppress::{LiftArgs, SuppressArgs, SuppressionsArgs, lift, suppress, suppressions};
 use super::token::{Connection, TokenArgs, make};
@@ -33,15 +33,9 @@ use crate::proto::campaign::v1::customer_service_client::CustomerServiceClient;
 #[derive(Debug, Parser)]
 #[command(name = "campaignctl", version, about)]
 pub struct CtlCli {
-    /// Where the server is.
-    #[arg(
-        long,
-        env = "CAMPAIGN_SERVER",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:50051",
-        global = true
-    )]
-    pub server: String,
+    /// Which server, and how.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// The token to call with.
     #[command(flatten)]
     pub token: TokenArgs,
@@ -138,13 +132,17 @@ pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
         say(&make()?);
         return Ok(());
     }
-    let bearer = cli.token.bearer(&cli.server).map_err(anyhow::Error::msg)?;
-    let endpoint = Endpoint::from_shared(cli.server.clone())
-        .with_context(|| format!("--server (CAMPAIGN_SERVER) {:?}", cli.server))?;
-    let channel = endpoint
-        .connect()
-        .await
-        .with_context(|| format!("{} can't be reached: is campaignd running there?", cli.server))?;
+    let bearer = cli.token.bearer(&cli.server.server).map_err(anyhow::Error::msg)?;
+    let endpoint = cli.server.endpoint()?;
+    let connected = endpoint.connect().await;
+    let channel = connected.map_err(|error| {
+        let hint = if is_distrust(&error) {
+            ""
+        } else {
+            ": is campaignd running there?"
+        };
+        anyhow::anyhow!("{} can't be reached{}{hint}", cli.server.server, causes(&error))
+    })?;
     let channel = bearer.over(channel);
     match cli.command {
         CtlCommand::Apply(args) => apply(channel, documents, args.dry_run).await,
@@ -412,7 +410,7 @@ pub(super) fn failed(what: &str, status: &Status) -> anyhow::Error {
         .map(|bad| bad.field_violations.clone())
         .unwrap_or_default();
     if violations.is_empty() {
-        return anyhow::anyhow!("{what}: {}", status.message());
+        return anyhow::anyhow!("{what}: {}{}", status.message(), causes(status));
     }
     let lines: Vec<String> = violations
         .into_iter()

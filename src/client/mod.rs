@@ -12,6 +12,7 @@ mod hold;
 mod preview;
 mod retry;
 mod sending;
+mod server;
 mod simulate;
 mod suppress;
 pub mod tick;

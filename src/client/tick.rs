@@ -14,6 +14,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 
 use super::hold::told;
+use super::server::{ServerArgs, causes, is_distrust};
 use super::token::{Bearer, Connection, TokenArgs};
 use crate::config::duration;
 use crate::proto::campaign::v1 as pb;
@@ -49,14 +50,9 @@ pub enum Tick {
 /// How to call it.
 #[derive(Debug, Clone, Args)]
 pub struct TickArgs {
-    /// Where the server is.
-    #[arg(
-        long,
-        env = "CAMPAIGN_SERVER",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:50051"
-    )]
-    pub server: String,
+    /// Which server, and how.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// The token to call with.
     #[command(flatten)]
     pub token: TokenArgs,
@@ -106,13 +102,9 @@ pub async fn run(cli: TickCli) -> ExitCode {
 /// Calls the tick until it has no more to do, or the deadline is there.
 async fn rounds(daily: bool, args: &TickArgs) -> Result<(), (u8, String)> {
     let deadline = Instant::now() + args.deadline;
-    let endpoint = Endpoint::from_shared(args.server.clone()).map_err(|error| {
-        (
-            WRONG_USE,
-            format!("--server (CAMPAIGN_SERVER) {:?}: {error}", args.server),
-        )
-    })?;
-    let bearer = args.token.bearer(&args.server).map_err(|error| (WRONG_USE, error))?;
+    let wrong = |error: String| (WRONG_USE, error);
+    let endpoint = args.server.endpoint().map_err(|error| wrong(format!("{error:#}")))?;
+    let bearer = args.token.bearer(&args.server.server).map_err(wrong)?;
     let display = Display::new(if daily { "daily" } else { "hourly" });
     let mut client = connect(endpoint, bearer, deadline).await?;
     for round in 1_u32.. {
@@ -144,13 +136,11 @@ async fn connect(
     for attempt in 1..=ATTEMPTS {
         match tokio::time::timeout_at(deadline, endpoint.connect()).await {
             Ok(Ok(channel)) => return Ok(CampaignTickServiceClient::new(bearer.over(channel))),
-            Ok(Err(_)) if attempt < ATTEMPTS => tokio::time::sleep(wait).await,
-            Ok(Err(error)) => {
-                let cause = std::error::Error::source(&error)
-                    .map(|cause| format!(": {cause}"))
-                    .unwrap_or_default();
-                return Err((TRY_AGAIN, format!("{} can't be reached{cause}", endpoint.uri())));
+            Ok(Err(error)) if attempt == ATTEMPTS || is_distrust(&error) => {
+                let code = if is_distrust(&error) { WRONG_USE } else { TRY_AGAIN };
+                return Err((code, format!("{} can't be reached{}", endpoint.uri(), causes(&error))));
             }
+            Ok(Err(_)) => tokio::time::sleep(wait).await,
             Err(_) => break,
         }
         wait *= 2;
@@ -257,7 +247,11 @@ fn explained(status: &Status) -> (u8, String) {
         | Code::Unavailable
         | Code::DataLoss => TRY_AGAIN,
     };
-    (code, format!("{:?}: {}", status.code(), status.message()))
+    let code = if is_distrust(status) { WRONG_USE } else { code };
+    (
+        code,
+        format!("{:?}: {}{}", status.code(), status.message(), causes(status)),
+    )
 }
 
 /// Shows how far the tick is: a line that moves on a terminal, and plain lines elsewhere.

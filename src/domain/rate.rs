@@ -5,6 +5,7 @@
 
 use chrono::Duration;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::hold::share_of;
 use super::{Channel, EmailAddress, Invalid, ProgressId, Timestamp};
@@ -61,6 +62,18 @@ impl Rate {
     }
 }
 
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.per.num_seconds() {
+            1 => "s",
+            60 => "m",
+            3600 => "h",
+            _ => "d",
+        };
+        write!(f, "{}/{unit}", self.count)
+    }
+}
+
 /// The tokens of one rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
@@ -89,6 +102,18 @@ impl Bucket {
     /// Takes a token.
     pub fn take(&mut self, rate: Rate, now: Timestamp) {
         self.full_at = self.full_at.max(now) + rate.interval();
+    }
+
+    /// Takes a token, or says after how long there is one.
+    pub fn try_take(&mut self, rate: Rate, now: Timestamp) -> Result<(), Duration> {
+        let full = rate.interval() * i32::try_from(rate.burst()).unwrap_or(i32::MAX);
+        // A clock that was set back must not make anybody wait for when it was.
+        self.full_at = self.full_at.min(now + full);
+        if self.has_token(rate, now) {
+            self.take(rate, now);
+            return Ok(());
+        }
+        Err(self.full_at + rate.interval() - full - now)
     }
 
     /// When the next that is put off can expect its token.
@@ -181,6 +206,7 @@ mod tests {
                 (burst, Some(microseconds)),
                 "{text}"
             );
+            assert_eq!(rate.to_string(), text);
         }
         for bad in [
             "",
@@ -231,6 +257,23 @@ mod tests {
                 taken.len()
             );
         }
+    }
+
+    #[test]
+    fn who_finds_no_token_learns_when_there_is_one() {
+        let (rate, now) = (rate("4/s"), start());
+        let mut bucket = Bucket::full(now);
+        for _ in 0..4 {
+            assert_eq!(bucket.try_take(rate, now), Ok(()));
+        }
+        assert_eq!(bucket.try_take(rate, now), Err(Duration::milliseconds(250)));
+        let soon = now + Duration::milliseconds(100);
+        assert_eq!(bucket.try_take(rate, soon), Err(Duration::milliseconds(150)));
+        assert_eq!(bucket.try_take(rate, now + Duration::milliseconds(250)), Ok(()));
+        assert!(bucket.try_take(rate, now + Duration::milliseconds(250)).is_err());
+        // The clock is set back by an hour.
+        let earlier = now - Duration::hours(1);
+        assert_eq!(bucket.try_take(rate, earlier), Err(Duration::milliseconds(250)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HeaderName, Head
 use http::{Method, Request, Response, Uri};
 use prost_reflect::DescriptorPool;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tonic::body::Body;
@@ -16,6 +17,7 @@ use tower::util::Either;
 use tower::{Layer, Service, ServiceExt as _};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
+use super::host::HostName;
 use super::refusal::Refusal;
 use super::{answer, is_rest};
 use crate::proto::is_grpc;
@@ -53,13 +55,15 @@ impl FromStr for Origin {
 #[derive(Debug, Clone)]
 pub struct BrowserLayer {
     origins: Vec<HeaderValue>,
+    /// Under which names it is called; none: under any.
+    hosts: Option<Arc<[HostName]>>,
     cors: CorsLayer,
     pool: DescriptorPool,
 }
 
 impl BrowserLayer {
-    /// Allows these origins, and no others.
-    pub fn new(origins: &[Origin]) -> Result<Self, String> {
+    /// Allows these origins, and no others. Where hosts are given, even none, requests must be for one of them or for loopback.
+    pub fn new(origins: &[Origin], hosts: Option<&[HostName]>) -> Result<Self, String> {
         let origins: Vec<HeaderValue> = origins.iter().map(|Origin(origin)| origin.clone()).collect();
         let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static);
         let cors = CorsLayer::new()
@@ -69,7 +73,26 @@ impl BrowserLayer {
             .expose_headers(ExposeHeaders::list(exposed.into_iter().chain([RETRY_AFTER])))
             .max_age(KEEP);
         let pool = DescriptorPool::decode(crate::proto::FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
-        Ok(Self { origins, cors, pool })
+        Ok(Self {
+            origins,
+            hosts: hosts.map(Arc::from),
+            cors,
+            pool,
+        })
+    }
+
+    /// The answer to who calls the server by a name that is not its own. A page may come by a name that its owner points at loopback
+    /// after the page was loaded ("DNS rebinding"); to the browser that is the page's own server, and asks for no leave.
+    fn misaddressed(&self, request: &Request<Body>) -> Option<Response<Body>> {
+        let hosts = self.hosts.as_deref()?;
+        if HostName::of(request)?.is_ok_and(|host| host.is_loopback() || hosts.contains(&host)) {
+            return None;
+        }
+        let text = "the host in the request is none of this server, which listens on loopback: call it localhost or by its address, or name the host by --allowed-host";
+        if is_grpc(request.headers()) {
+            return Some(Refusal::ForeignHost.status(text).into_http());
+        }
+        Some(answer::refusal(&self.pool, Refusal::ForeignHost, text))
     }
 
     /// The answer to a page that may not call.
@@ -122,6 +145,9 @@ where
         if !is_method && !is_rest(request.uri().path()) {
             return Box::pin(ready.call(request));
         }
+        if let Some(refused) = self.layer.misaddressed(&request) {
+            return Box::pin(async move { Ok(refused) });
+        }
         let origin = request.headers().get(ORIGIN);
         if let Some(refused) = origin.and_then(|origin| self.layer.refused(origin)) {
             return Box::pin(async move { Ok(refused) });
@@ -161,12 +187,30 @@ fn asks_first(request: &Request<Body>) -> bool {
 /// Whether a path is that of a method by its gRPC name, as `/campaign.v1.CustomerService/GetCustomer`.
 fn is_method(path: &str) -> bool {
     let mut segments = path.trim_start_matches('/').split('/');
-    segments.next().is_some_and(|service| service.contains('.')) && segments.next().is_some()
+    let is_service = |name: &str| name.contains('.') && name.starts_with(|c: char| c.is_ascii_alphabetic());
+    segments.next().is_some_and(is_service) && segments.next().is_some()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn methods_are_told_by_their_paths() {
+        for method in ["/campaign.v1.CustomerService/GetCustomer", "//a.b/c", "/a.b/"] {
+            assert!(is_method(method), "{method}");
+        }
+        for other in [
+            "/",
+            "/u/x",
+            "/.well-known/security.txt",
+            "/favicon.ico",
+            "/a/b.c",
+            "/.a.b/c",
+        ] {
+            assert!(!is_method(other), "{other}");
+        }
+    }
 
     #[test]
     fn origins_are_written_as_browsers_send_them() {

@@ -14,6 +14,7 @@ mod answer;
 mod browser;
 mod call;
 mod gate;
+mod host;
 mod json;
 mod openapi;
 mod read;
@@ -39,6 +40,7 @@ use tower::{Layer, Service};
 use crate::proto::{FILE_DESCRIPTOR_SET, grpc_timeout, soon_enough};
 pub use browser::{BrowserLayer, Origin};
 pub use gate::Gate;
+pub use host::HostName;
 use refusal::Refusal;
 use routes::{Found, Route, Routes};
 use template::RequestPath;
@@ -91,6 +93,11 @@ impl RestLayer {
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// The answer to what can't be called, for this reason.
+    pub fn failed(&self, status: &tonic::Status) -> Response<Body> {
+        answer::error(&self.shared.pool, status)
     }
 
     /// The answer to a path at which there is nothing.

@@ -27,6 +27,8 @@ pub(super) enum Refusal {
     NotJson,
     /// A page of an origin that is not allowed asks.
     ForeignOrigin,
+    /// The server is called by a name that is not its own.
+    ForeignHost,
     /// It took longer than its caller waits.
     CallTooLong,
     /// A method is called by its gRPC name, and not as gRPC.
@@ -35,7 +37,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// All, for the list in the `OpenAPI` document.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::UnknownPath,
         Self::OtherMethods,
         Self::NotAcceptable,
@@ -44,6 +46,7 @@ impl Refusal {
         Self::BodyBroken,
         Self::NotJson,
         Self::ForeignOrigin,
+        Self::ForeignHost,
         Self::CallTooLong,
         Self::NotGrpc,
     ];
@@ -59,7 +62,7 @@ impl Refusal {
             Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::NotJson | Self::NotGrpc => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::CallTooLong => StatusCode::GATEWAY_TIMEOUT,
-            Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::ForeignOrigin | Self::ForeignHost => StatusCode::FORBIDDEN,
         }
     }
 
@@ -74,6 +77,7 @@ impl Refusal {
             Self::BodyBroken => "BODY_INCOMPLETE",
             Self::NotJson => "BODY_NOT_JSON",
             Self::ForeignOrigin => "ORIGIN_NOT_ALLOWED",
+            Self::ForeignHost => "HOST_NOT_ALLOWED",
             Self::CallTooLong => "CALL_TOO_LONG",
             Self::NotGrpc => "CONTENT_NOT_GRPC",
         }
@@ -87,7 +91,7 @@ impl Refusal {
             Self::BodyTooLate | Self::CallTooLong => Code::DeadlineExceeded,
             Self::BodyTooLong => Code::OutOfRange,
             Self::NotAcceptable | Self::BodyBroken | Self::NotJson | Self::NotGrpc => Code::InvalidArgument,
-            Self::ForeignOrigin => Code::PermissionDenied,
+            Self::ForeignOrigin | Self::ForeignHost => Code::PermissionDenied,
         };
         let details = ErrorDetails::with_error_info(self.reason(), DOMAIN, HashMap::new());
         Status::with_error_details(code, text, details)

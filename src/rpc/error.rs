@@ -2,7 +2,7 @@
 //!
 //! The text is for the caller and says what to do. What went wrong inside goes to the log, never to the caller.
 
-mod details;
+pub(super) mod details;
 
 use std::error::Error as _;
 use tonic::{Code, Status};

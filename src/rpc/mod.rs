@@ -6,6 +6,7 @@
 
 mod content;
 mod convert;
+mod crowd;
 mod customers;
 mod deadline;
 mod error;
@@ -20,6 +21,7 @@ mod violations;
 mod watch;
 
 pub use content::ContentService;
+pub use crowd::{too_busy, too_often};
 pub use customers::CustomersService;
 pub use deadline::{DeadlineLayer, DeadlineSettings};
 pub use orchestrator::OrchestratorService;

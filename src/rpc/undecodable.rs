@@ -9,9 +9,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::violations::refuse;
-
-/// How prost's errors begin, which tonic hands on as they are.
-const BEGIN: &str = "failed to decode Protobuf message: ";
+use crate::proto::{TOO_HEAVY, UNDECODABLE};
 
 /// What prost says of messages that are nested more than 100 deep, the limit that keeps a request from exhausting the stack.
 const TOO_DEEP: &str = "recursion limit reached";
@@ -61,7 +59,7 @@ where
 
 /// The field of the request that is to blame, and what is wrong there; none: it is another error.
 fn explain(message: &str) -> Option<(String, String)> {
-    let rest = message.strip_prefix(BEGIN)?;
+    let rest = message.strip_prefix(UNDECODABLE)?;
     // The places where it happened, the innermost first, and then what happened.
     let parts: Vec<&str> = rest.split(": ").collect();
     let is_place = |part: &&&str| part.contains('.') && !part.contains(' ');
@@ -69,10 +67,10 @@ fn explain(message: &str) -> Option<(String, String)> {
     let outermost = parts[..places].last().and_then(|place| place.split_once('.'));
     let field = outermost.map_or("request", |(_, field)| field);
     let what = parts[places..].join(": ");
-    let what = if what == TOO_DEEP {
-        "must not be nested more than 100 messages deep".to_owned()
-    } else {
-        format!("can't be decoded: {what}")
+    let what = match what.as_str() {
+        TOO_DEEP => "must not be nested more than 100 messages deep".to_owned(),
+        TOO_HEAVY => "has far too many items: send them in several requests".to_owned(),
+        what => format!("can't be decoded: {what}"),
     };
     Some((field.to_owned(), what))
 }

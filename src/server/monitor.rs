@@ -16,6 +16,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
 
 use super::health::Health;
+use super::listener::{MAX_HEADER_BYTES, MAX_STREAMS};
 use crate::telemetry::Metering;
 
 /// The form of the metrics.
@@ -46,8 +47,8 @@ impl Monitor {
             .fallback(async || StatusCode::NOT_FOUND);
         let router = tonic::transport::Server::builder()
             .accept_http1(true)
-            .max_concurrent_streams(super::MAX_STREAMS)
-            .http2_max_header_list_size(super::MAX_HEADER_BYTES)
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_max_header_list_size(MAX_HEADER_BYTES)
             .add_routes(Routes::from(pages).add_service(service));
         let serving = router.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         let serving = async {

@@ -43,6 +43,7 @@ mod main_job;
 mod model;
 mod moves;
 mod parsers;
+mod port;
 mod preview;
 mod programs;
 mod progress;

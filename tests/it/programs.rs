@@ -176,12 +176,13 @@ fn help_and_readme_name_every_variable() {
         "src/config/channels.rs",
         "src/config/feedback.rs",
         "src/config/limits.rs",
+        "src/config/listener.rs",
         "src/config/monitor.rs",
         "src/config/providers.rs",
     ]);
     assert!(server.len() > 20, "{server:?}");
     assert_eq!(help(CAMPAIGND, &["--help"]), server);
-    let mut client = declared(&["src/client/tick.rs", "src/client/token.rs"]);
+    let mut client = declared(&["src/client/server.rs", "src/client/tick.rs", "src/client/token.rs"]);
     // The token itself is in no flag, so that nobody writes it where others can read it.
     client.push("CAMPAIGN_TOKEN".to_owned());
     client.sort_unstable();

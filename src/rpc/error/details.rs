@@ -19,7 +19,7 @@ pub(super) fn first_few(texts: &[String]) -> String {
 }
 
 /// The details of an error: its reason, and what it is about.
-pub(super) fn info(reason: &str, metadata: &[(&str, String)]) -> ErrorDetails {
+pub(in crate::rpc) fn info(reason: &str, metadata: &[(&str, String)]) -> ErrorDetails {
     let metadata: HashMap<String, String> = metadata
         .iter()
         .map(|(key, value)| ((*key).to_owned(), value.clone()))
@@ -54,7 +54,7 @@ pub(super) fn precondition(reason: &str, text: &str, metadata: &[(&str, String)]
 }
 
 /// Something is not possible now, and may be a second later.
-pub(super) fn unavailable(reason: &str, text: &str, metadata: &[(&str, String)]) -> Status {
+pub(in crate::rpc) fn unavailable(reason: &str, text: &str, metadata: &[(&str, String)]) -> Status {
     let mut details = info(reason, metadata);
     details.set_retry_info(Some(std::time::Duration::from_secs(1)));
     Status::with_error_details(Code::Unavailable, text, details)

@@ -130,7 +130,7 @@ async fn a_body_is_as_long_and_as_late_as_it_may_be(backend: Backend) {
     }
     // Half a body, and then nothing.
     let mut stream = TcpStream::connect(app.server.addr()).await.expect("a connection");
-    let head = "POST /api/v1/customers:upsert HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
+    let head = "POST /api/v1/customers:upsert HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.expect("written");
     let mut answer = vec![0; 12];
     stream.read_exact(&mut answer).await.expect("an answer");

@@ -369,6 +369,7 @@ async fn serve(
     config.secret_key_file = Some(SECRET.into());
     (config.sms_hours, config.phone_hours) = (Hours::Always, Hours::Always);
     change(&mut config);
+    let is_encrypted = config.listener.tls().is_some();
     if !url.is_sqlite() {
         server::migrate(&config.database).await.expect("a schema");
     }
@@ -376,7 +377,12 @@ async fn serve(
         .await
         .expect("a server");
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.addr())).expect("an address");
-    let channel = endpoint.connect().await.expect("a connection");
+    // Who speaks TLS to it makes a connection of his own.
+    let channel = if is_encrypted {
+        endpoint.connect_lazy()
+    } else {
+        endpoint.connect().await.expect("a connection")
+    };
     (server, channel)
 }
 

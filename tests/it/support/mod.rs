@@ -2,6 +2,7 @@
 
 pub(crate) mod app;
 pub(crate) mod calls;
+pub(crate) mod certificates;
 mod database;
 pub(crate) mod given;
 pub(crate) mod holds;

@@ -52,7 +52,7 @@ impl App {
 
 /// Messages that are bytes.
 #[derive(Debug, Clone, Copy)]
-struct Bytes;
+pub(crate) struct Bytes;
 
 impl Codec for Bytes {
     type Encode = Vec<u8>;
