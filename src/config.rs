@@ -1,5 +1,6 @@
 //! What is configured: flags and environment variables, checked before anything is opened.
 
+mod auth;
 mod channels;
 mod demo;
 mod error;
@@ -12,7 +13,7 @@ mod values;
 
 use chrono_tz::Tz;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::engine::{LaneSettings, PublicUrl};
 use crate::rest::Origin;
 use crate::store::{ConnectSettings, StoreUrl};
 use crate::telemetry::{Format, Log};
+pub use auth::{AuthArgs, JwksAt, JwtArgs};
 pub use channels::{CaFileError, ChannelArgs};
 pub use demo::{DemoArgs, NamedChannels};
 pub use error::ConfigError;
@@ -31,7 +33,7 @@ pub use monitor::MonitorArgs;
 pub use parse::parse;
 pub use providers::{ProviderArgs, ProviderError, SpokenRoute, TaskRoute};
 pub use values::duration;
-use values::{clock_skew, concurrency, postal_address, schedule, statement_timeout, time, zone};
+use values::{clock_skew, concurrency, days, postal_address, schedule, statement_timeout, time, zone};
 
 /// The smallest distance between the time that a send may take and the lease under which it runs.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
@@ -58,6 +60,9 @@ pub enum Command {
     /// Ends what may have been sent after a backup was taken that was restored, so that it is not sent twice. All servers must be
     /// stopped.
     Fence(FenceArgs),
+    /// Takes away what is old, while servers work: executions of runs that ended before, engagement events, ticks. Runs stay, with what
+    /// became of their actions.
+    Purge(PurgeArgs),
     /// Shows the main job on an embedded database, with 90 days in some seconds.
     Demo(Box<DemoArgs>),
 }
@@ -86,6 +91,21 @@ pub struct FenceArgs {
     /// Change nothing, and say what would be changed.
     #[arg(long)]
     pub dry_run: bool,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// What the log looks like.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What to purge.
+#[derive(Debug, Clone, Args)]
+pub struct PurgeArgs {
+    /// How old it is, in days, 30d or more, such as `400d`. Conditions that ask for older events find none, and what failed in a run that
+    /// ended before can't be retried any more.
+    #[arg(long, value_name = "DAYS", value_parser = days)]
+    pub older_than: u32,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -164,7 +184,7 @@ pub enum LogFormat {
 /// How to serve.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Where to listen. Anything but loopback needs `--insecure-public`.
+    /// Where to listen. Anything but loopback needs TLS, and callers that are known.
     #[arg(
         long,
         env = "CAMPAIGN_LISTEN",
@@ -172,13 +192,17 @@ pub struct Config {
         default_value = "127.0.0.1:50051"
     )]
     pub listen: SocketAddr,
-    /// Listen on an address that others reach although nobody is asked who he is: anyone there may read and send everything.
+    /// Listen on an address that others reach although nothing is encrypted, or nobody is asked who he is: for where a proxy or a
+    /// network sees to it.
     #[arg(long, env = "CAMPAIGN_INSECURE_PUBLIC")]
     pub insecure_public: bool,
     /// Pages of which origin may call, from browsers, over REST and gRPC-Web, as in `https://crm.example.com`; several times, or with
     /// commas. Without it none may.
     #[arg(long, env = "CAMPAIGN_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<Origin>,
+    /// By what callers are known.
+    #[command(flatten)]
+    pub auth: AuthArgs,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -351,8 +375,9 @@ impl Config {
 
     /// Checks what clap can't, and says where messages go.
     pub fn routes(&self) -> Result<Routes, ConfigError> {
-        if !self.insecure_public && !is_loopback(self.listen.ip()) {
-            return Err(ConfigError::Public(self.listen));
+        self.auth.jwt()?;
+        if !self.insecure_public {
+            auth::check_public(self.listen, false, self.auth.asks())?;
         }
         // Of two servers one may be behind by the skew, and the other ahead by as much.
         if self.lease < self.send_timeout + LEASE_MARGIN.max(2 * self.max_clock_skew) {
@@ -370,11 +395,6 @@ impl Config {
         }
         let is_embedded = self.database.database_url.is_sqlite();
         self.channels.routes(is_embedded, self.test_outbox())
-    }
-
-    /// Whether who reaches the server is asked nothing.
-    pub fn asks_nobody(&self) -> bool {
-        self.insecure_public || is_loopback(self.listen.ip())
     }
 
     /// How often leases are prolonged.
@@ -422,10 +442,6 @@ impl Config {
         let default = || is_embedded.then(|| PathBuf::from("test-outbox"));
         self.test_outbox_dir.clone().or_else(default)
     }
-}
-
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //!  └───> server ─> rpc ─> engine ─> store ────┐
 //!          ├───> web ──────┘  └───> channels ─┼─> domain      (store and channels don't know each other)
 //!          ├───> rest ─> proto
-//!          └─> config
+//!          └─> config, auth
 //!
 //! Whatever has something to count or to trace, all but domain, knows telemetry, which knows the words of domain alone.
 //! ```
@@ -24,7 +24,8 @@
 //! - [`rest`]: the same methods as JSON over HTTP, by the options in `proto/`: a layer in front of [`rpc`] that knows none of them.
 //! - [`web`]: what people and providers reach by HTTP on the same port: links of mails, and what became of messages.
 //! - [`server`], [`config`]: a process of it. [`telemetry`]: its log, metrics and traces. [`client`]: programs that call one.
-//! - [`keys`]: what follows from the deployment's secret.
+//! - [`auth`]: who calls, and what he may: a layer in front of [`rpc`] that knows the names of its methods.
+//! - [`keys`]: what follows from the deployment's secret. [`reload`]: files that are read again when they change.
 //! - [`failpoint`]: where tests end a process. Nothing in a release.
 //!
 //! What never happens:
@@ -40,6 +41,7 @@
 #[cfg(all(feature = "test-support", not(debug_assertions)))]
 compile_error!("test-support is for tests, and never in a release");
 
+pub mod auth;
 pub mod channels;
 pub mod client;
 pub mod clock;
@@ -50,6 +52,7 @@ pub mod failpoint;
 pub mod keys;
 pub mod proto;
 pub mod random;
+pub mod reload;
 pub mod rest;
 pub mod rpc;
 pub mod server;

@@ -8,6 +8,17 @@ pub use wire::{grpc_timeout, is_grpc, soon_enough};
 /// The descriptors of the contract and of what it imports, for reflection and for the JSON form of messages.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// The paths of all methods of the services that descriptors define, as gRPC has them: `/package.Service/Method`.
+pub fn method_paths(descriptors: &[u8]) -> Result<Vec<String>, String> {
+    let pool = prost_reflect::DescriptorPool::decode(descriptors).map_err(|error| error.to_string())?;
+    let path = |method: prost_reflect::MethodDescriptor| {
+        let service = method.parent_service().full_name().to_owned();
+        format!("/{service}/{}", method.name())
+    };
+    let methods = |service: prost_reflect::ServiceDescriptor| service.methods().map(path).collect::<Vec<_>>();
+    Ok(pool.services().flat_map(methods).collect())
+}
+
 /// `campaign`
 pub mod campaign {
     /// `campaign.v1`: the contract of this service.

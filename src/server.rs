@@ -1,9 +1,11 @@
 //! The server: built from its configuration, bound, run, and stopped in good order.
 
+mod auth;
 mod fence;
 mod health;
 mod monitor;
 mod providers;
+mod purge;
 mod secret;
 mod watch;
 
@@ -20,6 +22,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 
+use crate::auth::{IdentifyLayer, PermitLayer};
 use crate::channels::{
     ChannelUrl, DkimSigner, GatewaySender, HttpClient, HttpSettings, OutboxSender, Sender, Senders, SmtpLimits,
     SmtpSender, SystemResolver, TrustedRoots, TwilioSender, WebhookSender,
@@ -50,6 +53,7 @@ use providers::Callbacks;
 use watch::WatchLayer;
 
 pub use fence::fence;
+pub use purge::purge;
 
 /// The most requests that one connection may have open.
 const MAX_STREAMS: u32 = 1000;
@@ -108,6 +112,11 @@ impl Server {
         let metrics = metering.metrics().clone();
         let store = open_store(&config.database).await?.counted_by(metrics.clone());
         let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let background = auth::Background {
+            tracker: &tracker,
+            stopping: &stopping,
+        };
+        let guard = Arc::new(auth::guard(&config.auth, &trusted, &clock, background).await?);
         let settings = engine_settings(&config, &routes);
         let keys = Arc::new(keys);
         let providers = providers::known(&routes);
@@ -148,19 +157,20 @@ impl Server {
         let rest = RestSettings {
             most_bytes: MAX_MESSAGE_BYTES,
             limit: config.call_limit,
+            document: config.auth.reflection,
         };
-        let rest = RestLayer::new(rest).map_err(anyhow::Error::msg)?;
+        let rest = RestLayer::new(rest, Arc::clone(&guard) as _).map_err(anyhow::Error::msg)?;
         let browsers = BrowserLayer::new(&config.cors_origin).map_err(anyhow::Error::msg)?;
         let nowhere = rest.clone();
         let mut pages = web::router(endpoints).merge(health.pages());
         // Who is asked nobody who he is may read them as well.
-        if monitor.is_none() && config.asks_nobody() {
+        if monitor.is_none() && !config.auth.asks() {
             pages = pages.merge(monitor::pages(&metering));
         }
         let pages = pages
             .layer(axum::middleware::from_fn(watch::name_route))
             .fallback(async move |headers| nothing_there(&nowhere, &headers));
-        let routes = services(&engine, pages)?.add_service(health_service);
+        let routes = services(&engine, pages, config.auth.reflection)?.add_service(health_service);
         let router = tonic::transport::Server::builder()
             .accept_http1(true)
             .max_concurrent_streams(MAX_STREAMS)
@@ -169,8 +179,10 @@ impl Server {
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .layer(WatchLayer(metrics.clone()))
             .layer(browsers)
+            .layer(IdentifyLayer::new(Arc::clone(&guard)))
             .layer(rest)
             .layer(CallsLayer::new(metrics).map_err(anyhow::Error::msg)?)
+            .layer(PermitLayer::new(guard))
             .layer(DeadlineLayer::new(DeadlineSettings {
                 limit: config.call_limit,
             }))
@@ -408,15 +420,18 @@ fn engine_settings(config: &Config, routes: &config::Routes) -> EngineSettings {
 }
 
 /// What is served: pages, and the services of the contract.
-fn services(engine: &Arc<Engine>, pages: axum::Router) -> anyhow::Result<Routes> {
+fn services(engine: &Arc<Engine>, pages: axum::Router, reflects: bool) -> anyhow::Result<Routes> {
     let content = ContentService::new(Arc::clone(engine));
     let orchestrator = OrchestratorService::new(Arc::clone(engine));
     let ticks = TickService::new(Arc::clone(engine));
     let timelines = TimelinesService::new(Arc::clone(engine));
     let customers = CustomersService::new(Arc::clone(engine));
     let sending = SendingHoldsService::new(Arc::clone(engine));
-    Ok(Routes::from(pages)
-        .add_service(reflection()?)
+    let mut routes = Routes::from(pages);
+    if reflects {
+        routes = routes.add_service(reflection()?);
+    }
+    Ok(routes
         .add_service(limited!(CampaignContentServiceServer::new(content)))
         .add_service(limited!(CampaignOrchestratorServiceServer::new(orchestrator)))
         .add_service(limited!(CampaignTickServiceServer::new(ticks)))

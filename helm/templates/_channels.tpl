@@ -1,19 +1,20 @@
-{{/* The files of secrets that the channels need beside the deployment's own key: a list of secret, key, path and variable. */}}
-{{- define "campaign.secretFiles" -}}
+{{/* The deployment's own key, and the files of secrets that the channels need: a list of secret, key, path and variable. */}}
+{{- define "campaign.channelFiles" -}}
 {{- $dkim := .Values.channels.email.dkim -}}
 {{- if ne (empty $dkim.selector) (empty $dkim.existingSecret) -}}
 {{- fail "channels.email.dkim needs both selector and existingSecret, or none of them" -}}
 {{- end -}}
+{{- if not (or .Values.sqlite.enabled .Values.secretKey.existingSecret) -}}
+{{- fail "secretKey.existingSecret is missing: name the secret that holds what `openssl rand -base64 32` prints" -}}
+{{- end -}}
 {{- range $file := list
+    (dict "of" .Values.secretKey "path" "secret.key" "variable" "CAMPAIGN_SECRET_KEY_FILE")
     (dict "of" .Values.webhookSecret "path" "webhook.secret" "variable" "CAMPAIGN_WEBHOOK_SECRET_FILE")
     (dict "of" .Values.eventsSecret "path" "events.secret" "variable" "CAMPAIGN_EVENTS_SECRET_FILE")
     (dict "of" .Values.authorities "path" "authorities.pem" "variable" "CAMPAIGN_CA_FILE")
     (dict "of" $dkim "path" "dkim.pem" "variable" "CAMPAIGN_DKIM_KEY_FILE") }}
 {{- if $file.of.existingSecret }}
-- secret: {{ $file.of.existingSecret | quote }}
-  key: {{ $file.of.existingSecretKey | quote }}
-  path: {{ $file.path }}
-  variable: {{ $file.variable }}
+- {{ dict "secret" $file.of.existingSecret "key" $file.of.existingSecretKey "path" $file.path "variable" $file.variable | toJson }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -39,10 +40,6 @@
 {{- else }}
 {{- fail (printf "channels.%s has neither url nor existingSecret: say where its messages go, for example outbox:/tmp/%s" $name $name) }}
 {{- end }}
-{{- end }}
-{{- range $file := include "campaign.secretFiles" . | fromYamlArray }}
-- name: {{ $file.variable }}
-  value: /etc/campaign/{{ $file.path }}
 {{- end }}
 {{- $email := .Values.channels.email }}
 {{- $sms := .Values.channels.sms }}

@@ -27,12 +27,26 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 {{- end -}}
 
 {{- define "campaign.image" -}}
-{{- $repository := required "image.repository is missing: name an image with campaignd and campaign-tick on its PATH" .Values.image.repository -}}
+{{- $repository := required "image.repository is missing: name an image with campaignd, campaign-tick and campaignctl on its PATH" .Values.image.repository -}}
 {{- printf "%s:%s" $repository (.Values.image.tag | default .Chart.AppVersion) -}}
 {{- end -}}
 
-{{/* What every pod has: no rights, no token, where it may run. */}}
+{{/* Whom pods run as. Takes (root, component). What the release creates is not there yet when the migration runs. */}}
+{{- define "campaign.serviceAccountName" -}}
+{{- $account := (index . 0).Values.serviceAccount -}}
+{{- if not $account.create -}}
+{{- $account.name | default "default" -}}
+{{- else if eq (index . 1) "migration" -}}
+default
+{{- else -}}
+{{- $account.name | default (include "campaign.fullname" (index . 0)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What every pod has: no rights, no token, where it may run. Takes (root, component). Ends with its volumes. */}}
 {{- define "campaign.podSpec" -}}
+{{- $values := (index . 0).Values -}}
+serviceAccountName: {{ include "campaign.serviceAccountName" . }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
@@ -40,15 +54,16 @@ securityContext:
   runAsUser: 65532
   runAsGroup: 65532
   fsGroup: 65532
+  fsGroupChangePolicy: OnRootMismatch
   seccompProfile:
     type: RuntimeDefault
-{{- with .Values.imagePullSecrets }}
+{{- with $values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.nodeSelector }}
+{{- with $values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.tolerations }}
+{{- with $values.tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 volumes:
@@ -57,7 +72,7 @@ volumes:
       sizeLimit: 64Mi
 {{- end -}}
 
-{{/* What every container has, but name and resources. */}}
+{{/* What every container has, but name and resources. Ends with its mounts. */}}
 {{- define "campaign.container" -}}
 image: {{ include "campaign.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -71,15 +86,55 @@ volumeMounts:
     mountPath: /tmp
 {{- end -}}
 
+{{/* The volume of files from secrets. Takes a list of secret, key and path. */}}
+{{- define "campaign.filesVolume" -}}
+- name: secrets
+  projected:
+    defaultMode: 0440
+    sources:
+    {{- range . }}
+      - secret:
+          name: {{ .secret | quote }}
+          items:
+            - key: {{ .key | quote }}
+              path: {{ .path }}
+    {{- end }}
+{{- end -}}
+
+{{- define "campaign.filesMount" -}}
+- name: secrets
+  mountPath: /etc/campaign
+  readOnly: true
+{{- end -}}
+
+{{/* The variables that name these files. */}}
+{{- define "campaign.filesEnv" -}}
+{{- range . }}
+- name: {{ .variable }}
+  value: /etc/campaign/{{ .path }}
+{{- end }}
+{{- end -}}
+
 {{/* The environment variables that both the server and the migration have. */}}
 {{- define "campaign.databaseEnv" -}}
 - name: CAMPAIGN_DATABASE_URL
+{{- if .Values.sqlite.enabled }}
+  value: sqlite:///var/lib/campaign/campaign.db
+{{- else }}
   valueFrom:
     secretKeyRef:
       name: {{ required "database.existingSecret is missing: name the secret that holds the database's URL" .Values.database.existingSecret | quote }}
       key: {{ .Values.database.existingSecretKey | quote }}
+{{- end }}
 - name: CAMPAIGN_LOG_FORMAT
   value: {{ .Values.server.logFormat }}
 - name: CAMPAIGN_LOG
   value: {{ .Values.server.log | quote }}
+{{- end -}}
+
+{{/* Whether there may be more than one server, so that some can go while others stay. */}}
+{{- define "campaign.hasReplicas" -}}
+{{- if gt (int (ternary .Values.autoscaling.minReplicas .Values.server.replicas .Values.autoscaling.enabled)) 1 -}}
+true
+{{- end -}}
 {{- end -}}

@@ -2,7 +2,7 @@
 
 use campaign_automation::client::demo::{self, DemoOptions};
 use campaign_automation::clock::{Clock, SystemClock};
-use campaign_automation::config::{self, Cli, Command, Config, FenceArgs, MigrateArgs};
+use campaign_automation::config::{self, Cli, Command, Config, FenceArgs, MigrateArgs, PurgeArgs};
 use campaign_automation::random::Random;
 use campaign_automation::server::{self, Server};
 use campaign_automation::telemetry;
@@ -18,6 +18,7 @@ async fn main() -> ExitCode {
         Some(Command::Serve(config)) => serve(*config).await,
         Some(Command::Migrate(args)) => migrate(args).await,
         Some(Command::Fence(args)) => fence(args).await,
+        Some(Command::Purge(args)) => purge(args).await,
         Some(Command::Demo(args)) => {
             demo::run(DemoOptions {
                 outbox: args.outbox,
@@ -49,13 +50,21 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 async fn serve_until_told(config: Config) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (database, insecure) = (config.database.database_url.clone(), config.insecure_public);
+    let asks = config.auth.asks();
     let mut server = Server::start(config, clock(), Random::from_os()).await?;
     tracing::info!(addr = %server.addr(), ?database, "serving gRPC on {}, database {database:?}", server.addr());
     if let Some(addr) = server.monitor_addr() {
         tracing::info!(monitor = %addr, "metrics and health are on {addr}");
     }
-    if insecure {
-        tracing::warn!("nobody is asked who he is: whoever reaches this address may read and send everything");
+    match (asks, insecure) {
+        (false, true) => {
+            tracing::warn!("nobody is asked who he is: whoever reaches this address may read and send everything");
+        }
+        (false, false) => tracing::info!(
+            "nobody is asked who he is, so only this machine can call: --callers-file or --jwt-issuer say who may"
+        ),
+        (true, true) => tracing::warn!("tokens and data are not encrypted, unless a proxy sees to it"),
+        (true, false) => {}
     }
     tokio::select! {
         _ = terminate.recv() => {}
@@ -82,6 +91,11 @@ fn clock() -> Arc<dyn Clock> {
 async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     telemetry::install(&args.log.settings(), None)?;
     server::migrate(&args.database).await
+}
+
+async fn purge(args: PurgeArgs) -> anyhow::Result<()> {
+    telemetry::install(&args.log.settings(), None)?;
+    server::purge(args, clock().now(), &mut std::io::stdout()).await
 }
 
 async fn fence(args: FenceArgs) -> anyhow::Result<()> {

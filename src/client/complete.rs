@@ -1,9 +1,9 @@
 //! `campaignctl complete`: what came of a task.
 
 use clap::{Args, ValueEnum};
-use tonic::transport::Channel;
 
 use super::ctl::{failed, say};
+use super::token::Connection;
 use super::words::word;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_orchestrator_service_client::CampaignOrchestratorServiceClient;
@@ -51,7 +51,7 @@ impl Outcome {
 }
 
 /// Reports a task.
-pub(super) async fn complete(channel: Channel, args: CompleteArgs) -> anyhow::Result<()> {
+pub(super) async fn complete(channel: Connection, args: CompleteArgs) -> anyhow::Result<()> {
     let mut client = CampaignOrchestratorServiceClient::new(channel);
     let CompleteArgs {
         customer,

@@ -6,10 +6,11 @@ use clap::{Args, Parser, Subcommand};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::check::check;
 use super::complete::{CompleteArgs, complete};
 use super::erase::{EraseArgs, erase};
 use super::explain::explain;
@@ -20,6 +21,7 @@ use super::retry::{RetryArgs, retry};
 use super::sending::{CircuitCommand, circuit, sending};
 use super::simulate::{SimulateArgs, simulate};
 use super::suppress::{LiftArgs, SuppressArgs, SuppressionsArgs, lift, suppress, suppressions};
+use super::token::{Connection, TokenArgs, make};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_content_service_client::CampaignContentServiceClient;
@@ -40,6 +42,9 @@ pub struct CtlCli {
         global = true
     )]
     pub server: String,
+    /// The token to call with.
+    #[command(flatten)]
+    pub token: TokenArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: CtlCommand,
@@ -50,6 +55,8 @@ pub struct CtlCli {
 pub enum CtlCommand {
     /// Makes what is stored equal to files: campaigns, then timelines, then customers.
     Apply(ApplyArgs),
+    /// Asks whether the server answers as it should: its health, and for somebody who is not there. It changes nothing.
+    Check,
     /// Starts a timeline for a customer.
     Start {
         /// The customer's id.
@@ -95,6 +102,8 @@ pub enum CtlCommand {
     Suppressions(SuppressionsArgs),
     /// Lifts a suppression.
     Lift(LiftArgs),
+    /// Makes a token, and prints it with its digest for the callers file. The token is shown this once, and stored nowhere.
+    Token,
     /// Erases a customer with its runs, attempts and events. Erase it in the CRM first.
     Erase(EraseArgs),
 }
@@ -125,15 +134,21 @@ pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
         documents = read(&args.paths)?;
     } else if let CtlCommand::Erase(args) = &cli.command {
         args.check()?;
+    } else if let CtlCommand::Token = &cli.command {
+        say(&make()?);
+        return Ok(());
     }
+    let bearer = cli.token.bearer(&cli.server).map_err(anyhow::Error::msg)?;
     let endpoint = Endpoint::from_shared(cli.server.clone())
         .with_context(|| format!("--server (CAMPAIGN_SERVER) {:?}", cli.server))?;
     let channel = endpoint
         .connect()
         .await
         .with_context(|| format!("{} can't be reached: is campaignd running there?", cli.server))?;
+    let channel = bearer.over(channel);
     match cli.command {
         CtlCommand::Apply(args) => apply(channel, documents, args.dry_run).await,
+        CtlCommand::Check => check(channel).await,
         CtlCommand::Start { customer, timeline } => start(channel, customer, timeline).await,
         CtlCommand::Progress { customer, progress_id } => progress(channel, customer, progress_id).await,
         CtlCommand::Explain { customer, progress_id } => explain(channel, customer, progress_id).await,
@@ -148,6 +163,7 @@ pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
         CtlCommand::Suppressions(args) => suppressions(channel, args).await,
         CtlCommand::Lift(args) => lift(channel, args).await,
         CtlCommand::Erase(args) => erase(channel, args).await,
+        CtlCommand::Token => Ok(()),
     }
 }
 
@@ -201,7 +217,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn apply(channel: Channel, documents: Documents, dry_run: bool) -> anyhow::Result<()> {
+async fn apply(channel: Connection, documents: Documents, dry_run: bool) -> anyhow::Result<()> {
     let would = if dry_run { "would be " } else { "" };
     let mut content = CampaignContentServiceClient::new(channel.clone());
     for (file, mut request) in documents.campaigns {
@@ -321,7 +337,7 @@ fn described(applied: &pb::ApplyTimelineResponse) -> String {
     }
 }
 
-async fn start(channel: Channel, customer_id: String, slug: String) -> anyhow::Result<()> {
+async fn start(channel: Connection, customer_id: String, slug: String) -> anyhow::Result<()> {
     let timeline_id = timeline_id(channel.clone(), &slug).await?;
     let request = pb::StartTimelineRequest {
         customer_id: customer_id.clone(),
@@ -343,7 +359,7 @@ async fn start(channel: Channel, customer_id: String, slug: String) -> anyhow::R
     Ok(())
 }
 
-async fn progress(channel: Channel, customer_id: String, progress_id: i64) -> anyhow::Result<()> {
+async fn progress(channel: Connection, customer_id: String, progress_id: i64) -> anyhow::Result<()> {
     let request = pb::GetProgressRequest {
         customer_id: customer_id.clone(),
         progress_id,
@@ -369,7 +385,7 @@ async fn progress(channel: Channel, customer_id: String, progress_id: i64) -> an
 }
 
 /// The id of the timeline with a slug.
-pub(super) async fn timeline_id(channel: Channel, slug: &str) -> anyhow::Result<i64> {
+pub(super) async fn timeline_id(channel: Connection, slug: &str) -> anyhow::Result<i64> {
     let request = pb::GetTimelineRequest {
         slug: slug.to_owned(),
         timeline_id: 0,

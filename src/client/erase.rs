@@ -2,9 +2,9 @@
 
 use anyhow::ensure;
 use clap::Args;
-use tonic::transport::Channel;
 
 use super::ctl::{failed, say};
+use super::token::Connection;
 use super::words::instant;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::customer_service_client::CustomerServiceClient;
@@ -39,7 +39,7 @@ impl EraseArgs {
 }
 
 /// Erases a customer, and says what went and what stays.
-pub(super) async fn erase(channel: Channel, args: EraseArgs) -> anyhow::Result<()> {
+pub(super) async fn erase(channel: Connection, args: EraseArgs) -> anyhow::Result<()> {
     let request = pb::EraseCustomerRequest {
         customer_id: args.customer.clone(),
         reason: args.reason,

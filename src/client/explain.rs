@@ -1,14 +1,14 @@
 //! `campaignctl explain`: why a customer got something or did not.
 
 use std::fmt::Write as _;
-use tonic::transport::Channel;
 
 use super::ctl::{failed, say};
+use super::token::Connection;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_orchestrator_service_client::CampaignOrchestratorServiceClient;
 
 /// Shows what became of each action of a customer's runs, and what holds it now, a line each.
-pub(super) async fn explain(channel: Channel, customer_id: String, progress_id: i64) -> anyhow::Result<()> {
+pub(super) async fn explain(channel: Connection, customer_id: String, progress_id: i64) -> anyhow::Result<()> {
     let request = pb::ExplainActionsRequest {
         customer_id: customer_id.clone(),
         progress_id,

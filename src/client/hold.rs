@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use std::time::Duration;
-use tonic::transport::Channel;
 
 use super::channel::{SendingChannel, name};
 use super::ctl::{failed, say, timeline_id};
+use super::token::Connection;
 use super::words::{instant, message};
 use crate::config::duration;
 use crate::proto::campaign::v1 as pb;
@@ -61,7 +61,7 @@ pub struct ScopeArgs {
 }
 
 /// Does what is asked, and prints the holds that it is about.
-pub(super) async fn hold(channel: Channel, command: HoldCommand) -> anyhow::Result<()> {
+pub(super) async fn hold(channel: Connection, command: HoldCommand) -> anyhow::Result<()> {
     let mut client = SendingServiceClient::new(channel.clone());
     match command {
         HoldCommand::Set {
@@ -100,7 +100,7 @@ pub(super) async fn hold(channel: Channel, command: HoldCommand) -> anyhow::Resu
     Ok(())
 }
 
-async fn list(mut client: SendingServiceClient<Channel>) -> anyhow::Result<()> {
+async fn list(mut client: SendingServiceClient<Connection>) -> anyhow::Result<()> {
     let (mut page_token, mut is_any) = (String::new(), false);
     loop {
         let request = pb::ListSendingHoldsRequest {
@@ -124,7 +124,7 @@ async fn list(mut client: SendingServiceClient<Channel>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn parse(channel: Channel, args: ScopeArgs) -> anyhow::Result<pb::SendingScope> {
+async fn parse(channel: Connection, args: ScopeArgs) -> anyhow::Result<pb::SendingScope> {
     let scope = match args {
         ScopeArgs {
             channel: Some(held), ..

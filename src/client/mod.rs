@@ -1,6 +1,7 @@
 //! Programs that call the service: the CronJobs' client, the people's client, and the demo. They know the contract and not the inside.
 
 mod channel;
+mod check;
 mod complete;
 pub mod ctl;
 pub mod demo;
@@ -14,4 +15,5 @@ mod sending;
 mod simulate;
 mod suppress;
 pub mod tick;
+mod token;
 mod words;

@@ -3,10 +3,10 @@
 use anyhow::Context as _;
 use clap::Args;
 use std::path::PathBuf;
-use tonic::transport::Channel;
 
 use super::ctl::{failed, say, timeline_id};
 use super::files::load;
+use super::token::Connection;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_content_service_client::CampaignContentServiceClient;
 use crate::proto::campaign::v1::preview_campaign_request::{Which, Whom};
@@ -44,7 +44,7 @@ pub struct PreviewArgs {
 }
 
 /// Shows what the campaign says, and what may be wrong with it.
-pub(super) async fn preview(channel: Channel, args: PreviewArgs) -> anyhow::Result<()> {
+pub(super) async fn preview(channel: Connection, args: PreviewArgs) -> anyhow::Result<()> {
     let mut client = CampaignContentServiceClient::new(channel.clone());
     let path = PathBuf::from(&args.campaign);
     let (which, campaign) = if path.is_file() {

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args, ValueEnum};
-use tonic::transport::Channel;
 
 use super::ctl::{failed, say, timeline_id};
+use super::token::Connection;
 use super::words::message;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_orchestrator_service_client::CampaignOrchestratorServiceClient;
@@ -70,7 +70,7 @@ impl LastOutcome {
 }
 
 /// Tries all that is asked for again, as many calls as it takes.
-pub(super) async fn retry(channel: Channel, args: RetryArgs) -> anyhow::Result<()> {
+pub(super) async fn retry(channel: Connection, args: RetryArgs) -> anyhow::Result<()> {
     let timeline_id = match &args.timeline {
         None => 0,
         Some(slug) => timeline_id(channel.clone(), slug).await?,

@@ -1,11 +1,11 @@
 //! `campaignctl sending` and `campaignctl circuit`: what a server goes by when it sends, and closing a circuit by hand.
 
 use clap::Subcommand;
-use tonic::transport::Channel;
 
 use super::channel::{SendingChannel, name};
 use super::ctl::{failed, say};
 use super::hold::told;
+use super::token::Connection;
 use super::words::instant;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::sending_service_client::SendingServiceClient;
@@ -24,7 +24,7 @@ pub enum CircuitCommand {
 }
 
 /// Shows the holds in force, and how each channel is.
-pub(super) async fn sending(channel: Channel) -> anyhow::Result<()> {
+pub(super) async fn sending(channel: Connection) -> anyhow::Result<()> {
     let status = SendingServiceClient::new(channel)
         .get_sending_status(pb::GetSendingStatusRequest {})
         .await;
@@ -40,7 +40,7 @@ pub(super) async fn sending(channel: Channel) -> anyhow::Result<()> {
 }
 
 /// Closes a circuit, and says how it is now.
-pub(super) async fn circuit(channel: Channel, command: CircuitCommand) -> anyhow::Result<()> {
+pub(super) async fn circuit(channel: Connection, command: CircuitCommand) -> anyhow::Result<()> {
     let CircuitCommand::Reset { channel: of, reason } = command;
     let request = pb::ResetCircuitRequest {
         channel: of.message().into(),

@@ -5,10 +5,10 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use clap::Args;
 use std::path::PathBuf;
-use tonic::transport::Channel;
 
 use super::ctl::{failed, say};
 use super::files::load;
+use super::token::Connection;
 use super::words::{defer_reason, failure_reason, one_test};
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_timeline_service_client::CampaignTimelineServiceClient;
@@ -38,7 +38,7 @@ pub struct SimulateArgs {
 }
 
 /// Simulates, and prints what would happen.
-pub(super) async fn simulate(channel: Channel, args: SimulateArgs) -> anyhow::Result<()> {
+pub(super) async fn simulate(channel: Connection, args: SimulateArgs) -> anyhow::Result<()> {
     let mut client = CampaignTimelineServiceClient::new(channel);
     let mut request: pb::SimulateTimelineRequest = match &args.script {
         Some(file) => load(file)?,

@@ -1,10 +1,10 @@
 //! `campaignctl suppress`, `suppressions` and `lift`: who must not be written to.
 
 use clap::Args;
-use tonic::transport::Channel;
 
 use super::channel::{AddressChannel, name};
 use super::ctl::{failed, say};
+use super::token::Connection;
 use super::words::{instant, word};
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::list_suppressions_request::Recipient as Listed;
@@ -68,7 +68,7 @@ pub struct LiftArgs {
 }
 
 /// Suppresses a recipient, and shows what is in force now.
-pub(super) async fn suppress(channel: Channel, args: SuppressArgs) -> anyhow::Result<()> {
+pub(super) async fn suppress(channel: Connection, args: SuppressArgs) -> anyhow::Result<()> {
     let RecipientArgs { customer, address } = args.recipient;
     let scope = if args.marketing {
         pb::SuppressionScope::Marketing
@@ -89,7 +89,7 @@ pub(super) async fn suppress(channel: Channel, args: SuppressArgs) -> anyhow::Re
 }
 
 /// Shows suppressions, a line each.
-pub(super) async fn suppressions(channel: Channel, args: SuppressionsArgs) -> anyhow::Result<()> {
+pub(super) async fn suppressions(channel: Connection, args: SuppressionsArgs) -> anyhow::Result<()> {
     let mut client = SendingServiceClient::new(channel);
     let mut request = pb::ListSuppressionsRequest {
         channel: args.channel.map_or(0, |channel| channel.message().into()),
@@ -120,7 +120,7 @@ pub(super) async fn suppressions(channel: Channel, args: SuppressionsArgs) -> an
 }
 
 /// Lifts a suppression.
-pub(super) async fn lift(channel: Channel, args: LiftArgs) -> anyhow::Result<()> {
+pub(super) async fn lift(channel: Connection, args: LiftArgs) -> anyhow::Result<()> {
     let request = pb::LiftSuppressionRequest {
         suppression_id: args.suppression,
         reason: args.reason,

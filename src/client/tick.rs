@@ -10,10 +10,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 
 use super::hold::told;
+use super::token::{Bearer, Connection, TokenArgs};
 use crate::config::duration;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_tick_service_client::CampaignTickServiceClient;
@@ -56,6 +57,9 @@ pub struct TickArgs {
         default_value = "http://127.0.0.1:50051"
     )]
     pub server: String,
+    /// The token to call with.
+    #[command(flatten)]
+    pub token: TokenArgs,
     /// When to stop although there is more to do; the next run goes on.
     #[arg(long, env = "CAMPAIGN_TICK_DEADLINE", value_name = "DURATION", default_value = "50m", value_parser = duration)]
     pub deadline: Duration,
@@ -108,8 +112,9 @@ async fn rounds(daily: bool, args: &TickArgs) -> Result<(), (u8, String)> {
             format!("--server (CAMPAIGN_SERVER) {:?}: {error}", args.server),
         )
     })?;
+    let bearer = args.token.bearer(&args.server).map_err(|error| (WRONG_USE, error))?;
     let display = Display::new(if daily { "daily" } else { "hourly" });
-    let mut client = connect(endpoint, deadline).await?;
+    let mut client = connect(endpoint, bearer, deadline).await?;
     for round in 1_u32.. {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -130,11 +135,15 @@ async fn rounds(daily: bool, args: &TickArgs) -> Result<(), (u8, String)> {
     Ok(())
 }
 
-async fn connect(endpoint: Endpoint, deadline: Instant) -> Result<CampaignTickServiceClient<Channel>, (u8, String)> {
+async fn connect(
+    endpoint: Endpoint,
+    bearer: Bearer,
+    deadline: Instant,
+) -> Result<CampaignTickServiceClient<Connection>, (u8, String)> {
     let mut wait = Duration::from_millis(200);
     for attempt in 1..=ATTEMPTS {
         match tokio::time::timeout_at(deadline, endpoint.connect()).await {
-            Ok(Ok(channel)) => return Ok(CampaignTickServiceClient::new(channel)),
+            Ok(Ok(channel)) => return Ok(CampaignTickServiceClient::new(bearer.over(channel))),
             Ok(Err(_)) if attempt < ATTEMPTS => tokio::time::sleep(wait).await,
             Ok(Err(error)) => {
                 let cause = std::error::Error::source(&error)
@@ -153,7 +162,7 @@ async fn connect(endpoint: Endpoint, deadline: Instant) -> Result<CampaignTickSe
 }
 
 async fn one_round(
-    client: &mut CampaignTickServiceClient<Channel>,
+    client: &mut CampaignTickServiceClient<Connection>,
     daily: bool,
     args: &TickArgs,
     round: u32,

@@ -10,9 +10,24 @@ use super::ProviderError;
 pub enum ConfigError {
     /// The address can be reached by others.
     #[error(
-        "--listen (CAMPAIGN_LISTEN) {0} can be reached by others, and nobody is asked who he is: listen on loopback, or set --insecure-public (CAMPAIGN_INSECURE_PUBLIC=true)"
+        "--listen (CAMPAIGN_LISTEN) {listen} can be reached by others, and {missing}: set both --tls-cert-file and --callers-file or --jwt-issuer, listen on loopback, or, where a proxy sees to it, set --insecure-public (CAMPAIGN_INSECURE_PUBLIC=true)"
     )]
-    Public(SocketAddr),
+    Public {
+        /// The address.
+        listen: SocketAddr,
+        /// What it would be safe with.
+        missing: &'static str,
+    },
+    /// Of what JWTs need, something is missing.
+    #[error(
+        "JWTs need all of --jwt-issuer (CAMPAIGN_JWT_ISSUER), --jwt-audience (CAMPAIGN_JWT_AUDIENCE), and --jwks-file (CAMPAIGN_JWKS_FILE) or --jwks-url (CAMPAIGN_JWKS_URL), and none of them empty"
+    )]
+    HalfJwt,
+    /// There are two places of keys.
+    #[error(
+        "--jwks-file (CAMPAIGN_JWKS_FILE) and --jwks-url (CAMPAIGN_JWKS_URL) are both set: keys are taken from one place"
+    )]
+    TwoJwks,
     /// A channel goes nowhere.
     #[error("{flag} ({variable}) must be set on PostgreSQL: {allowed}")]
     NoChannel {

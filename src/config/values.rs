@@ -46,6 +46,13 @@ pub(super) fn schedule(given: &str) -> Result<Duration, String> {
     every.ok_or_else(|| "must be 1m to 1h and divide an hour, such as 15m".to_owned())
 }
 
+/// Days, at least as many as an event may be of use to most conditions.
+pub(super) fn days(given: &str) -> Result<u32, String> {
+    let days = given.strip_suffix('d').and_then(|days| days.parse().ok());
+    let days = days.filter(|days| (30..=36_500).contains(days));
+    days.ok_or_else(|| "must be 30d or more, such as 400d".to_owned())
+}
+
 /// Parses a duration such as `500ms`, `90s`, `5m` or `4h`.
 pub fn duration(given: &str) -> Result<Duration, String> {
     let digits = given.bytes().take_while(u8::is_ascii_digit).count();

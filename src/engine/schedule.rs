@@ -30,6 +30,9 @@ const TURN: Duration = Duration::minutes(1);
 /// How often it is prolonged.
 const PROLONG: std::time::Duration = std::time::Duration::from_secs(20);
 
+/// Whose ticks these are. No caller is called so, so nobody else's have their names.
+const CALLER: &str = "/schedule";
+
 impl Engine {
     /// Runs both ticks at each multiple of `every` since midnight UTC, until the server stops.
     pub async fn keep_schedule(self: Arc<Self>, every: std::time::Duration) {
@@ -87,6 +90,7 @@ impl Engine {
         for kind in [TickKind::Advance, TickKind::Process] {
             let request = TickRequest {
                 kind,
+                caller: CALLER.to_owned(),
                 tick_id: Some(format!("schedule-{}", slot.to_rfc3339_opts(SecondsFormat::Secs, true))),
                 max_actions: None,
                 buckets: Buckets::ALL,

@@ -128,7 +128,7 @@ impl Engine {
         if self.clock.is_real() {
             self.clock_guard.check().await?;
         }
-        Ok(self.store.see_schema().await?)
+        Ok(self.store.check_schema().await?)
     }
 
     /// Waits until it is found that the clocks agree no more, or again.

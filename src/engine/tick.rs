@@ -27,6 +27,8 @@ const WORTH_READING: usize = 50;
 pub struct TickRequest {
     /// Which job.
     pub kind: TickKind,
+    /// Who calls; empty where nobody is asked who he is.
+    pub caller: String,
     /// The caller's name for it.
     pub tick_id: Option<String>,
     /// The most actions that it takes up, or runs that it advances.
@@ -168,7 +170,7 @@ impl Engine {
             summary.finished_at = Some(self.clock.now());
             return Ok(summary);
         }
-        let _running = self.running.enter(request.kind, &summary.tick_id)?;
+        let _running = self.running.enter(request.kind, &request.caller, &summary.tick_id)?;
         let id = match self.enter_tick(&request, &summary.tick_id, started_at).await? {
             EnteredTick::Entered(id) => id,
             EnteredTick::Finished(summary) => return Ok(*summary),
@@ -190,9 +192,14 @@ impl Engine {
         worked.map(|()| summary)
     }
 
-    /// A page of the ticks that ran, the newest first.
-    pub async fn tick_runs(&self, kind: Option<TickKind>, page: &Page<TickRunId>) -> Result<Vec<TickRun>, EngineError> {
-        Ok(self.store.reader().tick_runs(kind, page).await?)
+    /// A page of the ticks that ran, the newest first; none for `caller`: those of all.
+    pub async fn tick_runs(
+        &self,
+        kind: Option<TickKind>,
+        caller: Option<&str>,
+        page: &Page<TickRunId>,
+    ) -> Result<Vec<TickRun>, EngineError> {
+        Ok(self.store.reader().tick_runs(kind, caller, page).await?)
     }
 
     async fn enter_tick(
@@ -202,7 +209,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<EnteredTick, EngineError> {
         let txn = self.store.begin().await?;
-        let entered = txn.enter_tick(request.kind, tick_id, now).await?;
+        let entered = txn.enter_tick(request.kind, &request.caller, tick_id, now).await?;
         txn.commit().await?;
         Ok(entered)
     }
@@ -407,20 +414,22 @@ enum Processed {
     Some,
 }
 
-/// The ticks that run on this server, by kind and name.
+/// The ticks that run on this server, by kind, caller and name.
 #[derive(Debug, Default)]
-pub(super) struct RunningTicks(Mutex<Vec<(TickKind, String)>>);
+pub(super) struct RunningTicks(Mutex<Vec<TickName>>);
+
+type TickName = (TickKind, String, String);
 
 /// A tick is entered as long as this is held.
 #[derive(Debug)]
 pub(super) struct Running<'a> {
     ticks: &'a RunningTicks,
-    key: (TickKind, String),
+    key: TickName,
 }
 
 impl RunningTicks {
-    fn enter(&self, kind: TickKind, tick_id: &str) -> Result<Running<'_>, EngineError> {
-        let key = (kind, tick_id.to_owned());
+    fn enter(&self, kind: TickKind, caller: &str, tick_id: &str) -> Result<Running<'_>, EngineError> {
+        let key = (kind, caller.to_owned(), tick_id.to_owned());
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if running.contains(&key) {
             return Err(EngineError::TickRunning(tick_id.to_owned()));

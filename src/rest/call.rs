@@ -50,9 +50,13 @@ pub(super) fn request(mut head: request::Parts, rpc: &MethodDescriptor, message:
     head.headers.insert(TE, HeaderValue::from_static("trailers"));
     head.method = Method::POST;
     head.version = Version::HTTP_2;
-    let path = format!("/{}/{}", rpc.parent_service().full_name(), rpc.name());
-    head.uri = Uri::try_from(path).ok()?;
+    head.uri = Uri::try_from(path(rpc)).ok()?;
     Some(Request::from_parts(head, Body::new(Full::new(frame.freeze()))))
+}
+
+/// Where gRPC has a method.
+pub(super) fn path(rpc: &MethodDescriptor) -> String {
+    format!("/{}/{}", rpc.parent_service().full_name(), rpc.name())
 }
 
 /// What a unary method answered.

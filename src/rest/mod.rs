@@ -5,12 +5,15 @@
 //! deadlines, and whatever else is a layer there, hold for it as well. What comes back is printed as proto3 JSON. Anything else on
 //! the port passes. A method that streams answers with a line for each message.
 //!
+//! Who may call is decided by a [`Gate`] as soon as the method is known, before anything of the body is read.
+//!
 //! Everything is known at the start: a contract with a method without a path, two methods with one path, or a path with fields that
 //! are none, is not served.
 
 mod answer;
 mod browser;
 mod call;
+mod gate;
 mod json;
 mod openapi;
 mod read;
@@ -35,6 +38,7 @@ use tower::{Layer, Service};
 
 use crate::proto::{FILE_DESCRIPTOR_SET, grpc_timeout, soon_enough};
 pub use browser::{BrowserLayer, Origin};
+pub use gate::Gate;
 use refusal::Refusal;
 use routes::{Found, Route, Routes};
 use template::RequestPath;
@@ -52,6 +56,8 @@ pub struct RestSettings {
     pub most_bytes: usize,
     /// The longest that a body may take to come.
     pub limit: Duration,
+    /// Whether the `OpenAPI` document is there.
+    pub document: bool,
 }
 
 /// Serves the contract as REST.
@@ -66,11 +72,12 @@ struct Shared {
     routes: Routes,
     openapi: Bytes,
     settings: RestSettings,
+    gate: Arc<dyn Gate>,
 }
 
 impl RestLayer {
     /// The routes of the contract, or what is wrong with it.
-    pub fn new(settings: RestSettings) -> Result<Self, String> {
+    pub fn new(settings: RestSettings, gate: Arc<dyn Gate>) -> Result<Self, String> {
         let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
         let routes = Routes::of(&pool)?;
         let openapi = openapi::document(&routes).to_string().into();
@@ -79,6 +86,7 @@ impl RestLayer {
             routes,
             openapi,
             settings,
+            gate,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -184,8 +192,11 @@ impl RestLayer {
 impl Shared {
     /// The gRPC call of a request, or what to answer at once.
     async fn prepare(&self, head: Parts, body: Body) -> Result<(&Route, Request<Body>), Response<Body>> {
-        if head.uri.path() == OPENAPI_PATH {
-            return Err(self.document(&head));
+        if head.uri.path() == OPENAPI_PATH && self.settings.document {
+            return Err(match self.gate.document(&head.extensions) {
+                Ok(()) => self.document(&head),
+                Err(status) => answer::error(&self.pool, &status),
+            });
         }
         let Some(path) = RequestPath::parse(head.uri.path()) else {
             let mut wrong = violations::Violations::default();
@@ -197,6 +208,8 @@ impl Shared {
             Found::OtherMethods(methods) => return Err(self.other_methods(&head.method, &methods)),
             Found::Nothing => return Err(self.nothing_there()),
         };
+        let allowed = self.gate.method(&head.extensions, &call::path(&route.rpc));
+        allowed.map_err(|status| answer::error(&self.pool, &status))?;
         if !accepts_json(&head.headers) {
             let text = "the answer is JSON, which the accept header does not take";
             return Err(self.refuse(Refusal::NotAcceptable, text));
@@ -231,6 +244,9 @@ impl Shared {
     }
 
     fn nothing_there(&self) -> Response<Body> {
+        if !self.settings.document {
+            return self.refuse(Refusal::UnknownPath, "there is nothing at this path");
+        }
         let text = format!("there is nothing at this path: {OPENAPI_PATH} lists what there is");
         self.refuse(Refusal::UnknownPath, &text)
     }

@@ -74,7 +74,15 @@ pub(super) fn document(routes: &Routes) -> Value {
         "servers": [{"url": "/"}],
         "tags": tags,
         "paths": paths,
-        "components": {"schemas": schemas.finish()},
+        // A server that knows no callers asks nobody.
+        "security": [{"bearer": []}, {}],
+        "components": {
+            "schemas": schemas.finish(),
+            "securitySchemes": {"bearer": {
+                "type": "http", "scheme": "bearer",
+                "description": "A token of the callers file, or a JWT of the issuer. A client certificate may take its place.",
+            }},
+        },
     })
 }
 
@@ -242,7 +250,7 @@ mod tests {
             .map(String::as_str)
             .collect();
         let expected = [
-            "200", "400", "403", "404", "406", "408", "409", "413", "415", "429", "500", "503", "504",
+            "200", "400", "401", "403", "404", "406", "408", "409", "413", "415", "429", "500", "503", "504",
         ];
         assert_eq!(statuses, expected);
         let list = &document["paths"]["/api/v1/executions"]["get"];

@@ -10,6 +10,7 @@ use super::error::status;
 use super::page::Scope;
 use super::request::{key, respond};
 use super::violations::Violations;
+use crate::auth::Caller;
 use crate::domain::CampaignId;
 use crate::engine::{AppliedCampaign, Engine, Once};
 use crate::proto::campaign::v1 as pb;
@@ -34,9 +35,10 @@ impl CampaignContentService for ContentService {
         &self,
         request: Request<pb::ApplyCampaignRequest>,
     ) -> Result<Response<pb::ApplyCampaignResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let content = parse_content(&mut violations, request.campaign);
         let content = violations.finish(content)?;
         let convert = |applied: &AppliedCampaign| pb::ApplyCampaignResponse {
@@ -70,9 +72,10 @@ impl CampaignContentService for ContentService {
         &self,
         request: Request<pb::ListCampaignsRequest>,
     ) -> Result<Response<pb::ListCampaignsResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let scope = Scope::new("ListCampaigns", &[]);
+        let scope = Scope::new(&caller, "ListCampaigns", &[]);
         let page = scope.parse(&mut violations, request.page_size, &request.page_token);
         let page = violations.finish(page)?;
         let campaigns = self.engine.campaigns(&page).await.map_err(status)?;

@@ -14,6 +14,7 @@ use super::error::status;
 use super::page::Scope;
 use super::request::{Identified as _, key, respond};
 use super::violations::Violations;
+use crate::auth::Caller;
 use crate::domain::{CustomerId, Engagement, Stage, Timestamp, text};
 use crate::engine::{
     Engine, EngineError, EraseCustomer, Erasure, Once, RecordOutcome, StageChange, Upsert, UpsertOutcome,
@@ -47,9 +48,10 @@ impl CustomerService for CustomersService {
         &self,
         request: Request<pb::UpsertCustomersRequest>,
     ) -> Result<Response<pb::UpsertCustomersResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         check_count(&mut violations, "customers", request.customers.len());
         check_distinct(&mut violations, &request.customers);
         let mask = parse_mask(&mut violations, request.update_mask.as_ref());
@@ -88,10 +90,11 @@ impl CustomerService for CustomersService {
         &self,
         request: Request<pb::ListCustomersRequest>,
     ) -> Result<Response<pb::ListCustomersResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
         let pipeline_stage = violations.optional("pipeline_stage", &request.pipeline_stage, Stage::parse);
-        let scope = Scope::new("ListCustomers", &[&request.pipeline_stage]);
+        let scope = Scope::new(&caller, "ListCustomers", &[&request.pipeline_stage]);
         let page = scope.parse(&mut violations, request.page_size, &request.page_token);
         let page = violations.finish(page)?;
         let customers = self
@@ -116,9 +119,10 @@ impl CustomerService for CustomersService {
         &self,
         request: Request<pb::ChangePipelineStageRequest>,
     ) -> Result<Response<pb::ChangePipelineStageResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let id = violations.check("customer_id", CustomerId::parse(&request.customer_id));
         let stage = violations.check("pipeline_stage", Stage::parse(&request.pipeline_stage));
         let (id, stage) = violations.finish(id.zip(stage))?;
@@ -142,10 +146,11 @@ impl CustomerService for CustomersService {
         &self,
         request: Request<pb::EraseCustomerRequest>,
     ) -> Result<Response<pb::EraseCustomerResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
         // Kept under no customer, as all that is kept under this one goes.
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let customer = violations.check("customer_id", CustomerId::parse(&request.customer_id));
         let reason = violations.check("reason", text::required_line(&request.reason, 500));
         let (customer, reason) = violations.finish(customer.zip(reason))?;
@@ -209,10 +214,11 @@ impl CustomerService for CustomersService {
         &self,
         request: Request<pb::ListEngagementsRequest>,
     ) -> Result<Response<pb::ListEngagementsResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
         let id = violations.check("customer_id", CustomerId::parse(&request.customer_id));
-        let scope = Scope::new("ListEngagements", &[&request.customer_id]);
+        let scope = Scope::new(&caller, "ListEngagements", &[&request.customer_id]);
         let page = scope.parse::<(Timestamp, String)>(&mut violations, request.page_size, &request.page_token);
         let (id, page) = violations.finish(id.zip(page))?;
         let events = self.engine.engagements(&id, &page).await.map_err(status)?;

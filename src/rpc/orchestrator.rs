@@ -15,6 +15,7 @@ use super::error::{broken_run, internal, status};
 use super::page::Scope;
 use super::request::{key, respond};
 use super::violations::Violations;
+use crate::auth::Caller;
 use crate::domain::{CustomerId, ProgressId, TimelineId, text};
 use crate::engine::{Assigned, Engine, Once, ReportedTask, RetriedActions, RunReport, RunView, Started};
 use crate::proto::campaign::v1 as pb;
@@ -40,9 +41,10 @@ impl CampaignOrchestratorService for OrchestratorService {
         &self,
         request: Request<pb::StartTimelineRequest>,
     ) -> Result<Response<pb::StartTimelineResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let command = parse_start(&mut violations, None, &alone(&request));
         let command = violations.finish(command)?;
         let convert = |view: &RunView| pb::StartTimelineResponse {
@@ -59,9 +61,10 @@ impl CampaignOrchestratorService for OrchestratorService {
         &self,
         request: Request<pb::StartTimelinesRequest>,
     ) -> Result<Response<pb::StartTimelinesResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         check_count(&mut violations, "starts", request.starts.len());
         violations.finish(Some(()))?;
         let (commands, refused) = parse_starts(&request.starts);
@@ -79,9 +82,10 @@ impl CampaignOrchestratorService for OrchestratorService {
         &self,
         request: Request<pb::AssignTimelineForStageRequest>,
     ) -> Result<Response<pb::AssignTimelineForStageResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let customer = violations.check("customer_id", CustomerId::parse(&request.customer_id));
         let customer = violations.finish(customer)?;
         let convert = |assigned: &Assigned| pb::AssignTimelineForStageResponse {
@@ -103,9 +107,10 @@ impl CampaignOrchestratorService for OrchestratorService {
         &self,
         request: Request<pb::ExecuteActionsRequest>,
     ) -> Result<Response<pb::ExecuteActionsResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let customer = violations.check("customer_id", CustomerId::parse(&request.customer_id));
         let customer = violations.finish(customer)?;
         // In a task of its own: what is claimed is sent and recorded also when the caller has gone.
@@ -165,6 +170,7 @@ impl CampaignOrchestratorService for OrchestratorService {
         &self,
         request: Request<pb::ListProgressRequest>,
     ) -> Result<Response<pb::ListProgressResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
         let customer_id = violations.optional("customer_id", &request.customer_id, CustomerId::parse);
@@ -178,6 +184,7 @@ impl CampaignOrchestratorService for OrchestratorService {
             given => violations.known("status", given, statuses).and_then(parse_status),
         };
         let scope = Scope::new(
+            &caller,
             "ListProgress",
             &[&request.customer_id, &request.timeline_id, &request.status],
         );
@@ -209,10 +216,11 @@ impl CampaignOrchestratorService for OrchestratorService {
         &self,
         request: Request<pb::ListExecutionsRequest>,
     ) -> Result<Response<pb::ListExecutionsResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
         let given = request.filter.unwrap_or_default();
-        let scope = Scope::new("ListExecutions", &[&given]);
+        let scope = Scope::new(&caller, "ListExecutions", &[&given]);
         let filter = parse_filter(&mut violations, &given);
         let page = scope.parse(&mut violations, request.page_size, &request.page_token);
         let (filter, page) = violations.finish(filter.zip(page))?;
@@ -228,9 +236,10 @@ impl CampaignOrchestratorService for OrchestratorService {
         &self,
         request: Request<pb::RetryActionsRequest>,
     ) -> Result<Response<pb::RetryActionsResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let command = parse_retry(&mut violations, &request);
         let command = violations.finish(command)?;
         let encode = |result: &RetriedActions| retried(result).encode_to_vec();
@@ -244,9 +253,10 @@ impl CampaignOrchestratorService for OrchestratorService {
         &self,
         request: Request<pb::CompleteInteractionRequest>,
     ) -> Result<Response<pb::CompleteInteractionResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let report = parse_report(&mut violations, &request);
         let report = violations.finish(report)?;
         let convert = |reported: &ReportedTask| pb::CompleteInteractionResponse {
@@ -264,9 +274,10 @@ impl CampaignOrchestratorService for OrchestratorService {
         &self,
         request: Request<pb::PauseTimelineRequest>,
     ) -> Result<Response<pb::PauseTimelineResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let run = parse_run(
             &mut violations,
             &request.customer_id,
@@ -290,9 +301,10 @@ impl CampaignOrchestratorService for OrchestratorService {
         &self,
         request: Request<pb::ResumeTimelineRequest>,
     ) -> Result<Response<pb::ResumeTimelineResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let run = parse_run(
             &mut violations,
             &request.customer_id,
@@ -317,9 +329,10 @@ impl CampaignOrchestratorService for OrchestratorService {
         &self,
         request: Request<pb::StopTimelineRequest>,
     ) -> Result<Response<pb::StopTimelineResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let run = parse_run(
             &mut violations,
             &request.customer_id,

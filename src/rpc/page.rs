@@ -1,7 +1,7 @@
 //! Pages of lists.
 //!
-//! A token is the key of the last row, with a checksum over it, the method and the filters: so one of another list, or
-//! one that was tampered with, is refused. It grants nothing: it only says where to go on.
+//! A token is the key of the last row, with a checksum over it, the caller, the method and the filters: so one of another caller or
+//! another list, or one that was tampered with, is refused. It grants nothing: it only says where to go on.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::MAX_MESSAGE_BYTES;
 use super::violations::Violations;
+use crate::auth::Caller;
 use crate::store::Page;
 
 const DEFAULT_SIZE: i32 = 50;
@@ -21,14 +22,14 @@ const CHECKSUM: usize = 8;
 /// How many bytes the messages of a page have, so that the response is within what is sent.
 pub(super) const MOST_BYTES: usize = MAX_MESSAGE_BYTES - 64 * 1024;
 
-/// What a page token belongs to: the method and its filters.
+/// What a page token belongs to: the caller, the method and its filters.
 #[derive(Debug)]
 pub(super) struct Scope(String);
 
 impl Scope {
-    /// The scope of a method with these filters.
-    pub(super) fn new(method: &str, filters: &[&dyn std::fmt::Debug]) -> Self {
-        Self(format!("{method}{filters:?}"))
+    /// The scope of a caller's method with these filters.
+    pub(super) fn new(caller: &Caller, method: &str, filters: &[&dyn std::fmt::Debug]) -> Self {
+        Self(format!("{:?}{method}{filters:?}", caller.name()))
     }
 
     /// Parses `page_size` and `page_token`.
@@ -119,17 +120,23 @@ mod tests {
 
     #[test]
     fn a_token_is_good_for_its_own_list_only() {
-        let scope = Scope::new("ListCustomers", &[&"hook"]);
+        let scope = Scope::new(&Caller::anyone(), "ListCustomers", &[&"hook"]);
         let token = scope.encode(&"anna");
         assert_eq!(scope.decode::<String>(&token).as_deref(), Some("anna"));
-        assert_eq!(Scope::new("ListCustomers", &[&"base"]).decode::<String>(&token), None);
-        assert_eq!(Scope::new("ListTimelines", &[&"hook"]).decode::<String>(&token), None);
+        assert_eq!(
+            Scope::new(&Caller::anyone(), "ListCustomers", &[&"base"]).decode::<String>(&token),
+            None
+        );
+        assert_eq!(
+            Scope::new(&Caller::anyone(), "ListTimelines", &[&"hook"]).decode::<String>(&token),
+            None
+        );
     }
 
     proptest! {
         #[test]
         fn what_is_no_token_is_refused(text in "\\PC{0,80}") {
-            prop_assert_eq!(Scope::new("ListCustomers", &[]).decode::<String>(&text), None);
+            prop_assert_eq!(Scope::new(&Caller::anyone(), "ListCustomers", &[]).decode::<String>(&text), None);
         }
     }
 }

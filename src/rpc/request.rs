@@ -6,6 +6,7 @@ use tonic::{Response, Status};
 
 use super::error::{internal, status};
 use super::violations::Violations;
+use crate::auth::Caller;
 use crate::domain::Invalid;
 use crate::engine::{Answer, EngineError};
 use crate::store::RequestKey;
@@ -66,8 +67,9 @@ identified! {
     UpsertCustomersRequest "UpsertCustomers";
 }
 
-/// The key under which a request's answer is kept; none when it has no id.
-pub(super) fn key<R: Identified>(violations: &mut Violations, request: &R) -> Option<RequestKey> {
+/// The key under which a request's answer is kept; none when it has no id. Each caller has ids of his own, so that nobody is answered
+/// what another one was.
+pub(super) fn key<R: Identified>(violations: &mut Violations, caller: &Caller, request: &R) -> Option<RequestKey> {
     let mut request = request.clone();
     let id = request.take_id();
     if id.is_empty() {
@@ -76,6 +78,7 @@ pub(super) fn key<R: Identified>(violations: &mut Violations, request: &R) -> Op
     let request_id = violations.check("request_id", name(&id))?;
     let hash = Sha256::digest(request.encode_to_vec()).to_vec();
     Some(RequestKey {
+        caller: caller.name().to_owned(),
         customer_id: request.customer().unwrap_or_default().to_owned(),
         method: R::METHOD,
         request_id,

@@ -11,6 +11,7 @@ use super::error::status;
 use super::page::Scope;
 use super::request::{key, respond};
 use super::violations::Violations;
+use crate::auth::Caller;
 use crate::domain::{Circuit, SendingHold, Suppression, text};
 use crate::engine::{Engine, Once};
 use crate::proto::campaign::v1 as pb;
@@ -35,9 +36,10 @@ impl SendingService for SendingHoldsService {
         &self,
         request: Request<pb::SetSendingHoldRequest>,
     ) -> Result<Response<pb::SetSendingHoldResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let command = parse_hold(&mut violations, &request);
         let command = violations.finish(command)?;
         let convert = |set: &SendingHold| pb::SetSendingHoldResponse { hold: Some(hold(set)) };
@@ -50,9 +52,10 @@ impl SendingService for SendingHoldsService {
         &self,
         request: Request<pb::ReleaseSendingHoldRequest>,
     ) -> Result<Response<pb::ReleaseSendingHoldResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let scope = parse_scope(&mut violations, request.scope.as_ref());
         let scope = violations.finish(scope)?;
         let convert = |ended: &SendingHold| pb::ReleaseSendingHoldResponse {
@@ -67,9 +70,10 @@ impl SendingService for SendingHoldsService {
         &self,
         request: Request<pb::ListSendingHoldsRequest>,
     ) -> Result<Response<pb::ListSendingHoldsResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let scope = Scope::new("ListSendingHolds", &[]);
+        let scope = Scope::new(&caller, "ListSendingHolds", &[]);
         let page = scope.parse(&mut violations, request.page_size, &request.page_token);
         let page = violations.finish(page)?;
         let found = self.engine.holds_in_force(&page).await.map_err(status)?;
@@ -81,9 +85,10 @@ impl SendingService for SendingHoldsService {
         &self,
         request: Request<pb::ResetCircuitRequest>,
     ) -> Result<Response<pb::ResetCircuitResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let asked = parse_reset(&mut violations, &request);
         let (channel, reason) = violations.finish(asked)?;
         let convert = |closed: &Circuit| pb::ResetCircuitResponse {
@@ -98,9 +103,10 @@ impl SendingService for SendingHoldsService {
         &self,
         request: Request<pb::SuppressRecipientRequest>,
     ) -> Result<Response<pb::SuppressRecipientResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let command = parse_suppression(&mut violations, &request);
         let command = violations.finish(command)?;
         let convert = |stored: &Suppression| pb::SuppressRecipientResponse {
@@ -115,10 +121,12 @@ impl SendingService for SendingHoldsService {
         &self,
         request: Request<pb::ListSuppressionsRequest>,
     ) -> Result<Response<pb::ListSuppressionsResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
         let asked = parse_filter(&mut violations, &request);
         let scope = Scope::new(
+            &caller,
             "ListSuppressions",
             &[&request.channel, &request.recipient, &request.include_lifted],
         );
@@ -136,9 +144,10 @@ impl SendingService for SendingHoldsService {
         &self,
         request: Request<pb::LiftSuppressionRequest>,
     ) -> Result<Response<pb::LiftSuppressionResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let id = violations.id("suppression_id", request.suppression_id);
         let reason = violations.check("reason", text::required_line(&request.reason, 500));
         let (id, reason) = violations.finish(id.zip(reason))?;

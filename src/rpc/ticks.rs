@@ -16,6 +16,7 @@ use super::deadline::Deadline;
 use super::error::status;
 use super::page::Scope;
 use super::violations::Violations;
+use crate::auth::{Caller, Role};
 use crate::domain::{TickCounts, TickKind, TickRunId, TickSummary};
 use crate::engine::{Engine, EngineError, Stop, TickEvents, TickRequest};
 use crate::proto::campaign::v1 as pb;
@@ -64,8 +65,10 @@ impl CampaignTickService for TickService {
     ) -> Result<Response<Self::ProcessCampaignTimelinesStream>, Status> {
         use pb::process_campaign_timelines_response::Update;
         let deadline = Deadline::of(&request);
+        let caller = Caller::of(request.extensions());
         let given = request.into_inner();
         let request = Given {
+            caller: caller.name(),
             tick_id: &given.tick_id,
             max_actions: given.max_actions,
             partition: given.partition,
@@ -89,8 +92,10 @@ impl CampaignTickService for TickService {
     ) -> Result<Response<Self::AdvanceCampaignDaysStream>, Status> {
         use pb::advance_campaign_days_response::Update;
         let deadline = Deadline::of(&request);
+        let caller = Caller::of(request.extensions());
         let given = request.into_inner();
         let request = Given {
+            caller: caller.name(),
             tick_id: &given.tick_id,
             max_actions: given.max_actions,
             partition: given.partition,
@@ -112,6 +117,7 @@ impl CampaignTickService for TickService {
         &self,
         request: Request<pb::ListTickRunsRequest>,
     ) -> Result<Response<pb::ListTickRunsResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
         let kind = match request.kind {
@@ -124,10 +130,11 @@ impl CampaignTickService for TickService {
                     pb::TickKind::Advance => Some(TickKind::Advance),
                 }),
         };
-        let scope = Scope::new("ListTickRuns", &[&request.kind]);
+        let scope = Scope::new(&caller, "ListTickRuns", &[&request.kind]);
         let page = scope.parse::<TickRunId>(&mut violations, request.page_size, &request.page_token);
         let page = violations.finish(page)?;
-        let runs = self.engine.tick_runs(kind, &page).await.map_err(status)?;
+        let of = (!caller.has(Role::Operator)).then(|| caller.name());
+        let runs = self.engine.tick_runs(kind, of, &page).await.map_err(status)?;
         let (tick_runs, next_page_token) = scope.page(page.size, &runs, tick_run, |run| run.id);
         Ok(Response::new(pb::ListTickRunsResponse {
             tick_runs,

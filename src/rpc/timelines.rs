@@ -10,6 +10,7 @@ use super::error::status;
 use super::page::Scope;
 use super::request::{key, respond};
 use super::violations::Violations;
+use crate::auth::Caller;
 use crate::domain::{Slug, Stage, Timeline, TimelineId, text};
 use crate::engine::{AppliedTimeline, ArchivedTimeline, DefaultChange, Engine, Once, SimulatedTimeline};
 use crate::proto::campaign::v1 as pb;
@@ -36,9 +37,10 @@ impl CampaignTimelineService for TimelinesService {
         &self,
         request: Request<pb::ApplyTimelineRequest>,
     ) -> Result<Response<pb::ApplyTimelineResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let command = parse_apply(&mut violations, request);
         let command = violations.finish(command)?;
         let encode = |result: &AppliedTimeline| applied(result).encode_to_vec();
@@ -82,10 +84,12 @@ impl CampaignTimelineService for TimelinesService {
         &self,
         request: Request<pb::ListTimelinesRequest>,
     ) -> Result<Response<pb::ListTimelinesResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
         let pipeline_stage = violations.optional("pipeline_stage", &request.pipeline_stage, Stage::parse);
         let scope = Scope::new(
+            &caller,
             "ListTimelines",
             &[&request.pipeline_stage, &request.active_only, &request.show_archived],
         );
@@ -110,9 +114,10 @@ impl CampaignTimelineService for TimelinesService {
         &self,
         request: Request<pb::SetTimelineActiveRequest>,
     ) -> Result<Response<pb::SetTimelineActiveResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let id = violations.id("timeline_id", request.timeline_id);
         let reason = violations.check("reason", text::line(&request.reason, 500));
         let (id, reason) = violations.finish(id.zip(reason))?;
@@ -133,9 +138,10 @@ impl CampaignTimelineService for TimelinesService {
         &self,
         request: Request<pb::SetDefaultTimelineRequest>,
     ) -> Result<Response<pb::SetDefaultTimelineResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let stage = violations.check("pipeline_stage", Stage::parse(&request.pipeline_stage));
         let id = match request.timeline_id {
             0 => Some(None),
@@ -159,9 +165,10 @@ impl CampaignTimelineService for TimelinesService {
         &self,
         request: Request<pb::ArchiveTimelineRequest>,
     ) -> Result<Response<pb::ArchiveTimelineResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let key = key(&mut violations, &request);
+        let key = key(&mut violations, &caller, &request);
         let id = violations.id("timeline_id", request.timeline_id);
         let reason = violations.check("reason", text::line(&request.reason, 500));
         let (id, reason) = violations.finish(id.zip(reason))?;

@@ -1,6 +1,5 @@
 //! Opening the database.
 
-use migrations::{Migrator, MigratorTrait as _};
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
@@ -10,18 +9,15 @@ use sea_orm::{
 use sqlx::Connection as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 
+use super::emitted::Emitted;
 use super::link::{self, Link};
 use super::session::{Reader, Session, Txn};
 use super::{StoreError, statements};
 use crate::telemetry::Metrics;
-
-/// Any number, the same for all migrators, so that they wait for each other.
-const MIGRATION_LOCK: i64 = 7_270_010_451;
 
 /// How long a connection may wait for a free place in the pool, and for the database to take it.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,14 +85,14 @@ pub struct ConnectSettings {
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
-    db: DatabaseConnection,
-    backend: DbBackend,
+    pub(super) db: DatabaseConnection,
+    pub(super) backend: DbBackend,
     place: Arc<str>,
     /// The link to `PostgreSQL`.
     link: Option<Arc<Link>>,
     /// Whose turn it is to write to `SQLite`.
     turns: Option<Turns>,
-    statements: Arc<AtomicU64>,
+    statements: Arc<Emitted>,
     metrics: Metrics,
 }
 
@@ -164,7 +160,7 @@ impl Store {
             place,
             link,
             turns,
-            statements: Arc::new(AtomicU64::new(0)),
+            statements: Arc::default(),
             metrics: Metrics::unread(),
         })
     }
@@ -185,37 +181,6 @@ impl Store {
             (idle, open.saturating_sub(idle))
         });
         Self { metrics, ..self }
-    }
-
-    /// The names of all migrations.
-    pub(super) fn migrations() -> Vec<String> {
-        let all = Migrator::migrations();
-        all.iter().map(|migration| migration.name().to_owned()).collect()
-    }
-
-    /// Brings the schema up to date. Any number of processes may do so at once: one does it, the others wait.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        let txn = self.begin().await?;
-        if self.backend == DbBackend::Postgres {
-            let lock = format!("select pg_advisory_xact_lock({MIGRATION_LOCK})");
-            let locked = txn.conn.execute_unprepared(&lock).await;
-            locked.map_err(|error| self.failed(error))?;
-        }
-        let migrated = Migrator::up(&txn.conn, None).await;
-        migrated.map_err(|error| self.failed(error))?;
-        txn.commit().await
-    }
-
-    /// Checks that the schema is that of this program.
-    pub async fn check_schema(&self) -> Result<(), StoreError> {
-        let missing = Migrator::get_pending_migrations(&self.db).await;
-        let missing = missing.map_err(|error| self.failed(error))?.len();
-        if missing == 0 {
-            return Ok(());
-        }
-        Err(StoreError::Schema(format!(
-            "the database lacks {missing} migration(s): run `campaignd migrate` first"
-        )))
     }
 
     /// For reading.
@@ -295,7 +260,13 @@ impl Store {
 
     /// How many statements have been run, BEGIN and COMMIT not counted.
     pub fn statements(&self) -> u64 {
-        self.statements.load(Ordering::Relaxed)
+        self.statements.count()
+    }
+
+    /// The text of each statement that has been run, sorted.
+    #[cfg(feature = "test-support")]
+    pub fn statement_texts(&self) -> Vec<String> {
+        self.statements.texts()
     }
 
     /// Closes all connections.
@@ -304,7 +275,7 @@ impl Store {
         db.close().await.map_err(|error| StoreError::of(error, &place))
     }
 
-    fn failed(&self, error: DbErr) -> StoreError {
+    pub(super) fn failed(&self, error: DbErr) -> StoreError {
         StoreError::of(error, &self.place)
     }
 }

@@ -31,6 +31,8 @@ pub struct ErasedRows {
 pub struct KeptAnswer {
     /// The method, without its service.
     pub method: String,
+    /// Whose id of a request it is.
+    pub caller: String,
     /// The caller's id of the request.
     pub request_id: String,
     /// What was answered.
@@ -73,7 +75,7 @@ impl Txn {
     /// The answers to requests about several customers in which these bytes are. It reads all that are kept, which is a day's.
     pub async fn answers_with(&self, bytes: &[u8]) -> Result<Vec<KeptAnswer>, StoreError> {
         let sql = format!(
-            "select method, request_id, response from request_log where customer_id = '' and response is not null and {} > 0",
+            "select method, caller, request_id, response from request_log where customer_id = '' and response is not null and {} > 0",
             self.pick("position($1 in response)", "instr(response, $1)")
         );
         self.rows(&sql, values![bytes.to_vec()]).await
@@ -81,9 +83,10 @@ impl Txn {
 
     /// Replaces what a request about several customers is answered with when it comes again.
     pub async fn replace_answer(&self, answer: &KeptAnswer) -> Result<(), StoreError> {
-        let sql = "update request_log set response = $3 where customer_id = '' and method = $1 and request_id = $2";
+        let sql = "update request_log set response = $4 where customer_id = '' and method = $1 and caller = $2 and request_id = $3";
         let values = values![
             answer.method.as_str(),
+            answer.caller.as_str(),
             answer.request_id.as_str(),
             answer.response.clone()
         ];

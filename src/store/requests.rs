@@ -17,6 +17,8 @@ pub struct RequestKey {
     pub customer_id: String,
     /// The method, without its service.
     pub method: &'static str,
+    /// Whose id it is: each caller has ids of his own. Empty where nobody is asked who he is.
+    pub caller: String,
     /// The caller's id of the request.
     pub request_id: String,
     /// SHA-256 of the request without its id.
@@ -45,10 +47,10 @@ impl Txn {
     pub async fn begin_request(&self, key: &RequestKey, now: Timestamp) -> Result<Begun, StoreError> {
         let entered = self
             .execute(
-                "insert into request_log (customer_id, method, request_id, request_hash, created_at) values ($1, $2, $3, $4, $5) \
-                 on conflict (customer_id, method, request_id) do update set request_hash = excluded.request_hash, \
-                 response = null, created_at = excluded.created_at where request_log.created_at <= $6",
-                values![key.customer_id.as_str(), key.method, key.request_id.as_str(), key.hash.clone(), now, now - KEPT],
+                "insert into request_log (customer_id, method, caller, request_id, request_hash, created_at) values ($1, $2, $3, $4, $5, $6) \
+                 on conflict (customer_id, method, caller, request_id) do update set request_hash = excluded.request_hash, \
+                 response = null, created_at = excluded.created_at where request_log.created_at <= $7",
+                values![key.customer_id.as_str(), key.method, key.caller.as_str(), key.request_id.as_str(), key.hash.clone(), now, now - KEPT],
             )
             .await?;
         if entered > 0 {
@@ -56,8 +58,8 @@ impl Txn {
         }
         let row: Option<Row> = self
             .row(
-                "select request_hash, response from request_log where customer_id = $1 and method = $2 and request_id = $3",
-                values![key.customer_id.as_str(), key.method, key.request_id.as_str()],
+                "select request_hash, response from request_log where customer_id = $1 and method = $2 and caller = $3 and request_id = $4",
+                values![key.customer_id.as_str(), key.method, key.caller.as_str(), key.request_id.as_str()],
             )
             .await?;
         Ok(match row {
@@ -73,8 +75,8 @@ impl Txn {
     /// Notes the answer to a request that was begun in this transaction.
     pub async fn finish_request(&self, key: &RequestKey, response: Vec<u8>) -> Result<(), StoreError> {
         self.execute(
-            "update request_log set response = $4 where customer_id = $1 and method = $2 and request_id = $3",
-            values![key.customer_id.as_str(), key.method, key.request_id.as_str(), response],
+            "update request_log set response = $5 where customer_id = $1 and method = $2 and caller = $3 and request_id = $4",
+            values![key.customer_id.as_str(), key.method, key.caller.as_str(), key.request_id.as_str(), response],
         )
         .await?;
         Ok(())
@@ -82,8 +84,8 @@ impl Txn {
 
     /// Forgets answers that are no longer kept, some at a time.
     pub async fn purge_requests(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let sql = "delete from request_log where (customer_id, method, request_id) in \
-                   (select customer_id, method, request_id from request_log where created_at <= $1 order by created_at limit 1000)";
+        let sql = "delete from request_log where (customer_id, method, caller, request_id) in \
+                   (select customer_id, method, caller, request_id from request_log where created_at <= $1 order by created_at limit 1000)";
         self.execute(sql, values![now - KEPT]).await
     }
 }

@@ -5,10 +5,10 @@ use sea_orm::{
     Statement, Value,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
+use super::emitted::Emitted;
 use super::link::{Link, is_broken, wait};
 use super::{StoreError, statements};
 use crate::telemetry::Metrics;
@@ -24,7 +24,7 @@ pub struct Session<C> {
     pub(super) link: Option<Arc<Link>>,
     /// Whether each statement is on its own, and so can be repeated on another connection when its own turns out to have ended.
     pub(super) is_alone: bool,
-    pub(super) statements: Arc<AtomicU64>,
+    pub(super) statements: Arc<Emitted>,
     pub(super) metrics: Metrics,
     /// The turn to write, which is over after the connection is given back.
     pub(super) turn: Option<OwnedMutexGuard<()>>,
@@ -117,7 +117,7 @@ impl<C: ConnectionTrait> Session<C> {
     }
 
     fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
-        self.statements.fetch_add(1, Ordering::Relaxed);
+        self.statements.note(sql);
         Statement::from_sql_and_values(self.backend, sql, values)
     }
 

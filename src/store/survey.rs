@@ -4,9 +4,9 @@
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
 
+use super::StoreError;
 use super::progress::TABLE;
 use super::session::{Number, Session, values};
-use super::{Store, StoreError};
 use crate::domain::{TickKind, Timestamp};
 
 /// The most runs of a timeline that are counted.
@@ -30,11 +30,6 @@ struct BacklogRow {
 #[derive(FromQueryResult)]
 struct TickRow {
     finished_at: Option<Timestamp>,
-}
-
-#[derive(FromQueryResult)]
-struct VersionRow {
-    version: String,
 }
 
 impl<C: ConnectionTrait> Session<C> {
@@ -67,24 +62,5 @@ impl<C: ConnectionTrait> Session<C> {
         let sql = "select count(*) as n from sending_holds where end_at is null or end_at > $1";
         let row: Option<Number> = self.row(sql, values![now]).await?;
         Ok(row.map_or(0, |row| u64::try_from(row.n).unwrap_or_default()))
-    }
-}
-
-impl Store {
-    /// Checks that the schema still is what this program needs: another database may have taken the place of the one that was
-    /// looked at in the beginning.
-    pub async fn see_schema(&self) -> Result<(), StoreError> {
-        let sql = "select version from seaql_migrations";
-        let rows: Vec<VersionRow> = self.surveyor().rows(sql, vec![]).await?;
-        let missing = Self::migrations();
-        let missing = missing
-            .iter()
-            .filter(|known| rows.iter().all(|row| row.version != **known));
-        match missing.count() {
-            0 => Ok(()),
-            missing => Err(StoreError::Schema(format!(
-                "the database lacks {missing} migration(s): run `campaignd migrate` first"
-            ))),
-        }
     }
 }

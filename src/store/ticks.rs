@@ -29,37 +29,50 @@ struct Row {
 }
 
 impl<C: ConnectionTrait> Session<C> {
-    /// A page of ticks, the newest first.
-    pub async fn tick_runs(&self, kind: Option<TickKind>, page: &Page<TickRunId>) -> Result<Vec<TickRun>, StoreError> {
+    /// A page of ticks, the newest first; none for `caller`: those of all.
+    pub async fn tick_runs(
+        &self,
+        kind: Option<TickKind>,
+        caller: Option<&str>,
+        page: &Page<TickRunId>,
+    ) -> Result<Vec<TickRun>, StoreError> {
         let sql = format!(
             "select id, kind, tick_id, state, started_at, summary, error from {TABLE} \
-             where id < $1 and ($2 = '' or kind = $2) order by id desc limit {}",
+             where id < $1 and ($2 = '' or kind = $2) {} order by id desc limit {}",
+            caller.map_or("", |_| "and caller = $3"),
             page.size
         );
         let before = page.after.map_or(i64::MAX, |id| id.0);
-        let rows: Vec<Row> = self
-            .rows(&sql, values![before, kind.map_or("", TickKind::as_str)])
-            .await?;
+        let mut values = values![before, kind.map_or("", TickKind::as_str)];
+        values.extend(caller.map(sea_orm::Value::from));
+        let rows: Vec<Row> = self.rows(&sql, values).await?;
         rows.into_iter().map(Row::into_tick).collect()
     }
 }
 
 impl Txn {
-    /// Enters a tick by its name.
-    pub async fn enter_tick(&self, kind: TickKind, tick_id: &str, now: Timestamp) -> Result<EnteredTick, StoreError> {
+    /// Enters a tick by its name, which is one of its caller's own.
+    pub async fn enter_tick(
+        &self,
+        kind: TickKind,
+        caller: &str,
+        tick_id: &str,
+        now: Timestamp,
+    ) -> Result<EnteredTick, StoreError> {
         let sql = format!(
-            "insert into {TABLE} (kind, tick_id, state, started_at) values ($1, $2, 'running', $3) \
-             on conflict (kind, tick_id) do update set state = 'running', error = null \
+            "insert into {TABLE} (kind, caller, tick_id, state, started_at) values ($1, $2, $3, 'running', $4) \
+             on conflict (kind, caller, tick_id) do update set state = 'running', error = null \
              where {TABLE}.state <> 'finished' returning id as n"
         );
-        let entered: Option<Number> = self.row(&sql, values![kind.as_str(), tick_id, now]).await?;
+        let entered: Option<Number> = self.row(&sql, values![kind.as_str(), caller, tick_id, now]).await?;
         if let Some(entered) = entered {
             return Ok(EnteredTick::Entered(TickRunId(entered.n)));
         }
         let sql = format!(
-            "select id, kind, tick_id, state, started_at, summary, error from {TABLE} where kind = $1 and tick_id = $2"
+            "select id, kind, tick_id, state, started_at, summary, error from {TABLE} \
+             where kind = $1 and caller = $2 and tick_id = $3"
         );
-        let row: Option<Row> = self.row(&sql, values![kind.as_str(), tick_id]).await?;
+        let row: Option<Row> = self.row(&sql, values![kind.as_str(), caller, tick_id]).await?;
         let row = row.ok_or_else(|| StoreError::corrupt(TABLE, tick_id, "is there and is not"))?;
         Ok(EnteredTick::Finished(Box::new(row.into_tick()?.summary)))
     }

@@ -1,7 +1,8 @@
 //! What comes back about mail: openings and clicks, and what providers and mail servers tell.
 
 mod events;
-mod reports;
+mod hostile;
+pub(crate) mod reports;
 mod tracking;
 
 use campaign_automation::config::Config;

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of the library, and the modules that it may use beside itself. The programs in `src/bin` are `bin`.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 19] = [
+    ("auth", &["clock", "domain", "proto"]),
     (
         "bin",
         &["client", "clock", "config", "random", "server", "store", "telemetry"],
@@ -13,7 +14,16 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("channels", &["clock", "domain", "keys", "telemetry"]),
     (
         "client",
-        &["clock", "config", "proto", "random", "server", "store", "telemetry"],
+        &[
+            "auth",
+            "clock",
+            "config",
+            "proto",
+            "random",
+            "server",
+            "store",
+            "telemetry",
+        ],
     ),
     ("clock", &[]),
     (
@@ -38,14 +48,25 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("keys", &[]),
     ("proto", &[]),
     ("random", &[]),
+    ("reload", &[]),
     ("rest", &["proto", "telemetry"]),
     (
         "rpc",
-        &["channels", "clock", "domain", "engine", "proto", "store", "telemetry"],
+        &[
+            "auth",
+            "channels",
+            "clock",
+            "domain",
+            "engine",
+            "proto",
+            "store",
+            "telemetry",
+        ],
     ),
     (
         "server",
         &[
+            "auth",
             "channels",
             "clock",
             "config",
@@ -54,6 +75,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "keys",
             "proto",
             "random",
+            "reload",
             "rest",
             "rpc",
             "store",
@@ -71,7 +93,7 @@ const RESERVED: [(&[&str], &[&str]); 9] = [
     (&["sea_orm", "sqlx", "migrations"], &["store"]),
     (
         &["tonic", "tonic_health", "tonic_reflection", "tonic_types"],
-        &["rest", "rpc", "server", "client", "proto"],
+        &["auth", "rest", "rpc", "server", "client", "proto"],
     ),
     (
         &["prost", "prost_types", "prost_reflect"],
@@ -91,6 +113,7 @@ const RESERVED: [(&[&str], &[&str]); 9] = [
             "tracing",
         ],
         &[
+            "auth",
             "bin",
             "channels",
             "client",
@@ -100,6 +123,7 @@ const RESERVED: [(&[&str], &[&str]); 9] = [
             "failpoint",
             "proto",
             "random",
+            "reload",
             "rest",
             "rpc",
             "server",

@@ -12,6 +12,7 @@
 compile_error!("the tests kill servers at failpoints, which is in no release: cargo test --features test-support");
 
 mod archive;
+mod auth;
 mod authorities;
 mod broken;
 mod channels;
@@ -41,10 +42,12 @@ mod layers;
 mod main_job;
 mod model;
 mod moves;
+mod parsers;
 mod preview;
 mod programs;
 mod progress;
 mod providers;
+mod purge;
 mod quiet_hours;
 mod rates;
 mod requests;
@@ -69,6 +72,7 @@ mod tick;
 mod timelines;
 mod timelines_live;
 mod timelines_refused;
+mod upgrades;
 mod waits;
 mod watched;
 mod zones;

@@ -8,6 +8,7 @@ mod parity;
 
 use campaign_automation::proto::campaign::v1 as pb;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -20,20 +21,20 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// What a server answered.
 #[derive(Debug, Clone)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
     /// A header's value; empty when it is missing.
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let found = self.head.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 
@@ -42,7 +43,7 @@ impl Answer {
     }
 
     /// The detail of an error with this type.
-    fn detail(&self, name: &str) -> Value {
+    pub(crate) fn detail(&self, name: &str) -> Value {
         let json = self.json();
         let mut details = json["details"].as_array().expect("details").iter();
         let kind = format!("type.googleapis.com/google.rpc.{name}");
@@ -65,7 +66,18 @@ impl Answer {
 
 /// Asks a server by HTTP/1.1, on a connection of its own. The path is sent as it is.
 async fn ask(app: &App, method: &str, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
-    let mut stream = TcpStream::connect(app.server.addr()).await.expect("a connection");
+    ask_at(app.server.addr(), method, path, headers, body).await
+}
+
+/// The same of a server at an address.
+pub(crate) async fn ask_at(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> Answer {
+    let mut stream = TcpStream::connect(addr).await.expect("a connection");
     let body = body.as_ref();
     let headers = headers.iter().flat_map(|(name, value)| [*name, ": ", *value, "\r\n"]);
     let headers: String = headers.collect();

@@ -444,3 +444,34 @@ fn people_are_suppressed_and_erased() {
         &["0 runs, 0 attempts, 0 events; there stay no suppressions"],
     );
 }
+
+#[test]
+fn a_server_is_checked() {
+    let terminal = Terminal::open(&[]);
+    terminal.check(&[
+        (
+            &["check"],
+            0,
+            &[
+                "campaign.v1.CampaignTickService: SERVING",
+                "campaign.v1.SendingService: SERVING",
+                "GetProgress of nobody: NOT_FOUND",
+            ],
+        ),
+        (&["--server", "http://127.0.0.1:1", "check"], 1, &["can't be reached"]),
+    ]);
+    // An answer that is not the one expected is none.
+    let nobody = "campaignctl-check:nobody";
+    let file = terminal.directory.path().join("files/nobody.yaml");
+    std::fs::write(
+        &file,
+        format!("customers: [{{customerId: '{nobody}', timeZone: Etc/UTC}}]\n"),
+    )
+    .expect("a file");
+    terminal.check(&[
+        (&["apply", file.to_str().expect("a path")], 0, &[nobody]),
+        (&["check"], 0, &["NOT_FOUND"]),
+        (&["start", nobody, "two-days"], 0, &[nobody]),
+        (&["check"], 1, &[nobody, "erase it"]),
+    ]);
+}

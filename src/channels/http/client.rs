@@ -222,6 +222,29 @@ impl HttpClient {
         })
     }
 
+    /// Reads a document, once: what is there with a 200, at most 64 KiB of it.
+    pub async fn get(&self, from: &HttpUrl) -> Result<Vec<u8>, String> {
+        self.settings.policy.check(from).map_err(|error| error.to_string())?;
+        let client = if from.is_encrypted() {
+            &self.encrypted
+        } else {
+            &self.plain
+        };
+        let failed = |error: reqwest::Error| Failure::of(&error.without_url()).to_string();
+        let mut response = client.get(from.url().clone()).send().await.map_err(failed)?;
+        if response.status() != reqwest::StatusCode::OK {
+            return Err(format!("the server answers {}", response.status()));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > MOST_BODY {
+                return Err(format!("the answer is longer than {MOST_BODY} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
     /// Seconds since 1970, for signatures.
     pub(super) fn now(&self) -> crate::domain::Timestamp {
         self.clock.now()

@@ -90,6 +90,14 @@ impl HttpUrl {
         self.0.scheme() == "https"
     }
 
+    /// Whether it is of this machine, by its address or by the name `localhost`.
+    pub fn is_loopback(&self) -> bool {
+        let is_local = self
+            .literal()
+            .is_some_and(|address| address.to_canonical().is_loopback());
+        is_local || self.0.host_str() == Some("localhost")
+    }
+
     /// Its address, where it has one for a host instead of a name. All the ways of writing one are read, `0x7f.1` as well.
     pub(super) fn literal(&self) -> Option<IpAddr> {
         let host = self.0.host_str()?;

@@ -16,6 +16,7 @@ const MAX_TIMELINES: usize = 1000;
 /// What both tick requests have.
 #[derive(Debug)]
 pub(in crate::rpc) struct Given<'a> {
+    pub(in crate::rpc) caller: &'a str,
     pub(in crate::rpc) tick_id: &'a str,
     pub(in crate::rpc) max_actions: i64,
     pub(in crate::rpc) partition: Option<pb::TickPartition>,
@@ -47,6 +48,7 @@ pub(in crate::rpc) fn parse_tick(
         .collect();
     Some(TickRequest {
         kind,
+        caller: given.caller.to_owned(),
         tick_id,
         max_actions: max_actions.map(i64::unsigned_abs).filter(|most| *most > 0),
         buckets: buckets?,

@@ -6,12 +6,13 @@ use std::path::Path;
 use super::is_reason;
 
 /// All reasons. One that is here is never renamed, because callers branch on it.
-const REASONS: [&str; 41] = [
+const REASONS: [&str; 47] = [
     "ACTION_NOT_FOUND",
     "ADDRESS_MISSING",
     "AMBIGUOUS_RUN",
     "CALL_TOO_LONG",
     "CAMPAIGN_NOT_FOUND",
+    "CERTIFICATE_UNKNOWN",
     "CLOCK_SKEWED",
     "CONCURRENT_CHANGE",
     "CONTENT_IN_USE",
@@ -23,8 +24,11 @@ const REASONS: [&str; 41] = [
     "ETAG_MISMATCH",
     "INTERNAL",
     "INVALID_FIELDS",
+    "KEYS_UNAVAILABLE",
+    "NO_CREDENTIALS",
     "NO_DEFAULT_TIMELINE",
     "REQUEST_ID_REUSED",
+    "ROLE_MISSING",
     "RUN_BROKEN",
     "RUN_ENDED",
     "RUN_IS_LIVE",
@@ -47,11 +51,13 @@ const REASONS: [&str; 41] = [
     "TIMELINE_HAS_RUNS",
     "TIMELINE_INACTIVE",
     "TIMELINE_NOT_FOUND",
+    "TOKEN_EXPIRED",
+    "TOKEN_INVALID",
     "TOO_MANY_HOLDS",
 ];
 
 /// Codes of gRPC, after which a comment of the contract names reasons in parentheses.
-const CODES: [&str; 9] = [
+const CODES: [&str; 11] = [
     "INVALID_ARGUMENT",
     "NOT_FOUND",
     "ALREADY_EXISTS",
@@ -61,6 +67,8 @@ const CODES: [&str; 9] = [
     "UNAVAILABLE",
     "DEADLINE_EXCEEDED",
     "INTERNAL",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
 ];
 
 fn read(path: &str) -> String {
@@ -102,11 +110,17 @@ fn used(code: &str) -> BTreeSet<String> {
 
 #[test]
 fn code_and_contract_name_the_same_reasons() {
-    let code = ["error", "violations", "deadline", "page"].map(|file| read(&format!("src/rpc/{file}.rs")));
+    let of_rpc = ["error", "violations", "deadline", "page"].map(|file| format!("src/rpc/{file}.rs"));
+    let code: Vec<String> = of_rpc
+        .iter()
+        .map(String::as_str)
+        .chain(["src/auth/refused.rs"])
+        .map(read)
+        .collect();
     let services = ["content", "customer", "orchestrator", "sending", "tick", "timeline"];
     let comments = services.map(|name| read(&format!("proto/campaign/v1/{name}_service.proto")));
     let golden: BTreeSet<String> = REASONS.map(str::to_owned).into();
-    assert_eq!(used(&code.join("\n")), golden, "the reasons in src/rpc");
+    assert_eq!(used(&code.join("\n")), golden, "the reasons in src/rpc and src/auth");
     assert_eq!(
         documented(&comments.join("\n")),
         golden,

@@ -27,7 +27,7 @@ on_each_database!(
     who_has_not_the_secret_is_refused,
 );
 
-const PLACE: &str = "/callbacks/events";
+pub(super) const PLACE: &str = "/callbacks/events";
 
 pub(super) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 

@@ -27,7 +27,7 @@ async fn pipe(app: &App, query: &str, mail: &str) -> String {
 }
 
 /// The report of Postfix.
-fn postfix(to: &str, message_id: &str, status: &str, told: &str) -> String {
+pub(crate) fn postfix(to: &str, message_id: &str, status: &str, told: &str) -> String {
     format!(
         "Return-Path: <>\nReceived: by mx.example.com (Postfix) id 4XYZ; Mon, 5 Jan 2026 12:00:01 +0000\n\
 Date: Mon, 5 Jan 2026 12:00:01 +0000\nFrom: MAILER-DAEMON@mx.example.com (Mail Delivery System)\n\
@@ -46,7 +46,7 @@ Return-Path: <{to}>\nFrom: Shop <shop@example.com>\nMessage-ID: {message_id}\nSu
 }
 
 /// The report of Exchange: the whole mail comes back, and the code is one of its own in words.
-fn exchange(to: &str, message_id: &str) -> String {
+pub(crate) fn exchange(to: &str, message_id: &str) -> String {
     format!(
         "From: <postmaster@corp.example>\nTo: <{to}>\nDate: Mon, 5 Jan 2026 12:00:05 +0000\nMIME-Version: 1.0\n\
 Content-Type: multipart/report; report-type=delivery-status;\n boundary=\"9B095B5ADSN=_01D8A\"\nX-DSNContext: 335a7efd\n\
@@ -64,7 +64,7 @@ From: Shop <shop@example.com>\nSubject: A\nContent-Type: text/plain\n\nHello\n\n
 }
 
 /// The report of Gmail: nested parts, a code over several lines.
-fn gmail(to: &str, message_id: &str) -> String {
+pub(crate) fn gmail(to: &str, message_id: &str) -> String {
     format!(
         "Return-Path: <>\nFrom: Mail Delivery Subsystem <mailer-daemon@googlemail.com>\nTo: {to}\nAuto-Submitted: auto-replied\n\
 Subject: Delivery Status Notification (Failure)\nReferences: {message_id}\nIn-Reply-To: {message_id}\n\

@@ -17,6 +17,7 @@ fn key(id: &str) -> RequestKey {
     RequestKey {
         customer_id: "anna".to_owned(),
         method: "StartTimeline",
+        caller: "crm".to_owned(),
         request_id: id.to_owned(),
         hash: vec![1, 2, 3],
     }
@@ -73,7 +74,7 @@ async fn a_tick_that_broke_off_is_entered_again(backend: Backend) {
     let ground = Ground::new(backend).await;
     let enter = async |kind, name: &str| {
         let txn = ground.store.begin().await.expect("a transaction");
-        let entered = txn.enter_tick(kind, name, now()).await.expect("entered");
+        let entered = txn.enter_tick(kind, "ticks", name, now()).await.expect("entered");
         txn.commit().await.expect("committed");
         entered
     };

@@ -127,6 +127,16 @@ impl Served {
         }
     }
 
+    /// The log from here on, when it has ended.
+    pub(crate) fn rest_of_log(mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+            lines.push(line);
+        }
+        self.child.wait().expect("its end");
+        lines
+    }
+
     /// Waits until its log ends, and it with it.
     pub(crate) fn ended(mut self) -> ExitStatus {
         while self.log.recv_timeout(PATIENCE).is_ok() {}

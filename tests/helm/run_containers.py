@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Runs every container of the chart, with real programs and a real database, in the order in which Kubernetes would.
+
+For each value set: the migration, three times, two of these at once; the server, whose probes have to be content; both ticks, which have to send what is due;
+the test. Then the database goes away and comes back: readiness has to say so and liveness must not, the test has to fail, and a tick
+has to ask for another try. At the end the server is stopped as Kubernetes does.
+
+    python3 tests/helm/run_containers.py --helm $(which helm) --programs target/debug --postgres postgres://user@127.0.0.1:5432/postgres
+"""
+
+import argparse
+import pathlib
+import secrets
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+from chart import CHART, ROOT, containers_of, of_kind, render, run, values_of
+from kubelet import Kubelet
+from made_up import MadeUp
+
+# Exit codes of campaign-tick.
+TRY_AGAIN = 75
+
+# The longest first.
+VALUE_SETS = ["full", "closed", "access", "mesh", "minimal", "plain", "partitions", "sqlite", "sqlite-claim"]
+
+CHANNELS = ("mails", "sms", "calls", "tasks")
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    arguments.add_argument("--helm", default="helm", help="the helm program")
+    arguments.add_argument("--programs", type=pathlib.Path, required=True, help="the folder of campaignd")
+    arguments.add_argument("--postgres", required=True, help="the URL of a PostgreSQL where databases may be made")
+    arguments = arguments.parse_args()
+    # They wait more than they work.
+    with ThreadPoolExecutor(4) as pool:
+        for said in pool.map(lambda name: run_release(arguments, name), VALUE_SETS):
+            print(said)
+    return 0
+
+
+def run_release(arguments, name):
+    with tempfile.TemporaryDirectory(prefix="chart-") as scratch:
+        release = Release(arguments, name, pathlib.Path(scratch))
+        if unknown := release.unknown():
+            return f"SKIPPED ci/{name}.yaml: the programs don't know {sorted(unknown)}"
+        release.run()
+    return f"ran every container of ci/{name}.yaml"
+
+
+class Release:
+    """A value set, as it is installed."""
+
+    def __init__(self, arguments, name, scratch):
+        self.arguments, self.scratch = arguments, scratch
+        self.programs = arguments.programs.resolve()
+        value_set = CHART / f"ci/{name}.yaml"
+        self.values = values_of(value_set)
+        self.database = f"chart_{secrets.token_hex(6)}"
+        self.made_up = MadeUp(made(scratch / "made-up"), f"{arguments.postgres.rsplit('/', 1)[0]}/{self.database}")
+        more = []
+        if not self.knows("campaignd", "CAMPAIGN_MONITOR_LISTEN") and not self.values["tls"]["existingSecret"]:
+            more = [scratch / "no-monitor.yaml"]
+            more[0].write_text("monitor: {enabled: false}")
+        self.objects = render(arguments.helm, "shop", value_set, *more)
+        self.kubelet = Kubelet(self.programs, scratch, self.made_up.values, self.objects)
+        # Where the identity provider is.
+        self.kubelet.elsewhere = {f"{self.made_up.provider.issuer}/keys": self.made_up.provider.url}
+
+    def knows(self, program, variable):
+        return f"[env: {variable}" in run(self.programs / program, "hourly" if program == "campaign-tick" else "--help", "--help").stdout
+
+    def unknown(self):
+        """Variables that the programs don't know yet."""
+        return {
+            variable["name"] for rendered in self.objects for container in containers_of(rendered) for variable in container.get("env", [])
+            if variable["name"] != "JOB_COMPLETION_INDEX" and not self.knows(container["command"][0], variable["name"])
+        }
+
+    def run(self):
+        if not self.values["sqlite"]["enabled"]:
+            self.psql(f"CREATE DATABASE {self.database}")
+        try:
+            self.live()
+        finally:
+            if not self.values["sqlite"]["enabled"]:
+                self.psql(f"DROP DATABASE IF EXISTS {self.database} WITH (FORCE)")
+
+    def live(self):
+        for job in of_kind(self.objects, "Job"):
+            # K9: two at a time, as Kubernetes may start them, and one more.
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda which: self.expect(job, 0, f"the {which} migration"), ("first", "second")))
+            self.expect(job, 0, "the third migration")
+        [deployment] = of_kind(self.objects, "Deployment")
+        with self.kubelet.start(deployment) as server:
+            server.until("readinessProbe", True)
+            server.until("livenessProbe", True)
+            self.seed()
+            self.tick(0)
+            self.expect_sent()
+            for pod in of_kind(self.objects, "Pod"):
+                self.expect(pod, 0, "the test")
+            if not self.values["sqlite"]["enabled"]:
+                self.lose_database(server)
+            self.expect_end(server)
+        # What comes after it finds everything as it was.
+        with self.kubelet.start(deployment) as server:
+            server.until("readinessProbe", True)
+            self.ctl("progress", "anna")
+            self.expect_end(server)
+
+    def tick(self, code):
+        for tick in of_kind(self.objects, "CronJob"):
+            job = tick["spec"]["jobTemplate"]["spec"]
+            for index in range(job.get("completions", 1)):
+                self.expect(tick, code, f"{tick['metadata']['name']}, {index}", index)
+
+    def expect(self, rendered, code, what, index=None):
+        ended, said = self.kubelet.run(rendered, index)
+        assert ended == code, f"{what} ended with {ended}, not {code}:\n{said}"
+
+    def lose_database(self, server):
+        """K7: readiness sees that the database is away, liveness does not."""
+        self.psql(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS false")
+        self.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.database}'")
+        server.until("readinessProbe", False)
+        assert server.probe("livenessProbe"), "a server is restarted because its database is away"
+        self.tick(TRY_AGAIN)
+        for pod in of_kind(self.objects, "Pod"):
+            self.expect(pod, 1, "the test, without a database")
+        self.psql(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS true")
+        server.until("readinessProbe", True)
+        self.tick(0)
+
+    def expect_end(self, server):
+        [container] = containers_of(of_kind(self.objects, "Deployment")[0])
+        grace = int(container["args"][container["args"].index("--shutdown-grace") + 1].removesuffix("s"))
+        code = server.stop(grace + 5)
+        assert code == 0, f"stopped, the server ends with {code}:\n{server.said()}"
+        assert "panicked" not in server.said(), server.said()
+
+    def seed(self):
+        """Somebody to whom something is due, who is there for tests where there is a folder for these."""
+        self.ctl("apply", ROOT / "examples")
+        if self.values["testOutbox"]["enabled"]:
+            customer = self.scratch / "anna.yaml"
+            customer.write_text("customers: [{customerId: anna, email: anna@shop.example, isTest: true}]")
+            self.ctl("apply", customer)
+        self.ctl("start", "anna", "hook-90-day")
+
+    def expect_sent(self):
+        folders = [self.scratch / "test-outbox", *(self.scratch / "tmp" / channel for channel in CHANNELS)]
+        sent = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        assert sent, f"the ticks sent nothing: {sorted(self.scratch.rglob('*'))}"
+
+    def ctl(self, *arguments):
+        """As whoever set it up."""
+        tls, auth = self.values["tls"]["existingSecret"], self.values["auth"]
+        environment = {}
+        if auth["callers"]["existingSecret"] or auth["jwt"]["issuer"]:
+            environment = self.made_up.admin(tls, not auth["callers"]["existingSecret"])
+        address = f"{'https' if tls else 'http'}://localhost:{self.kubelet.ports['grpc']}"
+        called = run(self.programs / "campaignctl", "--server", address, *arguments, env=environment)
+        assert called.returncode == 0, f"campaignctl {arguments}: {called.stdout}{called.stderr}"
+        return called.stdout
+
+    def psql(self, statement):
+        subprocess.run(["psql", self.arguments.postgres, "--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--command", statement],
+                       capture_output=True, check=True)
+
+
+def made(folder):
+    folder.mkdir()
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())
