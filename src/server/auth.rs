@@ -106,12 +106,14 @@ async fn fetched(url: &HttpUrl, trusted: &TrustedRoots, clock: &Arc<dyn Clock>) 
         policy: DestinationPolicy { private: true },
         timeout: FETCH,
     };
+    // Keys are no messages: what is counted are those.
+    let uncounted = Metrics::unread();
     let client = HttpClient::new(
         settings,
         trusted,
         Arc::new(SystemResolver),
         Arc::clone(clock),
-        Metrics::unread(),
+        uncounted,
     )?;
     let (client, url) = (Arc::new(client), url.clone());
     let fetch = move || {
