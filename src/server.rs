@@ -161,15 +161,9 @@ impl Server {
         let browsers = BrowserLayer::new(&config.cors_origin, config.hosts()).map_err(anyhow::Error::msg)?;
         let shed = ShedLayer::new(config.listener.max_requests, rest.clone());
         let rates = RateLayer::new(config.listener.caller_rate, clock, rest.clone());
-        let nowhere = rest.clone();
-        let mut pages = web::router(endpoints).merge(health.pages());
         // Where nobody is asked who he is, they are no secret either.
-        if monitor.is_none() && !config.auth.asks() {
-            pages = pages.merge(monitor::pages(&metering));
-        }
-        let pages = pages
-            .layer(axum::middleware::from_fn(watch::name_route))
-            .fallback(async move |headers| nothing_there(&nowhere, &headers));
+        let shown = (monitor.is_none() && !config.auth.asks()).then_some(&metering);
+        let pages = pages(endpoints, &health, shown, rest.clone());
         let routes = services(&engine, pages, config.auth.reflection)?.add_service(health_service);
         let answers = ServiceBuilder::new()
             .layer(WatchLayer(metrics.clone()))
@@ -193,14 +187,7 @@ impl Server {
             stopping.clone(),
         ));
         let leases = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).keep_leases()));
-        tracker.spawn(health.clone().watch(stopping.clone()));
-        if let Some(interval) = config.monitor.survey_interval {
-            tracker.spawn(health.clone().survey(interval, stopping.clone()));
-        }
-        if let Some(every) = config.schedule {
-            tracing::info!("the ticks run from within, every {every:?}");
-            tracker.spawn(Arc::clone(&engine).keep_schedule(every));
-        }
+        begin_by_itself(&config, &engine, &health, background);
         Ok(Self {
             addr,
             engine,
@@ -420,6 +407,30 @@ fn engine_settings(config: &Config, routes: &config::Routes) -> EngineSettings {
         public_url: config.public_url.clone(),
         bounce_address: config.feedback.bounce_address.clone(),
     }
+}
+
+/// Begins what nobody has to ask for.
+fn begin_by_itself(config: &Config, engine: &Arc<Engine>, health: &Health, background: auth::Background<'_>) {
+    let auth::Background { tracker, stopping } = background;
+    tracker.spawn(health.clone().watch(stopping.clone()));
+    if let Some(interval) = config.monitor.survey_interval {
+        tracker.spawn(health.clone().survey(interval, stopping.clone()));
+    }
+    if let Some(every) = config.schedule {
+        tracing::info!("the ticks run from within, every {every:?}");
+        tracker.spawn(Arc::clone(engine).keep_schedule(every));
+    }
+}
+
+/// What is there by HTTP beside the contract. `metering`: whose metrics are shown.
+fn pages(endpoints: web::Shared, health: &Health, metering: Option<&Metering>, nowhere: RestLayer) -> axum::Router {
+    let mut pages = web::router(endpoints).merge(health.pages());
+    if let Some(metering) = metering {
+        pages = pages.merge(monitor::pages(metering));
+    }
+    pages
+        .layer(axum::middleware::from_fn(watch::name_route))
+        .fallback(async move |headers| nothing_there(&nowhere, &headers))
 }
 
 /// What is served: pages, and the services of the contract.

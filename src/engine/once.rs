@@ -32,7 +32,7 @@ pub(super) struct Operation<'a, T> {
 /// Whether there is something to do.
 pub(super) enum Begin<'a, T> {
     /// There is.
-    Do(Operation<'a, T>),
+    Do(Box<Operation<'a, T>>),
     /// It was done before.
     Repeat(Vec<u8>),
 }
@@ -54,7 +54,7 @@ impl Engine {
                 Begun::Reused => return Err(EngineError::RequestIdReused(key.request_id.clone())),
             }
         }
-        Ok(Begin::Do(Operation { txn, now, once }))
+        Ok(Begin::Do(Box::new(Operation { txn, now, once })))
     }
 }
 

@@ -38,8 +38,9 @@ pub struct Log {
 
 /// Sets up the log of this process, to standard error, and the traces where that is asked for. Tests don't. Twice is an error.
 pub fn install(log: &Log, otlp: Option<&Otlp>) -> anyhow::Result<Installed> {
-    let filter: EnvFilter = log
-        .filter
+    // Its own affairs, at INFO, are nobody's who did not ask for them.
+    let filter = format!("opentelemetry_sdk=warn,{}", log.filter);
+    let filter: EnvFilter = filter
         .parse()
         .map_err(|error| anyhow::anyhow!("--log (CAMPAIGN_LOG) {:?}: {error}", log.filter))?;
     let traces = otlp.map(Otlp::traces).transpose()?;

@@ -144,7 +144,7 @@ impl Program {
                 let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':')?;
                 rest[..end].parse::<SocketAddr>().ok()
             };
-            if let Some(found) = after("serving gRPC on ").zip(after("metrics and health are on ")) {
+            if let Some(found) = after("serving gRPC and REST on ").zip(after("metrics and health are on ")) {
                 break found;
             }
             let ended = child.try_wait().expect("a process");

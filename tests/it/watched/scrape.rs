@@ -20,7 +20,7 @@ pub(super) async fn ask(addr: SocketAddr, method: &str, path: &str, headers: &st
     let mut stream = TcpStream::connect(addr).await.expect("a connection");
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: mail.example.com\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await.expect("written");
     let mut answer = String::new();
