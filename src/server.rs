@@ -159,8 +159,8 @@ impl Server {
         };
         let rest = RestLayer::new(rest, Arc::clone(&guard) as _).map_err(anyhow::Error::msg)?;
         let browsers = BrowserLayer::new(&config.cors_origin, config.hosts()).map_err(anyhow::Error::msg)?;
-        let shed = ShedLayer::new(config.listener.max_requests, rest.clone());
-        let rates = RateLayer::new(config.listener.caller_rate, clock, rest.clone());
+        let shed = ShedLayer::new(config.listener.max_requests, metrics.clone(), rest.clone());
+        let rates = RateLayer::new(config.listener.caller_rate, clock, metrics.clone(), rest.clone());
         // Where nobody is asked who he is, they are no secret either.
         let shown = (monitor.is_none() && !config.auth.asks()).then_some(&metering);
         let pages = pages(endpoints, &health, shown, rest.clone());

@@ -64,6 +64,8 @@ impl Engine {
 
     /// Runs the ticks of `slot`, if it is this server's turn. Whether they are done, by whomever.
     async fn take_turn(self: &Arc<Self>, holder: Uuid, slot: Timestamp) -> Result<bool, EngineError> {
+        // By a clock that is wrong it would take the turn from whoever has it, and could not tick.
+        self.clock_guard.check().await?;
         let now = self.clock.now();
         let txn = self.store.begin().await?;
         let turn = txn.take_schedule(holder, slot, now, now + TURN).await?;
@@ -81,7 +83,7 @@ impl Engine {
         let is_done = ticked.is_ok() && !lost.is_cancelled() && !self.stopping.is_cancelled();
         let txn = self.store.begin().await?;
         let done = is_done.then_some(slot);
-        txn.leave_schedule(holder, self.clock.now(), done).await?;
+        txn.leave_schedule(holder, done).await?;
         txn.commit().await?;
         ticked.map(|()| is_done)
     }

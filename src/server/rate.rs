@@ -18,6 +18,7 @@ use crate::domain::{Bucket, Rate, Timestamp};
 use crate::proto::is_grpc;
 use crate::rest::RestLayer;
 use crate::rpc::too_often;
+use crate::telemetry::{Metrics, Refusal};
 
 /// Half of the most callers that are remembered.
 const GENERATION: usize = 10_000;
@@ -29,6 +30,7 @@ const COUNTED: [&str; 2] = ["/campaign.v1.", "/api/"];
 #[derive(Debug, Clone)]
 pub(super) struct RateLayer {
     limit: Option<Arc<Limit>>,
+    metrics: Metrics,
     rest: RestLayer,
 }
 
@@ -41,7 +43,7 @@ struct Limit {
 
 impl RateLayer {
     /// At most so many calls of each caller; none: any number.
-    pub(super) fn new(rate: Option<Rate>, clock: Arc<dyn Clock>, rest: RestLayer) -> Self {
+    pub(super) fn new(rate: Option<Rate>, clock: Arc<dyn Clock>, metrics: Metrics, rest: RestLayer) -> Self {
         let limit = rate.map(|rate| Limit {
             rate,
             clock,
@@ -49,6 +51,7 @@ impl RateLayer {
         });
         Self {
             limit: limit.map(Arc::new),
+            metrics,
             rest,
         }
     }
@@ -64,6 +67,7 @@ impl RateLayer {
         let taken = callers.take(caller, limit.rate, limit.clock.now());
         let wait = taken.err()?.to_std().unwrap_or_default();
         let status = too_often(limit.rate, wait);
+        self.metrics.refused(Refusal::CallerTooOften);
         let is_grpc = is_grpc(request.headers());
         Some(if is_grpc {
             status.into_http()

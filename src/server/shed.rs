@@ -1,6 +1,7 @@
 //! The bound on calls under way, over all connections. What is beyond it is refused at once, before anything of it is read.
 //!
-//! It counts until an answer begins, whatever is answered. Not counted are ticks, which are few, long, and what the service is for, and
+//! What strangers may ask, pages and callbacks of providers, has places of its own, an eighth of them, so that they can't take those of
+//! callers. It counts until an answer begins, whatever is answered. Not counted are ticks, which are few, long, and what the service is for, and
 //! health checks, by which it is seen to be alive.
 
 use futures::future::BoxFuture;
@@ -14,6 +15,7 @@ use tower::{Layer, Service};
 use crate::proto::is_grpc;
 use crate::rest::RestLayer;
 use crate::rpc::too_busy;
+use crate::telemetry::{Metrics, Refusal};
 
 /// What is not counted, by how its path begins.
 const NOT_COUNTED: [&str; 7] = [
@@ -26,26 +28,48 @@ const NOT_COUNTED: [&str; 7] = [
     "/api/v1/ticks:advance",
 ];
 
+/// What anybody may ask, by how its path begins.
+const OF_STRANGERS: [&str; 4] = ["/u/", "/o/", "/c/", "/callbacks/"];
+
 /// Refuses what is too much.
 #[derive(Debug, Clone)]
 pub(super) struct ShedLayer {
-    most: usize,
-    places: Arc<Semaphore>,
+    callers: Places,
+    strangers: Places,
+    metrics: Metrics,
     rest: RestLayer,
+}
+
+/// How many at a time.
+#[derive(Debug, Clone)]
+struct Places {
+    most: usize,
+    free: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            free: Arc::new(Semaphore::new(most)),
+        }
+    }
 }
 
 impl ShedLayer {
     /// At most so many calls at a time.
-    pub(super) fn new(most: usize, rest: RestLayer) -> Self {
+    pub(super) fn new(most: usize, metrics: Metrics, rest: RestLayer) -> Self {
         Self {
-            most,
-            places: Arc::new(Semaphore::new(most)),
+            callers: Places::new(most),
+            strangers: Places::new(most.div_ceil(8)),
+            metrics,
             rest,
         }
     }
 
-    fn refused(&self, is_grpc: bool) -> Response<Body> {
-        let status = too_busy(self.most);
+    fn refused(&self, most: usize, is_grpc: bool) -> Response<Body> {
+        self.metrics.refused(Refusal::ServerBusy);
+        let status = too_busy(most);
         if is_grpc {
             status.into_http()
         } else {
@@ -90,8 +114,14 @@ where
         if NOT_COUNTED.iter().any(|begin| path.starts_with(begin)) {
             return Box::pin(self.inner.call(request));
         }
-        let Ok(place) = Arc::clone(&self.layer.places).try_acquire_owned() else {
-            let refused = self.layer.refused(is_grpc(request.headers()));
+        let is_stranger = OF_STRANGERS.iter().any(|begin| path.starts_with(begin));
+        let places = if is_stranger {
+            &self.layer.strangers
+        } else {
+            &self.layer.callers
+        };
+        let Ok(place) = Arc::clone(&places.free).try_acquire_owned() else {
+            let refused = self.layer.refused(places.most, is_grpc(request.headers()));
             return Box::pin(async move { Ok(refused) });
         };
         let answer = self.inner.call(request);

@@ -24,6 +24,7 @@ const LAG: [f64; 14] = [
 #[derive(Debug)]
 pub(super) struct Instruments {
     pub(super) calls: Histogram<f64>,
+    pub(super) refused: Counter<u64>,
     pub(super) http_served: Histogram<f64>,
     pub(super) http_asked: Histogram<f64>,
     pub(super) statements: Histogram<f64>,
@@ -62,6 +63,11 @@ impl Instruments {
                 "rpc.server.call.duration",
                 &CALLS,
                 "How long gRPC calls took, to the end of their answers; REST calls are the calls that they stand for",
+            ),
+            refused: counter(
+                "campaign.calls.refused",
+                "{call}",
+                "Calls that were refused before anything of them was read, as there were too many: of all, or of their caller",
             ),
             http_served: histogram(
                 "http.server.request.duration",

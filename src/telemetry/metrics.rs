@@ -62,6 +62,27 @@ impl TickResult {
     }
 }
 
+/// Why a call was refused before anything of it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too many are under way.
+    ServerBusy,
+    /// Its caller calls too often.
+    CallerTooOften,
+}
+
+impl Refusal {
+    const ALL: [Self; 2] = [Self::ServerBusy, Self::CallerTooOften];
+
+    /// The reason that the caller is told.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::ServerBusy => "SERVER_BUSY",
+            Self::CallerTooOften => "CALLER_TOO_OFTEN",
+        }
+    }
+}
+
 /// What the database knows about the work, at an instant.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Survey {
@@ -119,6 +140,9 @@ impl Metrics {
         for counter in [&all.rescued, &all.stale, &all.broken] {
             counter.add(0, &[]);
         }
+        for refusal in Refusal::ALL {
+            all.refused.add(0, &[KeyValue::new("reason", refusal.as_str())]);
+        }
         for channel in Channel::ALL {
             for outcome in OUTCOMES {
                 let labels = [
@@ -146,6 +170,12 @@ impl Metrics {
             labels.push(KeyValue::new("error.type", status));
         }
         self.0.instruments.calls.record(took.as_secs_f64(), &labels);
+    }
+
+    /// A call that was refused before anything of it was read.
+    pub fn refused(&self, why: Refusal) {
+        let labels = [KeyValue::new("reason", why.as_str())];
+        self.0.instruments.refused.add(1, &labels);
     }
 
     /// An HTTP request that was answered; `route`: the template that its path matched.

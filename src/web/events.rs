@@ -27,6 +27,9 @@ const MOST_BYTES: usize = 2 * 1024 * 1024;
 /// The most bytes of a mail. A report has the mail that it is about in it, or its headers.
 const MOST_MAIL_BYTES: usize = 10 * 1024 * 1024;
 
+/// The most bytes of a request that is signed, as only its end tells whether the signature is right.
+const MOST_SIGNED_BYTES: usize = 1024 * 1024;
+
 /// How long a request takes at most.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -170,6 +173,7 @@ async fn let_in(shared: &Shared, headers: &HeaderMap, body: Body, most: usize) -
     if !may_be_let_in {
         return Err(Box::new(refused()));
     }
+    let most = if is_bearer { most } else { MOST_SIGNED_BYTES };
     let body = shared.read(body, most).await;
     let body = body.map_err(|status| Box::new(status.into_response()))?;
     if is_bearer || secrets.is_genuine(headers, &body, shared.engine.clock().now()) {

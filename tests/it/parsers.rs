@@ -2,6 +2,7 @@
 //!
 //! The decoder of requests is in `contract::fuzz`, HTTP callbacks in `feedback::hostile`, page tokens beside their parser.
 
+use campaign_automation::auth::{Callers, KeySet};
 use campaign_automation::channels::{check_template, read_mail_report};
 use campaign_automation::client::files;
 use campaign_automation::domain::condition;
@@ -105,5 +106,39 @@ fn files_of_definitions() {
             Ok(_) => Ok(()),
             Err(error) => short(&error.to_string()),
         }
+    });
+}
+
+#[test]
+fn callers_files() {
+    let token = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let samples = [
+        format!(
+            "callers:\n- name: crm\n  roles: [caller, viewer]\n  token_sha256: {token}\n- name: tick\n  roles: [scheduler]\n  certificate: spiffe://a/b\n"
+        ),
+        format!("callers: [{{name: a, roles: [admin], token_sha256: [\"{token}\"]}}] # all of them\n"),
+    ];
+    for sample in &samples {
+        Callers::parse(sample).expect(sample);
+    }
+    check_changed(&samples, CASES, |text| {
+        match Callers::parse(&String::from_utf8_lossy(text)) {
+            Ok(_) => Ok(()),
+            Err(error) => short(&error.to_string()),
+        }
+    });
+}
+
+#[test]
+fn key_sets() {
+    // The public key of RFC 7517, appendix A.1.
+    let samples = [
+        r#"{"keys": [{"kty": "EC", "crv": "P-256", "use": "sig", "kid": "1", "alg": "ES256", "key_ops": ["verify"],
+            "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#,
+    ];
+    KeySet::parse(samples[0].as_bytes()).expect("a key");
+    check_changed(&samples, CASES, |json| match KeySet::parse(json) {
+        Ok(_) => Ok(()),
+        Err(error) => short(&error.to_string()),
     });
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use crate::support::given::{definition, email};
 use crate::support::mailing::PATIENCE;
+use crate::support::skewed::SkewedClock;
 use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
     ticks_run_at_round_times_by_themselves,
     two_servers_run_each_tick_once,
     what_was_missed_is_done_at_once,
+    a_clock_that_is_wrong_takes_nobodys_turn,
 );
 
 /// Ticks every quarter of an hour.
@@ -109,5 +111,41 @@ async fn what_was_missed_is_done_at_once(backend: Backend) {
         4,
         "one tick of each kind makes good for all"
     );
+    app.server.shutdown().await.expect("stopped");
+}
+
+/// A server that is ahead by an hour would take the turn from whoever has it, and could do nothing with it.
+async fn a_clock_that_is_wrong_takes_nobodys_turn(backend: Backend) {
+    if backend == Backend::Sqlite {
+        // There both clocks are the same.
+        return;
+    }
+    let app = App::start(backend).await;
+    let every_minute = |config: &mut Config| config.schedule = Some(Duration::from_mins(1));
+    for (ahead, may) in [(1, false), (0, true)] {
+        let clock = std::sync::Arc::new(SkewedClock::ahead(chrono::Duration::hours(ahead)));
+        let (server, _channel) = app.second_server_with(8, clock, every_minute).await;
+        let store = server.engine().store();
+        let before = store.statements();
+        // What it does next is to look at the clocks, or to take the turn.
+        let looking = async {
+            while store.statements() == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.expect("a look");
+        if may {
+            let ticking = async {
+                while finished(&app).await.len() < 2 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, ticking).await.expect("ticks");
+        }
+        let texts = store.statement_texts();
+        let has_asked = texts.iter().any(|text| text.contains("tick_schedule"));
+        assert_eq!(has_asked, may, "ahead by {ahead} h");
+        server.shutdown().await.expect("stopped");
+    }
     app.server.shutdown().await.expect("stopped");
 }

@@ -44,7 +44,10 @@ impl KeySource {
 }
 
 /// Keys that are fetched.
-pub struct FetchedKeys {
+#[derive(Debug, Clone)]
+pub struct FetchedKeys(Arc<Fetched>);
+
+struct Fetched {
     fetch: Fetch,
     clock: Arc<dyn Clock>,
     known: Mutex<Known>,
@@ -61,9 +64,9 @@ struct Known {
     asked_at: Option<DateTime<Utc>>,
 }
 
-impl fmt::Debug for FetchedKeys {
+impl fmt::Debug for Fetched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FetchedKeys").finish_non_exhaustive()
+        f.debug_struct("Fetched").finish_non_exhaustive()
     }
 }
 
@@ -73,21 +76,27 @@ impl FetchedKeys {
         fetch: impl Fn() -> BoxFuture<'static, Result<Vec<u8>, String>> + Send + Sync + 'static,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self {
+        Self(Arc::new(Fetched {
             fetch: Box::new(fetch),
             clock,
             known: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
-        }
+        }))
     }
 
     /// Asks for the keys for the first time. Where there are none the server starts all the same: tokens are refused as something that
     /// may be tried again, and each asks anew.
     pub async fn begin(&self) {
-        self.ask().await;
+        self.0.ask().await;
     }
 
     async fn with(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Arc<KeySet>, Refused> {
+        self.0.with(id, algorithm).await
+    }
+}
+
+impl Fetched {
+    async fn with(self: &Arc<Self>, id: Option<&str>, algorithm: Algorithm) -> Result<Arc<KeySet>, Refused> {
         if let Some(keys) = self.good(id, algorithm) {
             return Ok(keys);
         }
@@ -97,7 +106,11 @@ impl FetchedKeys {
             return Ok(keys);
         }
         if self.may_ask() {
-            self.ask().await;
+            let fetched = Arc::clone(self);
+            // By itself: whoever calls may hang up at any time, and with him would go what all wait for.
+            let asked = tokio::spawn(async move { fetched.ask().await });
+            // One that panicked has said so.
+            let _ = asked.await;
         }
         drop(asking);
         self.known().keys.ok_or(Refused::KeysUnavailable)

@@ -1,5 +1,8 @@
 //! Keys at a URL: asked for when one is missing, not too often, kept when there is no answer, and given up when they are withdrawn.
 
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 
 use super::{Guarded, LIST_TICKS, refused, told};
@@ -9,7 +12,12 @@ use crate::support::jwt::{AUDIENCE, ISSUER, Signer, claims, jwks};
 
 /// A server that asks this one for keys.
 async fn guarded(issuer: &HttpServer) -> Guarded {
-    let url = format!("http://{}/keys", issuer.address());
+    guarded_by(&issuer.address()).await
+}
+
+/// The same, of an issuer at an address.
+async fn guarded_by(address: &str) -> Guarded {
+    let url = format!("http://{address}/keys");
     Guarded::start(Backend::Sqlite, &[], |config, _| {
         config.auth.jwt_issuer = Some(ISSUER.to_owned());
         config.auth.jwt_audience = Some(AUDIENCE.to_owned());
@@ -112,4 +120,52 @@ async fn without_keys_callers_try_again() {
     it.app.clock.advance(chrono::Duration::seconds(30));
     assert_eq!(told(&call(&it, &key).await), Ok(()));
     it.stop().await;
+}
+
+/// Takes a request for keys, which is answered later.
+async fn asked(issuer: &TcpListener) -> TcpStream {
+    let (mut stream, _) = issuer.accept().await.expect("a connection");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a request"));
+    }
+    stream
+}
+
+async fn answer(mut stream: TcpStream, keys: &str) {
+    let length = keys.len();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{keys}");
+    stream.write_all(answer.as_bytes()).await.expect("written");
+}
+
+/// Who asks for a key that is missing may hang up before it is there: it comes for the others all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hangs_up_takes_no_keys_with_him() {
+    let issuer = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = issuer.local_addr().expect("an address").to_string();
+    let (old, new) = (Signer::ed("old"), Signer::p256("new"));
+    let first = jwks(&[&old]);
+    let starting = tokio::spawn(async move { guarded_by(&address).await });
+    answer(asked(&issuer).await, &first).await;
+    let it = Arc::new(starting.await.expect("a server"));
+
+    let impatient = tokio::spawn({
+        let it = Arc::clone(&it);
+        let new = Signer::p256("new");
+        async move { call(&it, &new).await }
+    });
+    let stream = asked(&issuer).await;
+    impatient.abort();
+    assert!(impatient.await.is_err_and(|error| error.is_cancelled()));
+    // The server has heard that he hung up when it has answered what came after.
+    assert_eq!(told(&call(&it, &old).await), Ok(()));
+    answer(stream, &jwks(&[&old, &new])).await;
+    let heard = async {
+        while call(&it, &new).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let heard = tokio::time::timeout(std::time::Duration::from_secs(60), heard).await;
+    assert!(heard.is_ok(), "the keys did not come");
+    Arc::into_inner(it).expect("nobody else").stop().await;
 }

@@ -1,6 +1,7 @@
 //! Who asks too much, and who calls the server by a name that is not its own.
 
 use campaign_automation::auth::digest_of;
+use campaign_automation::channels::WebhookSecrets;
 use campaign_automation::config::Config;
 use campaign_automation::domain::Rate;
 use http::HeaderMap;
@@ -254,4 +255,40 @@ async fn well_known_paths_are_not_there() {
         .await
         .expect("an end")
         .expect("stopped");
+}
+
+/// What strangers hold up, here a callback whose body does not come, is not in the way of callers.
+#[tokio::test]
+async fn strangers_have_places_of_their_own() {
+    let few = |config: &mut Config| {
+        config.listener.max_requests = 8;
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        config.feedback.events_secret = Some(WebhookSecrets::parse(secret).expect("a secret"));
+    };
+    let app = App::start_with(Backend::Sqlite, few).await;
+    let now = campaign_automation::clock::Clock::now(&*app.clock).timestamp();
+    let mut slow = TcpStream::connect(app.server.addr()).await.expect("a connection");
+    let head = format!(
+        "POST /callbacks/events HTTP/1.1\r\nHost: localhost\r\nwebhook-id: a\r\nwebhook-timestamp: {now}\r\n\
+         webhook-signature: v1,AAAA\r\nContent-Length: 2\r\n\r\n{{"
+    );
+    slow.write_all(head.as_bytes()).await.expect("written");
+    // One of eight is theirs.
+    in_time("a callback that takes the place of strangers", async {
+        while get(&app, "localhost", "/u/nothing").await.0 != 503 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let found = (Code::NotFound, "CUSTOMER_NOT_FOUND".to_owned(), None);
+    assert_eq!(call(&app).await, found);
+    let (_, metrics) = get(&app, "localhost", "/metrics").await;
+    let refused = metrics
+        .lines()
+        .find(|line| line.starts_with("campaign_calls_refused_total{") && line.contains("server_busy"));
+    assert!(refused.is_some_and(|line| !line.ends_with(" 0")), "{refused:?}");
+    slow.write_all(b"}").await.expect("written");
+    assert_eq!(answer(&mut slow).await, Some(403));
+    assert_eq!(get(&app, "localhost", "/u/nothing").await.0, 403);
+    app.server.shutdown().await.expect("stopped");
 }

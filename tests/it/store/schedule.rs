@@ -35,9 +35,9 @@ async fn keep(ground: &Ground, holder: Uuid, until: i64) -> bool {
     is_kept
 }
 
-async fn leave(ground: &Ground, holder: Uuid, at: i64, done: Option<i64>) {
+async fn leave(ground: &Ground, holder: Uuid, done: Option<i64>) {
     let txn = ground.store.begin().await.expect("a transaction");
-    let left = txn.leave_schedule(holder, minute(at), done.map(minute)).await;
+    let left = txn.leave_schedule(holder, done.map(minute)).await;
     left.expect("left");
     txn.commit().await.expect("committed");
 }
@@ -55,18 +55,18 @@ async fn one_server_at_a_time_has_the_turn(backend: Backend) {
     // A died, and comes back.
     assert_eq!(take(&ground, B, 0, 3).await, Taken);
     assert!(!keep(&ground, A, 9).await);
-    leave(&ground, A, 3, Some(0)).await;
+    leave(&ground, A, Some(0)).await;
     assert_eq!(take(&ground, A, 0, 3).await, Held, "A had nothing to give up");
 
     // B is told to stop before it is done, and A goes on.
-    leave(&ground, B, 3, None).await;
+    leave(&ground, B, None).await;
     assert_eq!(take(&ground, A, 0, 3).await, Taken);
-    leave(&ground, A, 3, Some(0)).await;
+    leave(&ground, A, Some(0)).await;
     assert_eq!(
         (take(&ground, A, 0, 3).await, take(&ground, B, 0, 3).await),
         (Done, Done)
     );
     assert_eq!(take(&ground, B, 15, 15).await, Taken);
-    leave(&ground, B, 16, None).await;
+    leave(&ground, B, None).await;
     assert_eq!(take(&ground, A, 0, 17).await, Done, "what is done stays so");
 }
