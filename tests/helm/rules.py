@@ -13,15 +13,6 @@ from rules_network import check_network
 # Where the programs declare their variables.
 SOURCES = [ROOT / "src/config.rs", *sorted(ROOT.glob("src/config/*.rs")), *sorted(ROOT.glob("src/client/*.rs"))]
 
-# Variables of what is still being built. Once a program knows one, it is to go from here.
-AWAITED = {
-    "CAMPAIGN_MONITOR_LISTEN", "OTEL_EXPORTER_OTLP_ENDPOINT", "CAMPAIGN_REFLECTION",
-    "CAMPAIGN_TLS_CERT_FILE", "CAMPAIGN_TLS_KEY_FILE", "CAMPAIGN_TLS_CLIENT_CA_FILE", "CAMPAIGN_MAX_CONNECTIONS", "CAMPAIGN_MAX_REQUESTS", "CAMPAIGN_PLAINTEXT_TOKEN",
-    "CAMPAIGN_CONNECTION_AGE", "CAMPAIGN_CALLER_RATE", "CAMPAIGN_CALLERS_FILE", "CAMPAIGN_JWT_ISSUER", "CAMPAIGN_JWT_AUDIENCE",
-    "CAMPAIGN_JWT_ROLES_CLAIM", "CAMPAIGN_JWKS_FILE", "CAMPAIGN_JWKS_URL", "CAMPAIGN_TOKEN_FILE", "CAMPAIGN_CLIENT_CERT_FILE",
-    "CAMPAIGN_CLIENT_KEY_FILE",
-}
-
 STANDARD_LABELS = {
     "app.kubernetes.io/name",
     "app.kubernetes.io/instance",
@@ -355,7 +346,7 @@ def check_test(pod):
 
 def declared_variables():
     """The variables that the programs know."""
-    declared = {"JOB_COMPLETION_INDEX", *AWAITED}
+    declared = {"JOB_COMPLETION_INDEX"}
     for source in SOURCES:
         declared.update(re.findall(r'env = "(\w+)"', source.read_text()))
     return declared
