@@ -86,6 +86,22 @@ volumeMounts:
     mountPath: /tmp
 {{- end -}}
 
+{{/* When a CronJob's pod is not tried again. Takes the container's name. */}}
+{{- define "campaign.podFailurePolicy" -}}
+rules:
+  # Wrong use: trying again doesn't help. Any other code does.
+  - action: FailJob
+    onExitCodes:
+      containerName: {{ . }}
+      operator: In
+      values: [2]
+  # The node went away, which is nobody's failure.
+  - action: Ignore
+    onPodConditions:
+      - type: DisruptionTarget
+        status: "True"
+{{- end -}}
+
 {{/* The volume of files from secrets. Takes a list of secret, key and path. */}}
 {{- define "campaign.filesVolume" -}}
 - name: secrets
@@ -115,7 +131,7 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
-{{/* The environment variables that both the server and the migration have. */}}
+{{/* The environment variables that servers, migration and purge have. */}}
 {{- define "campaign.databaseEnv" -}}
 - name: CAMPAIGN_DATABASE_URL
 {{- if .Values.sqlite.enabled }}

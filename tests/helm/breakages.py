@@ -5,7 +5,7 @@ A case is a value set, what is done to its objects, and a word of the problem th
 
 import copy
 
-from chart import CHART, named, of_kind, pod_of, render, values_of
+from chart import CHART, named, of_kind, render, values_of
 from rules import check_objects
 
 
@@ -27,6 +27,22 @@ def tick_job(objects):
 
 def tick_pod(objects):
     return tick_job(objects)["template"]["spec"]
+
+
+def purge(objects):
+    return named(objects, "CronJob", "-purge")["spec"]
+
+
+def purge_job(objects):
+    return purge(objects)["jobTemplate"]["spec"]
+
+
+def purge_container(objects):
+    return purge_job(objects)["template"]["spec"]["containers"][0]
+
+
+def purge_policy(objects):
+    return named(objects, "NetworkPolicy", "-purge")["spec"]
 
 
 def job(objects):
@@ -86,7 +102,7 @@ ROOTLESS = "securityContext"
 
 BREAKAGES = [
     # K2, K3, K4
-    ("minimal", put("Allow", tick, "concurrencyPolicy"), "ticks may overlap"),
+    ("minimal", put("Allow", tick, "concurrencyPolicy"), "two may overlap"),
     ("minimal", put(None, tick, "startingDeadlineSeconds"), "startingDeadlineSeconds"),
     ("minimal", put(900, tick, "startingDeadlineSeconds"), "is not within its period"),
     ("minimal", put("Europe/Berlin", tick, "timeZone"), "not in UTC"),
@@ -102,6 +118,25 @@ BREAKAGES = [
     ("partitions", put(1, tick_job, "parallelism"), "not one pod for each part"),
     ("partitions", put(["--deadline", "720s"], tick_pod, "containers", 0, "args"), "its part is None"),
     ("partitions", put([], tick_pod, "containers", 0, "env"), "doesn't know its index"),
+    # The purge
+    ("full", put("Replace", purge, "concurrencyPolicy"), "two may overlap"),
+    ("full", put("Europe/Berlin", purge, "timeZone"), "not in UTC"),
+    ("full", put(None, purge, "startingDeadlineSeconds"), "stop for good"),
+    ("full", put(None, purge, "failedJobsHistoryLimit"), "how many Jobs are kept"),
+    ("full", put(["campaignd", "migrate"], purge_container, "command"), "takes away something else"),
+    ("full", put(["--older-than", "30d"], purge_container, "args"), "takes away something else"),
+    ("full", put(60, purge_job, "activeDeadlineSeconds"), "at another time"),
+    ("full", put(6, purge_job, "backoffLimit"), "backoffLimit"),
+    ("full", put("OnFailure", purge_job, "template", "spec", "restartPolicy"), "restart in place"),
+    ("full", put("tick", purge_job, "podFailurePolicy", "rules", 0, "onExitCodes", "containerName"), "wrong use"),
+    ("full", put(True, purge_container, ROOTLESS, "allowPrivilegeEscalation"), "may gain rights"),
+    ("full", put({"name": "CAMPAIGN_DATABASE_URL", "value": "postgres://u:p@h/n"}, purge_container, "env", 0), "is written out"),
+    ("full", put("c" * 50 + "-purge", lambda objects: named(objects, "CronJob", "-purge"), "metadata", "name"), "name too long"),
+    ("full", lambda objects: objects.remove(named(objects, "CronJob", "-purge")), "unexpected objects"),
+    ("full", put([], purge_policy, "egress"), "purge can't reach the database"),
+    ("full", put([{}], purge_policy, "egress"), "purge can reach more than the database"),
+    ("full", put([{}], purge_policy, "ingress"), "purge can be reached"),
+    ("full", put({"matchLabels": {"x": "y"}}, purge_policy, "podSelector"), "no policy closes its pods"),
     # K6
     ("minimal", put(False, server, "template", "spec", ROOTLESS, "runAsNonRoot"), "may run as root"),
     ("minimal", put(0, tick_pod, ROOTLESS, "runAsUser"), "may run as root"),

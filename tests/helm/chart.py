@@ -62,6 +62,14 @@ def named(objects, kind, ending):
     return found
 
 
+def ticks_of(objects):
+    return [rendered for rendered in of_kind(objects, "CronJob") if component(rendered).startswith("tick-")]
+
+
+def purges_of(objects):
+    return [rendered for rendered in of_kind(objects, "CronJob") if component(rendered) == "purge"]
+
+
 def component(rendered):
     return rendered["metadata"]["labels"]["app.kubernetes.io/component"]
 

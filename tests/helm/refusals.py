@@ -56,6 +56,12 @@ REFUSED = {
     "more servers with a file": (
         '{sqlite: {enabled: true}, database: {existingSecret: ""}, server: {replicas: 1}, autoscaling: {enabled: true}}', "autoscaling",
     ),
+    "a purge of a file that the server has to itself": (
+        '{sqlite: {enabled: true}, database: {existingSecret: ""}, server: {replicas: 1}, purge: {enabled: true}}', "purge",
+    ),
+    "a purge of what is new": ("purge: {enabled: true, olderThan: 29d}", "olderThan"),
+    "an age in hours": ("purge: {enabled: true, olderThan: 9600h}", "olderThan"),
+    "a macro as the purge's schedule": ('purge: {schedule: "@weekly"}', "schedule"),
     "two databases": ("{sqlite: {enabled: true}, server: {replicas: 1}}", "database"),
     "a file that several nodes mount": ("sqlite: {accessMode: ReadWriteMany}", "accessMode"),
     "fewer servers than the fewest": ("autoscaling: {enabled: true, minReplicas: 5, maxReplicas: 3}", "maxReplicas is below"),

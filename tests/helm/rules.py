@@ -7,20 +7,11 @@ requirements for Kubernetes.
 
 import re
 
-from chart import ROOT, component, containers_of, of_kind, pod_of, seconds
+from chart import ROOT, component, containers_of, of_kind, pod_of, seconds, ticks_of
 from rules_network import check_network
 
 # Where the programs declare their variables.
 SOURCES = [ROOT / "src/config.rs", *sorted(ROOT.glob("src/config/*.rs")), *sorted(ROOT.glob("src/client/*.rs"))]
-
-# Variables of what is still being built. Once a program knows one, it is to go from here.
-AWAITED = {
-    "CAMPAIGN_MONITOR_LISTEN", "OTEL_EXPORTER_OTLP_ENDPOINT", "CAMPAIGN_REFLECTION",
-    "CAMPAIGN_TLS_CERT_FILE", "CAMPAIGN_TLS_KEY_FILE", "CAMPAIGN_TLS_CLIENT_CA_FILE", "CAMPAIGN_MAX_CONNECTIONS", "CAMPAIGN_MAX_REQUESTS", "CAMPAIGN_PLAINTEXT_TOKEN",
-    "CAMPAIGN_CONNECTION_AGE", "CAMPAIGN_CALLER_RATE", "CAMPAIGN_CALLERS_FILE", "CAMPAIGN_JWT_ISSUER", "CAMPAIGN_JWT_AUDIENCE",
-    "CAMPAIGN_JWT_ROLES_CLAIM", "CAMPAIGN_JWKS_FILE", "CAMPAIGN_JWKS_URL", "CAMPAIGN_TOKEN_FILE", "CAMPAIGN_CLIENT_CERT_FILE",
-    "CAMPAIGN_CLIENT_KEY_FILE",
-}
 
 STANDARD_LABELS = {
     "app.kubernetes.io/name",
@@ -63,7 +54,7 @@ def expected_kinds(values):
     asked = values["auth"]["callers"]["existingSecret"] or values["auth"]["jwt"]["issuer"]
     let_in = not asked or any(values["test"]["credentials"][of]["existingSecret"] for of in ("token", "certificate"))
     count = {
-        "CronJob": 2,
+        "CronJob": 2 + values["purge"]["enabled"],
         "Deployment": 1,
         "Service": 1 + values["service"]["headless"] + values["monitor"]["enabled"],
         "Job": not sqlite,
@@ -71,7 +62,7 @@ def expected_kinds(values):
         "PersistentVolumeClaim": sqlite and values["sqlite"]["existingClaim"] == "",
         "HorizontalPodAutoscaler": values["autoscaling"]["enabled"],
         "PodDisruptionBudget": values["podDisruptionBudget"]["enabled"] and replicas > 1,
-        "NetworkPolicy": (2 if sqlite else 3) * values["networkPolicy"]["enabled"],
+        "NetworkPolicy": (2 + (not sqlite) + values["purge"]["enabled"]) * values["networkPolicy"]["enabled"],
         "Pod": bool(values["test"]["enabled"] and let_in),
         "ServiceMonitor": metrics["serviceMonitor"]["enabled"] and values["operator"],
         "PrometheusRule": metrics["prometheusRule"]["enabled"] and values["operator"],
@@ -91,6 +82,8 @@ def check_object(rendered, values):
             yield from check_server(rendered["spec"], values)
         case "Job":
             yield from check_migration(rendered)
+        case "CronJob" if component(rendered) == "purge":
+            yield from check_purge(rendered["spec"], values)
         case "CronJob":
             yield from check_tick(rendered["spec"], values["ticks"]["partitions"])
         case "Pod":
@@ -290,10 +283,7 @@ def check_tick(spec, partitions):
     """K2, K3 and K4: ticks that neither pile up nor stop for good."""
     job = spec["jobTemplate"]["spec"]
     period = shortest_period(spec["schedule"])
-    if spec["timeZone"] != "Etc/UTC" or "TZ=" in spec["schedule"]:
-        yield "its schedule is not in UTC"
-    if spec["concurrencyPolicy"] != "Forbid":
-        yield "ticks may overlap"
+    yield from check_schedule(spec)
     if not 60 <= spec.get("startingDeadlineSeconds", 0) < period:
         yield f"startingDeadlineSeconds {spec.get('startingDeadlineSeconds')} is not within its period of {period} s"
     if job["activeDeadlineSeconds"] >= period:
@@ -306,13 +296,39 @@ def check_tick(spec, partitions):
     deadline = seconds(container["args"][container["args"].index("--deadline") + 1])
     if deadline + 60 > job["activeDeadlineSeconds"]:
         yield "it would be killed before its own deadline"
+    yield from check_partitions(job, container, partitions)
+
+
+def check_purge(spec, values):
+    """It takes away what the values say, and does not stop for good."""
+    job = spec["jobTemplate"]["spec"]
+    yield from check_schedule(spec)
+    if spec.get("startingDeadlineSeconds", 0) < 60:
+        yield f"startingDeadlineSeconds {spec.get('startingDeadlineSeconds')} lets it stop for good, or never start"
+    if not {"successfulJobsHistoryLimit", "failedJobsHistoryLimit"} <= spec.keys():
+        yield "nobody says how many Jobs are kept"
+    yield from check_job(job, 1)
+    [container] = job["template"]["spec"]["containers"]
+    if container["command"] != ["campaignd", "purge"] or container["args"] != ["--older-than", values["purge"]["olderThan"]]:
+        yield f"it takes away something else than what is older than {values['purge']['olderThan']}"
+    if job["activeDeadlineSeconds"] != values["purge"]["activeDeadlineSeconds"]:
+        yield "it ends at another time than the values say"
+
+
+def check_schedule(spec):
+    """One at a time, in UTC, and set up wrong it fails at once."""
+    if spec["timeZone"] != "Etc/UTC" or "TZ=" in spec["schedule"]:
+        yield "its schedule is not in UTC"
+    if spec["concurrencyPolicy"] != "Forbid":
+        yield "two may overlap"
+    job = spec["jobTemplate"]["spec"]
+    [container] = job["template"]["spec"]["containers"]
     [wrong_use, *_] = job["podFailurePolicy"]["rules"]
     if wrong_use != {
         "action": "FailJob",
         "onExitCodes": {"containerName": container["name"], "operator": "In", "values": [2]},
     }:
         yield "wrong use would be tried again"
-    yield from check_partitions(job, container, partitions)
 
 
 def check_partitions(job, container, partitions):
@@ -355,7 +371,7 @@ def check_test(pod):
 
 def declared_variables():
     """The variables that the programs know."""
-    declared = {"JOB_COMPLETION_INDEX", *AWAITED}
+    declared = {"JOB_COMPLETION_INDEX"}
     for source in SOURCES:
         declared.update(re.findall(r'env = "(\w+)"', source.read_text()))
     return declared
@@ -405,7 +421,7 @@ def check_clients_reach_service(objects, values):
     tls = values["tls"]["existingSecret"]
     address = f"https://{name}.default.svc:{port}" if tls else f"http://{name}:{port}"
     commands = []
-    for client in [*of_kind(objects, "CronJob"), *of_kind(objects, "Pod")]:
+    for client in [*ticks_of(objects), *of_kind(objects, "Pod")]:
         [container] = containers_of(client)
         commands.append(container["command"])
         if {"name": "CAMPAIGN_SERVER", "value": address} not in container["env"]:

@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from chart import component, of_kind, pod_of
+from chart import component, of_kind, pod_of, purges_of, ticks_of
 
 ELSEWHERE = {"app": "crm"}
 
@@ -26,7 +26,7 @@ def check_network(objects, values):
 
     [deployment] = of_kind(objects, "Deployment")
     server = pod_of(deployment)["metadata"]["labels"]
-    for client in [*of_kind(objects, "CronJob"), *of_kind(objects, "Pod")]:
+    for client in [*ticks_of(objects), *of_kind(objects, "Pod")]:
         labels = pod_of(client)["metadata"]["labels"]
         name = client["metadata"]["name"]
         if not reaches(policies, labels, server, "grpc"):
@@ -42,11 +42,19 @@ def check_network(objects, values):
                 yield f"{peers} can't reach the servers' port {port}"
 
     database = values["networkPolicy"]["database"]["port"]
-    for rendered in [deployment, *of_kind(objects, "Job")]:
+    alone = [*of_kind(objects, "Job"), *purges_of(objects)]
+    for rendered in alone:
         labels = pod_of(rendered)["metadata"]["labels"]
-        if not values["sqlite"]["enabled"] and not values["networkPolicy"]["database"]["to"]:
-            if not reaches_address(policies, labels, PRIVATE, database):
-                yield f"{component(rendered)} can't reach the database"
+        if reaches(policies, labels, server, "grpc") or reaches_address(policies, labels, PUBLIC, 443):
+            yield f"{component(rendered)} can reach more than the database"
+        if rules_of(policies, labels, "ingress"):
+            yield f"{component(rendered)} can be reached"
+    [peer] = values["networkPolicy"]["database"]["to"] or [{"ipBlock": {"cidr": PRIVATE}}]
+    where = ipaddress.ip_network(peer["ipBlock"]["cidr"])[0]
+    for rendered in [deployment, *alone]:
+        labels = pod_of(rendered)["metadata"]["labels"]
+        if not values["sqlite"]["enabled"] and not reaches_address(policies, labels, where, database):
+            yield f"{component(rendered)} can't reach the database"
         if not reaches_address(policies, labels, PRIVATE, 53):
             yield f"{component(rendered)} can't ask for names"
     for port in values["networkPolicy"]["providerPorts"]:
