@@ -2,8 +2,10 @@
 
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::IsTerminal as _;
+use std::panic::PanicHookInfo;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, FilterFn, LevelFilter};
 use tracing_subscriber::fmt::FmtContext;
@@ -75,7 +77,23 @@ pub fn install(log: &Log, otlp: Option<&Otlp>) -> anyhow::Result<Installed> {
     });
     let installed = Registry::default().with(lines).with(spans).try_init();
     installed.map_err(|error| anyhow::anyhow!("can't set up the log: {error}"))?;
+    std::panic::set_hook(Box::new(log_panic));
     Ok(Installed { traces })
+}
+
+/// Makes a panic an entry of the log as others are. Of its message only what stands in the source: what was put together may have
+/// a customer in it.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let what = panic.payload().downcast_ref::<&'static str>();
+    let what = what.unwrap_or(&"its message is not logged");
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(
+        panic.place = place,
+        panic.backtrace = backtrace,
+        "panicked at {place}: {what}"
+    );
 }
 
 /// All but the spans that only traces are about.

@@ -196,6 +196,15 @@ async fn a_fault_in_one_run_holds_up_no_other(backend: Backend) {
         let counts = tick(&server).await.expect("a tick").counts.expect("counts");
         assert_eq!(counts.broken_runs, broken, "{at:?}");
         assert_eq!(rig.arrivals(), CUSTOMERS - 1, "{at:?}");
+        // As an entry like all others, for whoever reads it by a machine.
+        let entry = server.until("panicked at");
+        assert_eq!(entry["level"], "ERROR", "{entry}");
+        assert!(
+            entry["panic.place"]
+                .as_str()
+                .is_some_and(|place| place.contains("failpoint.rs")),
+            "{entry}"
+        );
         drop(server);
         rig.finish_and_judge(&format!("panic at {}", at.as_str())).await;
     }
