@@ -127,7 +127,7 @@ class Load:
     def __init__(self, what, target, service_config):
         self.what = what
         # A list of addresses is no host name, which a request has to have.
-        options = [("grpc.service_config", service_config), ("grpc.default_authority", "campaign")]
+        options = [("grpc.service_config", service_config), ("grpc.default_authority", "localhost")]
         self.channel = grpc.insecure_channel(target, options=options)
         self.changed = threading.Condition()
         self.calls = 0
