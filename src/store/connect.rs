@@ -85,7 +85,7 @@ pub struct ConnectSettings {
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pub(super) db: DatabaseConnection,
+    db: DatabaseConnection,
     pub(super) backend: DbBackend,
     place: Arc<str>,
     /// The link to `PostgreSQL`.

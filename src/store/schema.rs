@@ -6,9 +6,10 @@
 //! the step that a program must know at least, and an older one than that does not start.
 
 use migrations::{Migrator, MigratorTrait as _};
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use std::collections::BTreeSet;
 
+use super::session::Session;
 use super::{Store, StoreError};
 
 /// Any number, the same for all migrators, so that they wait for each other.
@@ -39,7 +40,7 @@ impl Store {
             let locked = txn.conn.execute_unprepared(&lock).await;
             locked.map_err(|error| self.failed(error))?;
         }
-        let found = difference(&txn.conn).await.map_err(|error| self.failed(error))?;
+        let found = difference(&txn).await?;
         found.check_floor()?;
         match (found.missing.first(), found.unknown.first()) {
             (None, _) => {}
@@ -57,9 +58,10 @@ impl Store {
         txn.commit().await
     }
 
-    /// Checks that this program can work on the schema: that of its version, or of a later one that still allows it.
+    /// Checks that this program can work on the schema: that of its version, or of a later one that still allows it. It is asked again
+    /// and again, as another database may take the place of the one that was looked at in the beginning.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
-        let found = difference(&self.db).await.map_err(|error| self.failed(error))?;
+        let found = difference(&self.surveyor()).await?;
         found.check_floor()?;
         if found.missing.is_empty() {
             return Ok(());
@@ -84,24 +86,22 @@ impl Difference {
 }
 
 /// Compares the steps that were taken with those that are known. Changes nothing, also where there is no schema yet.
-async fn difference<C: ConnectionTrait>(conn: &C) -> Result<Difference, DbErr> {
+async fn difference<C: ConnectionTrait>(session: &Session<C>) -> Result<Difference, StoreError> {
     let known: BTreeSet<String> = Migrator::migrations()
         .iter()
         .map(|step| step.name().to_owned())
         .collect();
-    let is_postgres = conn.get_database_backend() == DbBackend::Postgres;
-    let has_schema = if is_postgres {
-        "select 'yes' as text where to_regclass('seaql_migrations') is not null"
-    } else {
-        "select 'yes' as text from sqlite_master where name = 'seaql_migrations'"
-    };
+    let has_schema = session.pick(
+        "select 'yes' as text where to_regclass('seaql_migrations') is not null",
+        "select 'yes' as text from sqlite_master where name = 'seaql_migrations'",
+    );
     let (mut taken, mut floor) = (BTreeSet::new(), None);
-    if !texts(conn, has_schema).await?.is_empty() {
-        taken.extend(texts(conn, "select version as text from seaql_migrations").await?);
+    if !texts(session, has_schema).await?.is_empty() {
+        taken.extend(texts(session, "select version as text from seaql_migrations").await?);
     }
     if !taken.is_empty() {
         let sql = "select value as text from service_metadata where key = 'schema_floor'";
-        floor = texts(conn, sql).await?.pop();
+        floor = texts(session, sql).await?.pop();
     }
     Ok(Difference {
         missing: known.difference(&taken).cloned().collect(),
@@ -110,8 +110,7 @@ async fn difference<C: ConnectionTrait>(conn: &C) -> Result<Difference, DbErr> {
     })
 }
 
-async fn texts<C: ConnectionTrait>(conn: &C, sql: &str) -> Result<Vec<String>, DbErr> {
-    let statement = Statement::from_string(conn.get_database_backend(), sql);
-    let rows = Text::find_by_statement(statement).all(conn).await?;
+async fn texts<C: ConnectionTrait>(session: &Session<C>, sql: &str) -> Result<Vec<String>, StoreError> {
+    let rows: Vec<Text> = session.rows(sql, vec![]).await?;
     Ok(rows.into_iter().map(|row| row.text).collect())
 }

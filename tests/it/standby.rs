@@ -1,4 +1,4 @@
-//! PostgreSQL that can only be read, as a standby is after a failover went the wrong way.
+//! PostgreSQL that can only be read, as a standby is after a failover went the wrong way, or that ended its connections.
 
 use campaign_automation::proto::campaign::v1 as pb;
 use sea_orm::{ConnectionTrait as _, Database};
@@ -52,6 +52,20 @@ async fn a_database_that_can_only_be_read_says_so() {
     app.try_start(start).await.expect("a run");
     app.hourly().await;
     assert_eq!(app.sent_count(), 2);
+    app.server.shutdown().await.expect("stopped");
+}
+
+/// A database that was restarted, or put in the place of another, ends all connections. The next look finds it there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_ended_are_no_reason_not_to_be_ready() {
+    if postgres_url().is_none() {
+        return;
+    }
+    let app = App::start(Backend::Postgres).await;
+    for _ in 0..5 {
+        read_only(&app, "off").await;
+        app.server.engine().check_ready().await.expect("it is there");
+    }
     app.server.shutdown().await.expect("stopped");
 }
 
