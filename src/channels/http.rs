@@ -1,6 +1,6 @@
 //! Providers that are reached by HTTP.
 //!
-//! One client ([`client`]) for all of them, which connects with nothing that it must not ([`address`]). One file per protocol:
+//! One client ([`client`]) for all of them, which connects with nothing that it must not ([`resolve`], [`address`]). One file per protocol:
 //! Twilio's ([`twilio`]), a gateway of one's own ([`gateway`]), tasks as webhooks ([`webhook`]). What a provider says is passed on
 //! without secrets and numbers ([`said`]).
 //!
@@ -12,6 +12,7 @@ mod callback;
 mod client;
 mod gateway;
 mod policy;
+mod resolve;
 mod said;
 mod sign;
 mod sms;
@@ -21,9 +22,10 @@ mod url;
 mod webhook;
 
 pub use callback::TwilioRequests;
-pub use client::{HttpClient, HttpSetUpError, HttpSettings, NameResolver, SystemResolver};
+pub use client::{HttpClient, HttpSetUpError, HttpSettings};
 pub use gateway::GatewaySender;
 pub use policy::{DestinationPolicy, Forbidden};
+pub use resolve::{NameResolver, SystemResolver};
 pub use sign::{WebhookSecretError, WebhookSecrets};
 pub use sms::{SmsFrom, SmsLimit};
 pub use twilio::{CallbackUrls, TwilioSender};
