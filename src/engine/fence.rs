@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::EngineError;
-use super::claim::{count_decision, entry};
+use super::decided::{count_decision, entry};
 use super::facts::BatchFacts;
 use crate::domain::fence::{Fence, Fenced, FencedTimeline};
 use crate::domain::{Run, TickCounts, TimelineId, Timestamp};

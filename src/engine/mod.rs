@@ -11,6 +11,7 @@ mod circuits;
 mod claim;
 mod content;
 mod customers;
+mod decided;
 mod definitions;
 mod delivery;
 mod erasure;

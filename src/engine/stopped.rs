@@ -3,7 +3,7 @@
 use chrono::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::claim::{count_decision, entry};
+use super::decided::{count_decision, entry};
 use super::flight::Flight;
 use super::tick::Limits;
 use super::{Engine, EngineError};
