@@ -20,7 +20,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::database::{Backend, TestDatabase};
-use super::given::{at, customer};
+use super::given::{at, campaign, customer};
 
 /// The secret of the servers of tests.
 pub(crate) const SECRET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/secret.key");
@@ -181,18 +181,8 @@ impl App {
 
     /// Stores a campaign with content for all channels.
     pub(crate) async fn campaign(&self, id: &str) {
-        let campaign = pb::CampaignDefinition {
-            campaign_id: id.to_owned(),
-            kind: pb::CampaignKind::Transactional.into(),
-            subject: format!("{id} for {{{{ customer.id }}}}"),
-            text_body: "Hello {{ customer.name }}, this is day {{ day }}.".to_owned(),
-            html_body: "<p>Hello {{ customer.name }}</p>".to_owned(),
-            sms_text: "Hi {{ customer.name }}".to_owned(),
-            call_script: "Good day {{ customer.name }}".to_owned(),
-            ..Default::default()
-        };
         let request = pb::ApplyCampaignRequest {
-            campaign: Some(campaign),
+            campaign: Some(campaign(id)),
             ..Default::default()
         };
         self.content().apply_campaign(request).await.expect("a campaign");

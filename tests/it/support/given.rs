@@ -51,6 +51,20 @@ pub(crate) fn definition(slug: &str, days: i32, actions: Vec<pb::ActionDefinitio
     }
 }
 
+/// A campaign with content for all channels.
+pub(crate) fn campaign(id: &str) -> pb::CampaignDefinition {
+    pb::CampaignDefinition {
+        campaign_id: id.to_owned(),
+        kind: pb::CampaignKind::Transactional.into(),
+        subject: format!("{id} for {{{{ customer.id }}}}"),
+        text_body: "Hello {{ customer.name }}, this is day {{ day }}.".to_owned(),
+        html_body: "<p>Hello {{ customer.name }}</p>".to_owned(),
+        sms_text: "Hi {{ customer.name }}".to_owned(),
+        call_script: "Good day {{ customer.name }}".to_owned(),
+        ..Default::default()
+    }
+}
+
 /// An action that sends a mail.
 pub(crate) fn email(day: i32, hour: i32, campaign: &str) -> pb::ActionDefinition {
     action(day, hour, pb::Channel::Email, pb::ActionType::SendEmail, campaign)

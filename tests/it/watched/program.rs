@@ -21,6 +21,7 @@ use super::PATIENCE;
 use super::collector::Collector;
 use crate::providers::ACCOUNT;
 use crate::support::app::hourly;
+use crate::support::given::{campaign, definition};
 use crate::support::http::HttpServer;
 use crate::support::process::{CAMPAIGND, program, run};
 use crate::support::smtp::SmtpServer;
@@ -148,10 +149,11 @@ impl Program {
                 break found;
             }
             let ended = child.try_wait().expect("a process");
-            assert!(
-                ended.is_none() && begun.elapsed() < PATIENCE,
-                "it does not serve: {text}"
-            );
+            if ended.is_some() || begun.elapsed() >= PATIENCE {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("it does not serve: {text}");
+            }
             std::thread::yield_now();
         };
         Self::start_connected(child, log, addr, monitor)
@@ -201,15 +203,10 @@ impl Program {
 
     /// Stores a customer and a timeline of these actions, with their campaign `A`. Gives the timeline's id.
     pub(super) async fn prepare(&self, customer: pb::Customer, actions: Vec<pb::ActionDefinition>) -> i64 {
+        // Its subject has the name in it, too.
         let campaign = pb::CampaignDefinition {
-            campaign_id: "A".to_owned(),
-            kind: pb::CampaignKind::Transactional.into(),
             subject: "For {{ customer.name }}".to_owned(),
-            text_body: "Hello {{ customer.name }}".to_owned(),
-            html_body: "<p>Hello {{ customer.name }}</p>".to_owned(),
-            sms_text: "Hi {{ customer.name }}".to_owned(),
-            call_script: "Good day {{ customer.name }}".to_owned(),
-            ..Default::default()
+            ..campaign("A")
         };
         let request = pb::ApplyCampaignRequest {
             campaign: Some(campaign),
@@ -217,7 +214,7 @@ impl Program {
         };
         self.content().apply_campaign(request).await.expect("a campaign");
         let request = pb::ApplyTimelineRequest {
-            timeline: Some(crate::support::given::definition("hook", 2, actions)),
+            timeline: Some(definition("hook", 2, actions)),
             ..Default::default()
         };
         let applied = self.timelines().apply_timeline(request).await.expect("a timeline");
