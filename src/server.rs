@@ -97,11 +97,27 @@ pub struct Server {
 impl Server {
     /// Opens the database, binds, and serves until [`Server::shutdown`].
     pub async fn start(config: Config, clock: Arc<dyn Clock>, random: Random) -> anyhow::Result<Self> {
-        // Many steps with much to keep between them: on the heap, so that who waits for it stays small.
-        Box::pin(Self::start_with(config, clock, random)).await
+        Self::start_with(config, clock, random, None).await
     }
 
-    async fn start_with(config: Config, clock: Arc<dyn Clock>, random: Random) -> anyhow::Result<Self> {
+    /// The same with ways out of the caller's own in place of the configured ones, for who measures the service and not its
+    /// providers.
+    pub async fn start_with(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        random: Random,
+        senders: Option<Senders>,
+    ) -> anyhow::Result<Self> {
+        // Many steps with much to keep between them: on the heap, so that who waits for it stays small.
+        Box::pin(Self::start_all(config, clock, random, senders)).await
+    }
+
+    async fn start_all(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        random: Random,
+        given: Option<Senders>,
+    ) -> anyhow::Result<Self> {
         let routes = config.routes()?;
         let trusted = config.channels.trusted()?;
         let events = config.feedback.secrets()?;
@@ -120,7 +136,10 @@ impl Server {
         let keys = Arc::new(keys);
         let providers = providers::known(&routes);
         let callbacks = Callbacks::new(&config, &providers, &keys);
-        let senders = senders(&config, routes, &trusted, &callbacks, &clock, &metrics)?;
+        let senders = match given {
+            Some(given) => given,
+            None => senders(&config, routes, &trusted, &callbacks, &clock, &metrics)?,
+        };
         let parts = Parts {
             store,
             clock: Arc::clone(&clock),

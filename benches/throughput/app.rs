@@ -1,0 +1,123 @@
+//! A server in this process, whose clock is moved by hand.
+
+use anyhow::Context as _;
+use campaign_automation::channels::Senders;
+use campaign_automation::clock::ManualClock;
+use campaign_automation::proto::campaign::v1 as pb;
+use campaign_automation::proto::campaign::v1::campaign_content_service_client::CampaignContentServiceClient;
+use campaign_automation::proto::campaign::v1::campaign_tick_service_client::CampaignTickServiceClient;
+use campaign_automation::proto::campaign::v1::campaign_timeline_service_client::CampaignTimelineServiceClient;
+use campaign_automation::random::Random;
+use campaign_automation::server::Server;
+use chrono::{DateTime, Utc};
+use std::sync::Arc;
+use tonic::transport::Channel;
+
+use crate::place::{NOON, Place};
+
+/// A server, and a connection to it.
+pub(crate) struct App {
+    server: Server,
+    clock: Arc<ManualClock>,
+    pub(crate) channel: Channel,
+}
+
+impl App {
+    /// At noon of the first day.
+    pub(crate) async fn start(place: &Place, senders: Senders, concurrency: usize) -> anyhow::Result<Self> {
+        let mut config = place.config()?;
+        config.email_concurrency = concurrency;
+        let noon: DateTime<Utc> = NOON.parse()?;
+        let clock = Arc::new(ManualClock::new(noon));
+        let server = Server::start_with(config, Arc::clone(&clock) as _, Random::from_os(), Some(senders)).await?;
+        let channel = Channel::from_shared(format!("http://{}", server.addr()))?;
+        let channel = channel.connect().await?;
+        Ok(Self { server, clock, channel })
+    }
+
+    /// A timeline with a mail on each of these days; its id.
+    pub(crate) async fn define(&self, duration_days: i32, days: impl Iterator<Item = i32>) -> anyhow::Result<i64> {
+        let campaign = pb::CampaignDefinition {
+            campaign_id: "A".to_owned(),
+            kind: pb::CampaignKind::Transactional.into(),
+            subject: "For {{ customer.name }}".to_owned(),
+            text_body: "Hello {{ customer.name }}".to_owned(),
+            ..Default::default()
+        };
+        let request = pb::ApplyCampaignRequest {
+            campaign: Some(campaign),
+            ..Default::default()
+        };
+        let mut content = CampaignContentServiceClient::new(self.channel.clone());
+        content.apply_campaign(request).await?;
+        let mail = |day_number| pb::ActionDefinition {
+            key: format!("d{day_number}"),
+            day_number,
+            channel: pb::Channel::Email.into(),
+            action_type: pb::ActionType::SendEmail.into(),
+            campaign_id: "A".to_owned(),
+            ..Default::default()
+        };
+        let definition = pb::TimelineDefinition {
+            slug: "bench".to_owned(),
+            name: "Bench".to_owned(),
+            pipeline_stage: "hook".to_owned(),
+            duration_days,
+            is_active: true,
+            actions: days.map(mail).collect(),
+            ..Default::default()
+        };
+        let request = pb::ApplyTimelineRequest {
+            timeline: Some(definition),
+            ..Default::default()
+        };
+        let mut timelines = CampaignTimelineServiceClient::new(self.channel.clone());
+        let applied = timelines.apply_timeline(request).await?.into_inner();
+        Ok(applied.timeline.context("a timeline")?.timeline_id)
+    }
+
+    /// The hourly tick; how many messages it sent.
+    pub(crate) async fn execute(&self) -> anyhow::Result<u64> {
+        use pb::process_campaign_timelines_response::Update;
+        let mut ticks = CampaignTickServiceClient::new(self.channel.clone());
+        let request = pb::ProcessCampaignTimelinesRequest::default();
+        let mut stream = ticks.process_campaign_timelines(request).await?.into_inner();
+        let mut sent = None;
+        while let Some(news) = stream.message().await? {
+            if let Some(Update::Summary(summary)) = news.update {
+                let counts = summary.counts.context("counts")?;
+                sent = Some(counts.channels.iter().map(|channel| channel.completed).sum::<i64>());
+            }
+        }
+        Ok(u64::try_from(sent.context("a summary")?)?)
+    }
+
+    /// The daily tick; how many runs it moved to their next day.
+    pub(crate) async fn advance(&self) -> anyhow::Result<u64> {
+        use pb::advance_campaign_days_response::Update;
+        let mut ticks = CampaignTickServiceClient::new(self.channel.clone());
+        let request = pb::AdvanceCampaignDaysRequest::default();
+        let mut stream = ticks.advance_campaign_days(request).await?.into_inner();
+        let mut moved = None;
+        while let Some(news) = stream.message().await? {
+            if let Some(Update::Summary(summary)) = news.update {
+                moved = Some(summary.counts.context("counts")?.advanced_runs);
+            }
+        }
+        Ok(u64::try_from(moved.context("a summary")?)?)
+    }
+
+    /// Makes it the next day.
+    pub(crate) fn next_day(&self) {
+        self.clock.advance(chrono::Duration::days(1));
+    }
+
+    /// How many statements the service has run.
+    pub(crate) fn statements(&self) -> u64 {
+        self.server.engine().store().statements()
+    }
+
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.server.shutdown().await
+    }
+}

@@ -1,0 +1,205 @@
+//! What the database does with the same rows, when nothing but plain SQL is asked of it.
+//!
+//! The floor writes into copies of the service's tables with all their indexes, so that each row costs the database the same.
+
+use anyhow::ensure;
+use sea_orm::sea_query::ArrayType;
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement, TransactionTrait as _, Value};
+use std::time::{Duration, Instant};
+
+use crate::place::{FIRST_DAY, Place};
+
+/// How many rows one statement has.
+const BATCH: usize = 1000;
+
+/// Over how many connections. `SQLite` has one writer.
+const CONNECTIONS: usize = 2;
+
+/// The tables that are copied, and what a copy by `like` leaves out.
+const TABLES: [(&str, &str); 2] = [
+    (
+        "customer_timeline_progress",
+        "with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0)",
+    ),
+    ("action_executions", ""),
+];
+
+/// Plain SQL on copies of the service's tables.
+pub(crate) struct Floor {
+    connections: Vec<DatabaseConnection>,
+    is_sqlite: bool,
+    rows: usize,
+    /// How often it has executed.
+    executed: usize,
+    with_actions: bool,
+}
+
+impl Floor {
+    /// Copies of what the hourly tick writes.
+    pub(crate) async fn of_hourly(place: &Place, rows: usize) -> anyhow::Result<Self> {
+        Self::new(place, rows, false).await
+    }
+
+    /// A copy of what the daily tick writes.
+    pub(crate) async fn of_daily(place: &Place, rows: usize, with_actions: bool) -> anyhow::Result<Self> {
+        Self::new(place, rows, with_actions).await
+    }
+
+    async fn new(place: &Place, rows: usize, with_actions: bool) -> anyhow::Result<Self> {
+        for (table, options) in TABLES {
+            if place.is_sqlite() {
+                copy_sqlite(place, table).await?;
+            } else {
+                // The identity goes on counting in the table itself.
+                let copy =
+                    format!("create table floor_{table} (like {table} including all excluding identity) {options}");
+                let fill = format!("insert into floor_{table} select * from {table}");
+                place.run(&[&copy, &fill]).await?;
+            }
+        }
+        place.vacuum().await?;
+        let mut connections = Vec::new();
+        for _ in 0..if place.is_sqlite() { 1 } else { CONNECTIONS } {
+            connections.push(place.connect().await?);
+        }
+        Ok(Self {
+            connections,
+            is_sqlite: place.is_sqlite(),
+            rows,
+            executed: 0,
+            with_actions,
+        })
+    }
+
+    /// Claims, records in the ledger and completes each row, in batches; how long that took.
+    pub(crate) async fn execute(&mut self) -> anyhow::Result<Duration> {
+        self.executed += 1;
+        let (day, is_sqlite) = (self.executed, self.is_sqlite);
+        let numbers: Vec<usize> = (1..=self.rows).collect();
+        let connections = self.connections.len();
+        let begun = Instant::now();
+        let mut tasks = Vec::new();
+        for (at, connection) in self.connections.iter().cloned().enumerate() {
+            let batches = numbers.chunks(BATCH).skip(at).step_by(connections);
+            let batches: Vec<Vec<usize>> = batches.map(<[usize]>::to_vec).collect();
+            tasks.push(tokio::spawn(async move {
+                for batch in batches {
+                    execute_batch(&connection, is_sqlite, &batch, day).await?;
+                }
+                anyhow::Ok(())
+            }));
+        }
+        for task in tasks {
+            task.await??;
+        }
+        Ok(begun.elapsed())
+    }
+
+    /// Moves all rows to a day by one statement; how long that took.
+    pub(crate) async fn advance(&mut self, days: usize) -> anyhow::Result<Duration> {
+        let date = if self.is_sqlite {
+            format!("date('{FIRST_DAY}', '+{days} days')")
+        } else {
+            format!("date '{FIRST_DAY}' + {days}")
+        };
+        let wake = match (self.with_actions, self.is_sqlite) {
+            (false, _) => String::new(),
+            (true, true) => format!(", next_action_at = strftime('%Y-%m-%dT00:00:00+00:00', {date})"),
+            (true, false) => format!(", next_action_at = {date}"),
+        };
+        let sql = format!(
+            "update floor_customer_timeline_progress set current_day = current_day + 1, day_date = {date}{wake}"
+        );
+        let begun = Instant::now();
+        let done = self.connections[0].execute_unprepared(&sql).await?;
+        let took = begun.elapsed();
+        ensure!(
+            done.rows_affected() == self.rows as u64,
+            "{} rows moved",
+            done.rows_affected()
+        );
+        if self.with_actions {
+            let reset = "update floor_customer_timeline_progress set next_action_at = null";
+            self.connections[0].execute_unprepared(reset).await?;
+        }
+        Ok(took)
+    }
+}
+
+/// A table with the same columns and indexes.
+async fn copy_sqlite(place: &Place, table: &str) -> anyhow::Result<()> {
+    let db = place.connect().await?;
+    let sql =
+        format!("select sql from sqlite_schema where tbl_name = '{table}' and sql is not null order by type desc");
+    let rows = db.query_all_raw(Statement::from_string(DbBackend::Sqlite, sql)).await?;
+    for row in rows {
+        let sql: String = row.try_get("", "sql")?;
+        let sql = sql.replace(table, &format!("floor_{table}"));
+        db.execute_unprepared(&sql).await?;
+    }
+    let fill = format!("insert into floor_{table} select * from {table}");
+    db.execute_unprepared(&fill).await?;
+    Ok(db.close().await?)
+}
+
+/// A claim in a transaction, and ledger and outcome in another: what sending at least once needs.
+async fn execute_batch(db: &DatabaseConnection, is_sqlite: bool, batch: &[usize], day: usize) -> anyhow::Result<()> {
+    let (backend, table, ids) = if is_sqlite {
+        let ids = serde_json::to_string(
+            &batch
+                .iter()
+                .map(|number| (format!("c{number:08}"), number))
+                .collect::<Vec<_>>(),
+        )?;
+        let table = "(select json_extract(value, '$[0]') as customer, json_extract(value, '$[1]') as run_id from json_each($1)) u";
+        (DbBackend::Sqlite, table, vec![Value::from(ids)])
+    } else {
+        let customers = batch.iter().map(|number| format!("c{number:08}").into()).collect();
+        let runs = batch.iter().map(|number| (*number as i64).into()).collect();
+        let values = vec![
+            Value::Array(ArrayType::String, Some(Box::new(customers))),
+            Value::Array(ArrayType::BigInt, Some(Box::new(runs))),
+        ];
+        (
+            DbBackend::Postgres,
+            "unnest($1::text[], $2::bigint[]) as u(customer, run_id)",
+            values,
+        )
+    };
+    let wake = if is_sqlite {
+        format!("strftime('%Y-%m-%dT00:00:00+00:00', '{FIRST_DAY}', '+{day} days')")
+    } else {
+        format!("timestamptz '{FIRST_DAY} 00:00:00+00' + interval '{day} days'")
+    };
+    let json = if is_sqlite { "" } else { "::jsonb" };
+    let lease = format!(
+        "update floor_customer_timeline_progress as p set lease_token = {day}, lease_expires_at = {wake}, \
+         in_flight_actions = '[{{\"id\":1,\"attempt\":1,\"due\":\"2026-01-05T12:00:00Z\"}}]'{json} \
+         from {table} where p.customer_id = u.customer and p.id = u.run_id"
+    );
+    let ledger = format!(
+        "insert into floor_action_executions (customer_id, progress_id, action_id, campaign_timeline_id, attempt, due_at, started_at, \
+         finished_at, channel, outcome, provider_id, content_revision) select u.customer, u.run_id, {day}, 1, 1, {wake}, {wake}, \
+         {wake}, 'email', 'completed', '6f1c0de0-0000-4000-8000-000000000001', 1 from {table} where true"
+    );
+    let done = format!(
+        "update floor_customer_timeline_progress as p set lease_token = null, lease_expires_at = null, in_flight_actions = '[]', \
+         completed_actions = '[{{\"id\":1,\"at\":\"2026-01-05T12:00:00Z\"}}]'{json}, next_action_at = {wake} \
+         from {table} where p.customer_id = u.customer and p.id = u.run_id"
+    );
+    for statements in [vec![lease], vec![ledger, done]] {
+        let txn = db.begin().await?;
+        for sql in statements {
+            let done = txn
+                .execute_raw(Statement::from_sql_and_values(backend, sql, ids.clone()))
+                .await?;
+            ensure!(
+                done.rows_affected() == batch.len() as u64,
+                "{} rows written",
+                done.rows_affected()
+            );
+        }
+        txn.commit().await?;
+    }
+    Ok(())
+}

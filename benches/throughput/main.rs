@@ -1,0 +1,93 @@
+//! How fast the service works beside what its database does with the same rows.
+//!
+//! `DATABASE_URL=postgres://postgres@127.0.0.1/postgres cargo bench --bench throughput` measures on that server, in databases of
+//! its own that it drops, as a superuser; without the variable it measures on `SQLite`, every commit forced to the disk. It prints
+//! a table with a line for each kind of work:
+//!
+//! - *floor*: the rows that the work has to write, written by plain SQL in batches over two connections, with the same durability;
+//! - *service*: the same work asked of a server in this process, by gRPC as its callers do;
+//! - *ratio*: the median of what each round's service reached of that round's floor. Both take turns, so that noise of the
+//!   machine meets both, and each begins on a table that was vacuumed.
+//!
+//! `ONLY` names the lines to measure, with commas; `ROUNDS` is how often (3), `DUE` how many actions the hourly tick carries out
+//! (200,000), `ACTIVE` how many runs the daily tick moves (1,000,000).
+
+#![expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
+
+mod app;
+mod daily;
+mod floor;
+mod hourly;
+mod measure;
+mod place;
+mod senders;
+
+use anyhow::{Context as _, bail};
+use std::io::Write as _;
+
+use measure::Line;
+
+/// What is measured, and how much of it.
+#[derive(Debug, Clone)]
+struct Plan {
+    only: Vec<String>,
+    rounds: usize,
+    due: usize,
+    active: usize,
+}
+
+impl Plan {
+    fn from_environment() -> anyhow::Result<Self> {
+        let number = |name: &str, default: usize| match std::env::var(name) {
+            Ok(given) => given.parse().with_context(|| format!("{name} is no number: {given}")),
+            Err(_) => Ok(default),
+        };
+        let only = std::env::var("ONLY").unwrap_or_default();
+        let only = only.split(',').filter(|name| !name.is_empty()).map(str::to_owned);
+        Ok(Self {
+            only: only.collect(),
+            rounds: number("ROUNDS", 3)?.max(1),
+            due: number("DUE", 200_000)?,
+            active: number("ACTIVE", 1_000_000)?,
+        })
+    }
+
+    /// How many days a timeline needs so that each round has one, beside the first.
+    fn days(&self) -> anyhow::Result<i32> {
+        Ok(i32::try_from(self.rounds)? + 1)
+    }
+}
+
+/// The lines of the table, by the names that `ONLY` takes.
+const WORK: [&str; 4] = ["hourly", "hourly-10ms", "daily", "daily-due"];
+
+async fn measure(name: &str, plan: &Plan) -> anyhow::Result<Line> {
+    match name {
+        "hourly" => hourly::measure(plan, hourly::AT_ONCE).await,
+        "hourly-10ms" => hourly::measure(plan, hourly::IN_10_MS).await,
+        "daily" => daily::measure(plan, daily::Days::WithoutActions).await,
+        "daily-due" => daily::measure(plan, daily::Days::WithActions).await,
+        other => bail!("nothing is called {other}; there are {}", WORK.join(", ")),
+    }
+}
+
+/// As `campaignd` has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let plan = Plan::from_environment()?;
+    let mut out = std::io::stdout();
+    let names: Vec<String> = if plan.only.is_empty() {
+        WORK.map(str::to_owned).into()
+    } else {
+        plan.only.clone()
+    };
+    writeln!(out, "{}", Line::HEAD)?;
+    for name in names {
+        let line = measure(&name, &plan).await.with_context(|| name.clone())?;
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! What comes of measuring.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A line of the table.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) work: &'static str,
+    /// Per second, by round: what the floor reached, and what the service did.
+    pub(crate) rounds: Vec<(f64, f64)>,
+    /// How long single pieces took, sorted.
+    pub(crate) times: Vec<Duration>,
+    /// Statements for each row that the service wrote.
+    pub(crate) statements: f64,
+}
+
+impl Line {
+    pub(crate) const HEAD: &'static str =
+        "work                 floor/s   service/s  ratio  (least)       p50       p99  statements/row  peak MiB";
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let median = |value: fn(&(f64, f64)) -> f64| {
+            let mut values: Vec<f64> = self.rounds.iter().map(value).collect();
+            values.sort_by(f64::total_cmp);
+            (values[0], values[values.len() / 2])
+        };
+        let ((_, floor), (_, service)) = (median(|round| round.0), median(|round| round.1));
+        let (least, ratio) = median(|round| round.1 / round.0);
+        let at = |percent: usize| self.times[(self.times.len() - 1) * percent / 100];
+        write!(
+            f,
+            "{:<18} {floor:>9.0} {service:>11.0} {ratio:>6.2}   ({least:.2}) {:>9.1?} {:>9.1?} {:>15.4} {:>9}",
+            self.work,
+            at(50),
+            at(99),
+            self.statements,
+            peak_mib()
+        )
+    }
+}
+
+/// The most memory that this process ever had, with the floor's and the callers' share.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or_default() / 1024
+}
