@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Duration;
 use chrono_tz::Tz;
@@ -22,12 +22,24 @@ pub(super) const CHUNK: usize = 10_000;
 /// yesterday's date before midnight has committed by then, as no statement runs longer than a minute.
 const SETTLED: Duration = Duration::minutes(15);
 
+/// A way through all runs.
+struct Sweep<'a> {
+    request: &'a TickRequest,
+    zones: &'a [ZoneDate],
+    timelines: &'a HashMap<TimelineId, Arc<Timeline>>,
+    now: Timestamp,
+    /// After which customer it goes on; none: it is at its end.
+    after: tokio::sync::Mutex<Option<String>>,
+    /// The zones in which something was moved, or can't be.
+    unfinished: Mutex<HashSet<Tz>>,
+}
+
 impl Engine {
     /// Stops runs whose timelines were archived, plans those anew whose timelines were changed, and advances those whose day is over. True: it stopped at a limit.
     pub(super) async fn advance_days(
         &self,
         request: &TickRequest,
-        limits: &mut Limits,
+        limits: &Limits,
         flight: &Flight,
         events: &TickEvents,
     ) -> Result<bool, EngineError> {
@@ -60,25 +72,25 @@ impl Engine {
             return Ok(false);
         }
         let timelines = self.active_timelines(&request.timelines, flight).await?;
-        let mut unfinished: HashSet<Tz> = HashSet::new();
-        let mut after = String::new();
-        while let Some(range) = reader.next_range(&after, CHUNK).await? {
-            if limits.reached() {
-                return Ok(true);
-            }
-            let (moves, broken) = self
-                .plan_cohorts(&range, &zones, &timelines, request.buckets, now)
-                .await?;
-            // Who mends one does not wait for tomorrow.
-            unfinished.extend(broken.iter().filter_map(|broken| broken.tz));
-            note_broken(&broken, flight);
-            unfinished.extend(moves.iter().map(|(one, _)| one.cohort.tz));
-            if !moves.is_empty() {
-                self.move_cohorts(request, &range, moves, limits, flight, now).await?;
-                events.note(flight.counts());
-            }
-            after = range.until;
+        let sweep = Sweep {
+            request,
+            zones: &zones,
+            timelines: &timelines,
+            now,
+            after: tokio::sync::Mutex::new(Some(String::new())),
+            unfinished: Mutex::default(),
+        };
+        // While the database writes one range, the next is read, where it can do both at a time.
+        let sweep_on = || self.sweep(&sweep, limits, flight, events);
+        if self.store.writes_at_a_time() > 1 {
+            futures::try_join!(sweep_on(), sweep_on())?;
+        } else {
+            sweep_on().await?;
         }
+        if sweep.after.into_inner().is_some() {
+            return Ok(true);
+        }
+        let unfinished = sweep.unfinished.into_inner().unwrap_or_else(PoisonError::into_inner);
         // Only who has looked at all runs can say that a zone has nothing left.
         if request.buckets.is_all() && request.timelines.is_empty() && !request.dry_run {
             let is_done =
@@ -89,6 +101,54 @@ impl Engine {
             txn.commit().await?;
         }
         Ok(false)
+    }
+
+    /// Moves range after range, beside others that do the same, until there is none left or a limit is reached.
+    async fn sweep(
+        &self,
+        sweep: &Sweep<'_>,
+        limits: &Limits,
+        flight: &Flight,
+        events: &TickEvents,
+    ) -> Result<(), EngineError> {
+        let Sweep {
+            request,
+            zones,
+            timelines,
+            now,
+            ..
+        } = *sweep;
+        loop {
+            let range = {
+                let mut place = sweep.after.lock().await;
+                let Some(after) = place.as_ref() else {
+                    return Ok(());
+                };
+                let Some(range) = self.store.reader().next_range(after, CHUNK).await? else {
+                    *place = None;
+                    return Ok(());
+                };
+                if limits.reached() {
+                    return Ok(());
+                }
+                *place = Some(range.until.clone());
+                range
+            };
+            let (moves, broken) = self
+                .plan_cohorts(&range, zones, timelines, request.buckets, now)
+                .await?;
+            note_broken(&broken, flight);
+            {
+                // Who mends one does not wait for tomorrow.
+                let mut unfinished = sweep.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+                unfinished.extend(broken.iter().filter_map(|broken| broken.tz));
+                unfinished.extend(moves.iter().map(|(one, _)| one.cohort.tz));
+            }
+            if !moves.is_empty() {
+                self.move_cohorts(request, &range, moves, limits, flight, now).await?;
+                events.note(flight.counts());
+            }
+        }
     }
 
     /// Where the cohorts of a range go, and what of it is to be counted.
@@ -140,7 +200,7 @@ impl Engine {
         request: &TickRequest,
         range: &CustomerRange,
         moves: Vec<(CohortMove, crate::domain::Moves)>,
-        limits: &mut Limits,
+        limits: &Limits,
         flight: &Flight,
         now: Timestamp,
     ) -> Result<(), EngineError> {

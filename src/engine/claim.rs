@@ -398,8 +398,8 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Option<(HashSet<ProgressId>, Campaigns)>, EngineError> {
         let campaigns = self.campaigns_held(&txn, timeline).await?;
-        let mut claims: Vec<Claim> = prepared.iter().map(|one| one.claim.clone()).collect();
-        claims.sort_by(|a, b| (&a.run.customer_id, a.run.id).cmp(&(&b.run.customer_id, b.run.id)));
+        let mut claims: Vec<&Claim> = prepared.iter().map(|one| &one.claim).collect();
+        claims.sort_unstable_by(|a, b| (&a.run.customer_id, a.run.id).cmp(&(&b.run.customer_id, b.run.id)));
         let claimed = txn.claim(&claims, now).await?;
         let ledger: Vec<Execution> = prepared
             .iter()

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
+use super::claim::BATCH;
 use super::lanes::START_WITHIN;
 use super::sending::{Claimed, Served};
 use super::{Engine, EngineError};
@@ -32,8 +33,8 @@ const GATHER: Duration = START_WITHIN;
 /// How long an outcome waits for others that holds a permit to send.
 const GATHER_PERMITS: Duration = Duration::from_millis(100);
 
-/// The most runs that are under way, so that memory stays bounded: while one batch is sent, the next is claimed.
-const MOST_UNDER_WAY: usize = 1000;
+/// The most runs that are under way, so that memory stays bounded: while some batches are sent and recorded, the next are claimed.
+const MOST_UNDER_WAY: usize = 4 * BATCH;
 
 /// How long recording is tried when the database is away, in steps of a second. Leases run out meanwhile, and what is not
 /// recorded then is treated as after a crash.
@@ -47,13 +48,15 @@ const MOST_NAMED: usize = 100;
 pub(super) struct Flight {
     engine: Arc<Engine>,
     served: mpsc::UnboundedSender<Served>,
-    recorder: JoinHandle<()>,
+    recorders: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
     under_way: AtomicUsize,
+    /// Those of them that no recorder has taken up yet.
+    to_come: AtomicUsize,
     counts: Mutex<TickCounts>,
     /// Runs that have something due again, by when they were recorded.
     due_again: AtomicUsize,
@@ -80,6 +83,7 @@ impl Flight {
         let (served, queue) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             under_way: AtomicUsize::new(0),
+            to_come: AtomicUsize::new(0),
             counts: Mutex::new(TickCounts::default()),
             due_again: AtomicUsize::new(0),
             recorded: Notify::new(),
@@ -87,16 +91,20 @@ impl Flight {
             broken_timelines: Mutex::new(HashSet::new()),
             reports: report.then(|| Mutex::new(Vec::new())),
         });
-        let recorder = Recorder {
-            engine: Arc::clone(engine),
-            shared: Arc::clone(&shared),
-            queue,
+        let queue = Arc::new(tokio::sync::Mutex::new(queue));
+        let recorder = |_| {
+            let recorder = Recorder {
+                engine: Arc::clone(engine),
+                shared: Arc::clone(&shared),
+                queue: Arc::clone(&queue),
+            };
+            engine.tracker.spawn(recorder.run().in_current_span())
         };
-        let recorder = engine.tracker.spawn(recorder.run().in_current_span());
+        let recorders = (0..engine.store.writes_at_a_time()).map(recorder).collect();
         Self {
             engine: Arc::clone(engine),
             served,
-            recorder,
+            recorders,
             shared,
         }
     }
@@ -105,6 +113,7 @@ impl Flight {
     /// wait for the others, and are recorded with them, however slowly the tasks are started.
     pub(super) fn launch(&self, claimed: Vec<Claimed>) {
         self.shared.under_way.fetch_add(claimed.len(), Ordering::Relaxed);
+        self.shared.to_come.fetch_add(claimed.len(), Ordering::Relaxed);
         for claimed in claimed {
             self.send(claimed);
         }
@@ -123,6 +132,7 @@ impl Flight {
                     "serving run {id} panicked, which is a fault of this service; when its lease is over, what it was \
                      sending is treated as after a crash"
                 );
+                shared.to_come.fetch_sub(1, Ordering::Relaxed);
                 shared.landed(1);
             }
             engine.lanes.freed.notify_waiters();
@@ -225,13 +235,15 @@ impl Flight {
     pub(super) async fn finish(self) -> (TickCounts, Vec<Recorded>) {
         let Self {
             served,
-            recorder,
+            recorders,
             shared,
             ..
         } = self;
         drop(served);
-        if let Err(error) = recorder.await {
-            tracing::error!(%error, "the recorder broke off; what it had not recorded is treated as after a crash");
+        for recorder in recorders {
+            if let Err(error) = recorder.await {
+                tracing::error!(%error, "a recorder broke off; what it had not recorded is treated as after a crash");
+            }
         }
         let counts = shared.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let reports = shared
@@ -253,43 +265,49 @@ impl Shared {
 struct Recorder {
     engine: Arc<Engine>,
     shared: Arc<Shared>,
-    queue: mpsc::UnboundedReceiver<Served>,
+    /// Shared by as many recorders as the database takes: while one writes, the next gathers.
+    queue: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Served>>>,
 }
 
 impl Recorder {
-    async fn run(mut self) {
-        while let Some(first) = self.queue.recv().await {
-            let begun = tokio::time::Instant::now();
-            let until = |served: &Served| {
-                begun
-                    + if served.permits.is_empty() {
-                        GATHER
-                    } else {
-                        GATHER_PERMITS
-                    }
-            };
-            let mut gathered = until(&first);
-            let mut group = vec![first];
-            while group.len() < GROUP && self.shared.under_way.load(Ordering::Relaxed) > group.len() {
-                match tokio::time::timeout_at(gathered, self.queue.recv()).await {
-                    Ok(Some(next)) => {
-                        gathered = gathered.min(until(&next));
-                        group.push(next);
-                    }
-                    Ok(None) | Err(_) => break,
-                }
-            }
+    async fn run(self) {
+        while let Some(group) = self.gather().await {
             self.record(group).await;
         }
+    }
+
+    /// The next outcomes that are recorded together; none: there will be no more.
+    async fn gather(&self) -> Option<Vec<Served>> {
+        let mut queue = self.queue.lock().await;
+        let first = queue.recv().await?;
+        let begun = tokio::time::Instant::now();
+        let until = |served: &Served| {
+            begun
+                + if served.permits.is_empty() {
+                    GATHER
+                } else {
+                    GATHER_PERMITS
+                }
+        };
+        let mut gathered = until(&first);
+        let mut group = vec![first];
+        while group.len() < GROUP && self.shared.to_come.load(Ordering::Relaxed) > group.len() {
+            match tokio::time::timeout_at(gathered, queue.recv()).await {
+                Ok(Some(next)) => {
+                    gathered = gathered.min(until(&next));
+                    group.push(next);
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.shared.to_come.fetch_sub(group.len(), Ordering::Relaxed);
+        Some(group)
     }
 
     async fn record(&self, group: Vec<Served>) {
         let size = group.len();
         let mut group = group;
-        group.sort_by(|a, b| {
-            let key = |served: &Served| (served.completion.run.customer_id.clone(), served.completion.run.id);
-            key(a).cmp(&key(b))
-        });
+        group.sort_unstable_by(|a, b| a.run().cmp(&b.run()));
         let mut uncertain = HashMap::new();
         for attempt in 1..=RECORD_TRIES {
             match self.try_record(&group, &mut uncertain).await {
@@ -319,7 +337,7 @@ impl Recorder {
     ) -> Result<HashMap<ProgressId, Landed>, EngineError> {
         let now = self.engine.clock.now();
         let txn = self.engine.store.begin().await?;
-        let completions: Vec<Completion> = group.iter().map(|served| served.completion.clone()).collect();
+        let completions: Vec<&Completion> = group.iter().map(|served| &served.completion).collect();
         let mut recorded = txn.complete(&completions, now).await?;
         let landed = || {
             let is_landed = |served: &&Served| recorded.contains_key(&served.completion.run.id);

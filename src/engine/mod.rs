@@ -44,6 +44,7 @@ mod survey;
 mod task;
 mod tick;
 mod tracking;
+mod turns;
 mod view;
 
 pub use archive::ArchivedTimeline;

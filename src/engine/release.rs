@@ -106,7 +106,7 @@ impl Engine {
                     claims.push(Claim { before, run: woken });
                 }
             }
-            txn.claim(&claims, now).await?;
+            txn.claim(&claims.iter().collect::<Vec<_>>(), now).await?;
             txn.commit().await?;
         }
     }

@@ -79,7 +79,7 @@ impl Engine {
             token: lease.token,
             run,
         };
-        txn.complete(&[completion], now).await?;
+        txn.complete(&[&completion], now).await?;
         txn.insert_executions(&entries).await?;
         txn.forget_stopped(customer, id).await?;
         txn.commit().await?;

@@ -1,7 +1,6 @@
 //! The two scheduled jobs. A tick reads what is there, does what is due, records it, and keeps nothing in mind: called twice,
 //! overlapping or not at all, the next one does the rest.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -11,9 +10,10 @@ use super::flight::Flight;
 use super::holds::at_either;
 use super::lanes::LOOK_AGAIN;
 use super::skew::ClockGuard;
+use super::turns::Turns;
 use super::{Engine, EngineError};
 use crate::domain::{SendingHold, TickCounts, TickKind, TickRun, TickRunId, TickSummary, TimelineId, Timestamp};
-use crate::store::{Buckets, Cursor, EnteredTick, Page, StoreError, TimelineWake};
+use crate::store::{Buckets, EnteredTick, Page, StoreError, TimelineWake};
 use crate::telemetry::TickResult;
 
 /// How often a tick goes over what is due again, for runs that have something due after what it did.
@@ -63,9 +63,22 @@ pub(super) struct Limits {
     abandoned: CancellationToken,
     stopping: CancellationToken,
     clock_guard: Arc<ClockGuard>,
-    budget: Option<u64>,
+    budget: Mutex<Budget>,
+}
+
+/// How much a tick may take up.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    /// Actions; none: as many as there are.
+    left: Option<u64>,
     /// Nothing was taken up yet.
     is_fresh: bool,
+}
+
+impl Budget {
+    fn of(left: Option<u64>) -> Self {
+        Self { left, is_fresh: true }
+    }
 }
 
 impl TickEvents {
@@ -82,7 +95,7 @@ impl TickEvents {
 impl Limits {
     /// Whether to stop now.
     pub(super) fn reached(&self) -> bool {
-        self.budget == Some(0)
+        self.budget().left == Some(0)
             || self.abandoned.is_cancelled()
             || self.stopping.is_cancelled()
             || self.clock_guard.agrees().is_err()
@@ -100,28 +113,39 @@ impl Limits {
         !self.reached()
     }
 
+    fn budget(&self) -> std::sync::MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is no limit to how much is taken up, so that claims need not know of each other.
+    pub(super) fn are_of_time_alone(&self) -> bool {
+        self.budget().left.is_none()
+    }
+
     /// When the tick ends at the latest.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
 
     /// Takes from what may be done.
-    pub(super) fn spend(&mut self, actions: u64) {
-        self.budget = self.budget.map(|budget| budget.saturating_sub(actions));
-        self.is_fresh &= actions == 0;
+    pub(super) fn spend(&self, actions: u64) {
+        let mut budget = self.budget();
+        budget.left = budget.left.map(|left| left.saturating_sub(actions));
+        budget.is_fresh &= actions == 0;
     }
 
     /// Whether a run with `more` actions may be taken up after `taken` others. What one run has due at once is taken up
     /// together, so the first run always may be: otherwise a low limit would hold it up for ever.
     pub(super) fn allow(&self, taken: u64, more: u64) -> bool {
-        let is_first = self.is_fresh && taken == 0;
-        is_first || self.budget.is_none_or(|budget| taken + more <= budget)
+        let budget = *self.budget();
+        let is_first = budget.is_fresh && taken == 0;
+        is_first || budget.left.is_none_or(|left| taken + more <= left)
     }
 
     /// How many runs are worth reading, at most `most`. With a low limit a few more than it allows, as some may be broken.
     pub(super) fn most_runs(&self, most: usize) -> usize {
-        let budget = self.budget.and_then(|budget| usize::try_from(budget).ok());
-        budget.map_or(most, |budget| budget.max(WORTH_READING).min(most))
+        let left = self.budget().left.and_then(|left| usize::try_from(left).ok());
+        left.map_or(most, |left| left.max(WORTH_READING).min(most))
     }
 }
 
@@ -142,15 +166,14 @@ impl Engine {
             .tick_id
             .clone()
             .unwrap_or_else(|| self.random.uuid().to_string());
-        let mut limits = Limits {
+        let limits = Limits {
             deadline: stop
                 .deadline
                 .unwrap_or_else(|| Instant::now() + self.settings.tick_limit),
             abandoned: stop.abandoned,
             stopping: self.stopping.clone(),
             clock_guard: Arc::clone(&self.clock_guard),
-            budget: request.max_actions,
-            is_fresh: true,
+            budget: Mutex::new(Budget::of(request.max_actions)),
         };
         let mut summary = TickSummary {
             kind: request.kind,
@@ -166,7 +189,7 @@ impl Engine {
             circuits: Vec::new(),
         };
         if request.dry_run {
-            self.work(&request, &mut limits, events, &mut summary).await?;
+            self.work(&request, &limits, events, &mut summary).await?;
             summary.finished_at = Some(self.clock.now());
             return Ok(summary);
         }
@@ -176,7 +199,7 @@ impl Engine {
             EnteredTick::Finished(summary) => return Ok(*summary),
         };
         let begun = Instant::now();
-        let worked = self.work(&request, &mut limits, events, &mut summary).await;
+        let worked = self.work(&request, &limits, events, &mut summary).await;
         // One that stopped because of its clock says so, and the next one goes on with it.
         let worked = worked.and_then(|()| self.clock_agrees());
         summary.finished_at = Some(self.clock.now());
@@ -229,7 +252,7 @@ impl Engine {
     async fn work(
         self: &Arc<Self>,
         request: &TickRequest,
-        limits: &mut Limits,
+        limits: &Limits,
         events: &TickEvents,
         summary: &mut TickSummary,
     ) -> Result<(), EngineError> {
@@ -298,19 +321,18 @@ impl Engine {
     async fn process(
         self: &Arc<Self>,
         request: &TickRequest,
-        limits: &mut Limits,
+        limits: &Limits,
         flight: &Flight,
         events: &TickEvents,
     ) -> Result<Processed, EngineError> {
-        let mut unlimited = Limits {
-            budget: None,
-            is_fresh: true,
+        let unlimited = Limits {
+            budget: Mutex::new(Budget::of(None)),
             abandoned: limits.abandoned.clone(),
             stopping: limits.stopping.clone(),
             clock_guard: Arc::clone(&limits.clock_guard),
             deadline: limits.deadline,
         };
-        if self.advance_days(request, &mut unlimited, flight, events).await? {
+        if self.advance_days(request, &unlimited, flight, events).await? {
             return Ok(Processed::Some);
         }
         let mut has_looked_again = false;
@@ -341,47 +363,69 @@ impl Engine {
 
     /// Serves all that is due once, timeline by timeline in turn, so that a large one doesn't starve a small one. True: it
     /// stopped at a limit.
+    ///
+    /// While the database writes one claim, the next is read, where it can do both at a time.
     async fn serve_in_turn(
         self: &Arc<Self>,
         request: &TickRequest,
         wakes: Vec<TimelineWake>,
-        limits: &mut Limits,
+        limits: &Limits,
         flight: &Flight,
         events: &TickEvents,
     ) -> Result<bool, EngineError> {
         let now = self.clock.now();
         let due = wakes.into_iter().filter(|wake| wake.earliest <= now);
-        let mut queue: VecDeque<(TimelineWake, Cursor)> = due.map(|wake| (wake, Cursor::BEGIN)).collect();
+        let at_a_time = !request.dry_run && limits.are_of_time_alone() && self.store.writes_at_a_time() > 1;
+        let turns = Turns::new(due, request.buckets, at_a_time);
+        if !at_a_time {
+            return self.serve_turns(request, &turns, limits, flight, events).await;
+        }
+        let serve = || self.serve_turns(request, &turns, limits, flight, events);
+        let (one, other) = futures::try_join!(serve(), serve())?;
+        Ok(one || other)
+    }
+
+    /// Serves whoever's turn it is, until all is done. True: it stopped at a limit.
+    async fn serve_turns(
+        self: &Arc<Self>,
+        request: &TickRequest,
+        turns: &Turns,
+        limits: &Limits,
+        flight: &Flight,
+        events: &TickEvents,
+    ) -> Result<bool, EngineError> {
         let mut blocked_in_a_row = 0;
-        while let Some((wake, mut cursor)) = queue.pop_front() {
-            let id = wake.id;
+        while let Some(mut turn) = turns.next().await {
+            let id = turn.wake.id;
             if limits.reached() {
+                turns.close();
                 return Ok(true);
             }
             let freed = self.lanes.freed.notified();
-            if !flight.has_room() || blocked_in_a_row > queue.len() {
+            if !flight.has_room() || blocked_in_a_row > turns.len() {
                 let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
                 blocked_in_a_row = 0;
-                queue.push_front((wake, cursor));
+                turns.put_first(turn);
                 continue;
             }
-            let known = self.definitions.timeline(id, wake.revision);
+            let known = self.definitions.timeline(id, turn.wake.revision);
             if !request.dry_run && known.is_some_and(|timeline| !self.lanes.are_ready_for(&timeline)) {
                 blocked_in_a_row += 1;
-                queue.push_back((wake, cursor));
+                turns.put_last(turn);
                 continue;
             }
+            let (cursor, buckets) = (&mut turn.cursor, turn.buckets);
             let claims = if request.dry_run {
-                self.rehearse_due(flight, id, &mut cursor, request.buckets, limits)
-                    .await
+                self.rehearse_due(flight, id, cursor, buckets, limits).await
             } else {
-                self.claim_due(flight, id, &mut cursor, request.buckets, limits).await
+                self.claim_due(flight, id, cursor, buckets, limits).await
             };
             let claims = match claims {
                 Ok(claims) => claims,
                 // Its runs stay as they are, due. Others go on.
                 Err(EngineError::Store(error @ StoreError::Corrupt { .. })) => {
                     flight.note_broken_timeline(id, &error);
+                    turns.drop_one();
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -389,6 +433,7 @@ impl Engine {
             limits.spend(claims.actions);
             events.note(flight.counts());
             if claims.spent {
+                turns.close();
                 return Ok(true);
             }
             blocked_in_a_row = if claims.blocked && claims.actions == 0 {
@@ -397,7 +442,9 @@ impl Engine {
                 0
             };
             if claims.more {
-                queue.push_back((wake, cursor));
+                turns.put_last(turn);
+            } else {
+                turns.drop_one();
             }
         }
         Ok(false)

@@ -102,6 +102,10 @@ pub struct Before {
     pub day_date: NaiveDate,
     /// Its zone.
     pub tz: Tz,
+    /// How many actions its row lists as completed and as skipped; none: that is not known, as the run knows of more than its
+    /// row. Both lists only grow while a run is planned and sent for, so what is new is appended to them, and a year of them is
+    /// not written anew for each message.
+    pub finished: Option<(usize, usize)>,
 }
 
 impl Before {
@@ -112,6 +116,11 @@ impl Before {
             current_day: run.current_day,
             day_date: run.day_date,
             tz: run.zone.tz,
+            // What people report of tasks is taken in when a run is read.
+            finished: run
+                .task_reports
+                .is_empty()
+                .then_some((run.completed.len(), run.skipped.len())),
         }
     }
 }
@@ -314,7 +323,7 @@ impl Txn {
     }
 
     /// Commits what was planned for runs, and says which were as they had been read; nothing was done about the others.
-    pub async fn claim(&self, claims: &[Claim], now: Timestamp) -> Result<HashSet<ProgressId>, StoreError> {
+    pub async fn claim(&self, claims: &[&Claim], now: Timestamp) -> Result<HashSet<ProgressId>, StoreError> {
         let mut batch = Batch::new(PLANNED);
         for claim in claims {
             push_planned(
@@ -329,10 +338,10 @@ impl Txn {
         }
         let (table, mut values) = batch.bind(self.backend, 2);
         values.insert(0, now.into());
+        let finished = self.finished();
         let sql = format!(
             "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, in_flight_actions = u.in_flight, \
-             completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
-             deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
+             {finished}, failed_actions = u.failed, deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
              day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
              shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
              next_action_at = u.wake, updated_at = $1, is_woken = false \
@@ -349,7 +358,26 @@ impl Txn {
     /// in time stays as it is now, and if it is active it is planned anew.
     pub async fn complete(
         &self,
-        completions: &[Completion],
+        completions: &[&Completion],
+        now: Timestamp,
+    ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
+        let landed = self.complete_as_planned(completions, now).await?;
+        let others: Vec<&Completion> = completions
+            .iter()
+            .copied()
+            .filter(|done| !landed.contains_key(&done.run.id))
+            .collect();
+        if others.is_empty() {
+            return Ok(landed);
+        }
+        let moved = self.complete_moved(&others, now).await?;
+        Ok(landed.into_iter().chain(moved).collect())
+    }
+
+    /// Records those that nobody has moved or woken meanwhile, which is nearly all.
+    async fn complete_as_planned(
+        &self,
+        completions: &[&Completion],
         now: Timestamp,
     ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
         let mut batch = Batch::new(PLANNED);
@@ -361,22 +389,57 @@ impl Txn {
         }
         let (table, mut values) = batch.bind(self.backend, 2);
         values.insert(0, now.into());
-        let unmoved = "p.status = 'active' and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone \
-             and t.is_active and t.revision = u.was_revision";
+        let finished = self.finished();
         let sql = format!(
             "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
-             completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
-             deferred_actions = u.deferred, last_late = u.late, \
-             jumped_days = case when {unmoved} then u.jumped else p.jumped_days end, \
-             day_shifted_at = case when {unmoved} then u.day_shifted else p.day_shifted_at end, \
-             current_day = case when {unmoved} then u.new_day else p.current_day end, \
-             day_date = case when {unmoved} then u.new_date else p.day_date end, \
-             day_started_at = case when {unmoved} then u.day_begin else p.day_started_at end, \
-             shifted_days = case when {unmoved} then u.shifted else p.shifted_days end, \
-             ended_at = case when {unmoved} then u.ended else p.ended_at end, \
-             next_action_at = case when {unmoved} and (u.wake is null or not p.is_woken) then u.wake \
+             {finished}, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, jumped_days = u.jumped, \
+             day_shifted_at = u.day_shifted, current_day = u.new_day, day_date = u.new_date, day_started_at = u.day_begin, \
+             shifted_days = u.shifted, ended_at = u.ended, next_action_at = u.wake, is_woken = false, status = u.new_status, \
+             updated_at = $1 from {table} join (select id as timeline_id, is_active, revision from campaign_timelines) t \
+             on t.timeline_id = u.timeline \
+             where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token and {UNMOVED} \
+             and (u.wake is null or not p.is_woken) returning id"
+        );
+        let rows: Vec<IdRow> = self.rows(&sql, values).await?;
+        let landed: HashSet<ProgressId> = rows.into_iter().map(|row| ProgressId(row.id)).collect();
+        let done = completions.iter().filter(|done| landed.contains(&done.run.id));
+        let landed = done.map(|done| {
+            let is_due = done.run.status == Status::Active && done.run.next_action_at.is_some_and(|at| at <= now);
+            let landed = Landed {
+                as_planned: true,
+                is_due,
+            };
+            (done.run.id, landed)
+        });
+        Ok(landed.collect())
+    }
+
+    /// Records those that may have been moved meanwhile.
+    async fn complete_moved(
+        &self,
+        completions: &[&Completion],
+        now: Timestamp,
+    ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
+        let mut batch = Batch::new(PLANNED);
+        for done in completions {
+            push_planned(&mut batch, &done.before, &done.run, Some(done.token));
+        }
+        let (table, mut values) = batch.bind(self.backend, 2);
+        values.insert(0, now.into());
+        let finished = self.finished();
+        let sql = format!(
+            "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
+             {finished}, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, \
+             jumped_days = case when {UNMOVED} then u.jumped else p.jumped_days end, \
+             day_shifted_at = case when {UNMOVED} then u.day_shifted else p.day_shifted_at end, \
+             current_day = case when {UNMOVED} then u.new_day else p.current_day end, \
+             day_date = case when {UNMOVED} then u.new_date else p.day_date end, \
+             day_started_at = case when {UNMOVED} then u.day_begin else p.day_started_at end, \
+             shifted_days = case when {UNMOVED} then u.shifted else p.shifted_days end, \
+             ended_at = case when {UNMOVED} then u.ended else p.ended_at end, \
+             next_action_at = case when {UNMOVED} and (u.wake is null or not p.is_woken) then u.wake \
              when p.status = 'active' then $1 else p.next_action_at end, is_woken = false, \
-             status = case when {unmoved} then u.new_status else p.status end, updated_at = $1 \
+             status = case when {UNMOVED} then u.new_status else p.status end, updated_at = $1 \
              from {table} join (select id as timeline_id, is_active, revision from campaign_timelines) t on t.timeline_id = u.timeline \
              where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token \
              returning id, current_day, day_date, status, next_action_at"
@@ -397,6 +460,23 @@ impl Txn {
             Some((id, Landed { as_planned, is_due }))
         });
         Ok(landed.collect())
+    }
+
+    /// How the lists of finished actions are stored.
+    fn finished(&self) -> String {
+        let list = |column: &str, given: &str| {
+            let appended = self.pick("p.{column} || u.{given}", 
+                "case when p.{column} = '[]' then u.{given} else substr(p.{column}, 1, length(p.{column}) - 1) || ',' || substr(u.{given}, 2) end");
+            let appended = appended.replace("{column}", column).replace("{given}", given);
+            format!(
+                "{column} = case when u.is_whole = 1 then u.{given} when u.{given} = '[]' then p.{column} else {appended} end"
+            )
+        };
+        format!(
+            "{}, {}",
+            list("completed_actions", "completed"),
+            list("skipped_actions", "skipped")
+        )
     }
 
     /// Prolongs leases that are held under their tokens still, and says which are.
@@ -429,6 +509,10 @@ impl Txn {
     }
 }
 
+/// Whether a run stands where it stood when it was claimed, and its timeline is as it was.
+const UNMOVED: &str = "p.status = 'active' and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone \
+     and t.is_active and t.revision = u.was_revision";
+
 /// A planned run as it travels.
 pub(super) const PLANNED: &[(&str, Col)] = &[
     ("customer", Col::Text),
@@ -441,6 +525,7 @@ pub(super) const PLANNED: &[(&str, Col)] = &[
     ("token", Col::OptBigInt),
     ("lease_until", Col::OptTime),
     ("in_flight", Col::Json),
+    ("is_whole", Col::Int),
     ("completed", Col::Json),
     ("skipped", Col::Json),
     ("failed", Col::Json),
@@ -459,6 +544,7 @@ pub(super) const PLANNED: &[(&str, Col)] = &[
 ];
 
 pub(super) fn push_planned(batch: &mut Batch, before: &Before, run: &Run, token: Option<i64>) {
+    let (completed, skipped) = before.finished.unwrap_or_default();
     batch.push([
         run.customer_id.as_str().into(),
         run.id.0.into(),
@@ -470,8 +556,9 @@ pub(super) fn push_planned(batch: &mut Batch, before: &Before, run: &Run, token:
         token.into(),
         Cell::from(run.lease.map(|lease| lease.expires_at)),
         json!(run.in_flight).into(),
-        json!(run.completed).into(),
-        json!(run.skipped).into(),
+        i32::from(before.finished.is_none()).into(),
+        json!(run.completed.get(completed..).unwrap_or_default()).into(),
+        json!(run.skipped.get(skipped..).unwrap_or_default()).into(),
         json!(run.failed).into(),
         json!(run.deferred).into(),
         json!(run.jumped_days).into(),

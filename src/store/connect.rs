@@ -165,6 +165,12 @@ impl Store {
         })
     }
 
+    /// How many transactions of one tick may write at a time: more than one keep a server of `PostgreSQL` busy while this process
+    /// thinks, and `SQLite` has one writer.
+    pub fn writes_at_a_time(&self) -> usize {
+        if self.backend == DbBackend::Postgres { 2 } else { 1 }
+    }
+
     /// The same, and all that it does is counted.
     #[must_use]
     pub fn counted_by(self, metrics: Metrics) -> Self {

@@ -51,7 +51,12 @@ impl Txn {
     pub async fn put_fenced(&self, runs: &[Run], before: Timestamp) -> Result<(), StoreError> {
         let mut batch = Batch::new(PLANNED);
         for run in runs {
-            push_planned(&mut batch, &Before::of(run, 0), run, None);
+            // What was listed as skipped may not be any more.
+            let before = Before {
+                finished: None,
+                ..Before::of(run, 0)
+            };
+            push_planned(&mut batch, &before, run, None);
         }
         if batch.is_empty() {
             return Ok(());

@@ -21,6 +21,13 @@ impl Buckets {
         }
     }
 
+    /// The two halves; none: it is one bucket.
+    pub fn halves(self) -> Option<[Self; 2]> {
+        let middle = self.begin + (self.end - self.begin) / 2;
+        let (lower, upper) = (Self { end: middle, ..self }, Self { begin: middle, ..self });
+        (middle > self.begin).then_some([lower, upper])
+    }
+
     /// Whether it is all customers.
     pub fn is_all(self) -> bool {
         self == Self::ALL
@@ -39,6 +46,24 @@ impl Buckets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn halves_are_disjoint_and_whole() {
+        let (mut parts, mut singles) = (vec![Buckets::part(1, 3)], 0);
+        let whole = parts[0];
+        let mut next = whole.begin;
+        while let Some(part) = parts.pop() {
+            match part.halves() {
+                Some([lower, upper]) => parts.extend([upper, lower]),
+                None => {
+                    assert_eq!((part.begin, part.end), (next, next + 1));
+                    next += 1;
+                    singles += 1;
+                }
+            }
+        }
+        assert_eq!((next, singles), (whole.end, whole.end - whole.begin));
+    }
 
     #[test]
     fn parts_are_disjoint_and_whole() {

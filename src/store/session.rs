@@ -75,10 +75,11 @@ impl<C: ConnectionTrait> Session<C> {
     pub(super) async fn raw_rows(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, StoreError> {
         let statement = self.statement(sql, values);
         let ask = |statement| wait(self.link.as_deref(), self.conn.query_all_raw(statement));
+        let once_more = self.is_alone.then(|| statement.clone());
         let begun = Instant::now();
-        let rows = match ask(statement.clone()).await {
-            Err(error) if self.is_alone && is_broken(&error) => ask(statement).await,
-            rows => rows,
+        let rows = match (ask(statement).await, once_more) {
+            (Err(error), Some(statement)) if is_broken(&error) => ask(statement).await,
+            (rows, _) => rows,
         };
         let rows = rows.map_err(|error| self.failed(error));
         statements::note(

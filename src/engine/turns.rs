@@ -1,0 +1,121 @@
+//! From which timeline a tick claims next: from all in turn, and from a large one in two places at a time.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+use crate::store::{Buckets, Cursor, TimelineWake};
+
+/// A timeline, or a part of its customers, and how far the tick is with them.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) wake: TimelineWake,
+    pub(super) cursor: Cursor,
+    pub(super) buckets: Buckets,
+    /// Whether it may be split.
+    is_whole: bool,
+}
+
+/// All that have something due, shared by whoever claims for a tick.
+#[derive(Debug)]
+pub(super) struct Turns {
+    state: Mutex<State>,
+    /// Told when there is a turn again, or will be none.
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: VecDeque<Turn>,
+    /// How many were taken, and may be put back.
+    taken: usize,
+}
+
+impl Turns {
+    /// Those of some timelines, each from its beginning. `splits`: one that has more than a claim's worth is split.
+    pub(super) fn new(due: impl Iterator<Item = TimelineWake>, buckets: Buckets, splits: bool) -> Self {
+        let turn = |wake| Turn {
+            wake,
+            cursor: Cursor::BEGIN,
+            buckets,
+            is_whole: splits,
+        };
+        Self {
+            state: Mutex::new(State {
+                queue: due.map(turn).collect(),
+                taken: 0,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Takes the next, and waits for it while others have what they may put back. None: all is done.
+    pub(super) async fn next(&self) -> Option<Turn> {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut state = self.state();
+                if let Some(turn) = state.queue.pop_front() {
+                    state.taken += 1;
+                    return Some(turn);
+                }
+                if state.taken == 0 {
+                    return None;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// How many wait for their turn.
+    pub(super) fn len(&self) -> usize {
+        self.state().queue.len()
+    }
+
+    /// Puts one back that could not be served.
+    pub(super) fn put_first(&self, turn: Turn) {
+        self.put(|queue| queue.push_front(turn));
+    }
+
+    /// Puts one back that has more, after all others.
+    pub(super) fn put_last(&self, turn: Turn) {
+        self.put(|queue| match turn.buckets.halves().filter(|_| turn.is_whole) {
+            Some(halves) => queue.extend(halves.map(|buckets| Turn {
+                cursor: turn.cursor.clone(),
+                buckets,
+                is_whole: false,
+                ..turn
+            })),
+            None => queue.push_back(turn),
+        });
+    }
+
+    /// One that was taken has nothing more.
+    pub(super) fn drop_one(&self) {
+        self.put(|_| ());
+    }
+
+    /// Nobody gets another turn.
+    pub(super) fn close(&self) {
+        *self.state() = State {
+            queue: VecDeque::new(),
+            taken: 0,
+        };
+        self.changed.notify_waiters();
+    }
+
+    fn put(&self, put: impl FnOnce(&mut VecDeque<Turn>)) {
+        let mut state = self.state();
+        // None is taken where it was closed meanwhile.
+        if let Some(taken) = state.taken.checked_sub(1) {
+            state.taken = taken;
+            put(&mut state.queue);
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
