@@ -2,6 +2,7 @@
 
 mod jwks;
 mod jwts;
+mod mangled;
 mod methods;
 mod own;
 mod programs;
