@@ -392,13 +392,12 @@ async fn peak(due: usize) -> anyhow::Result<u64> {
             "127.0.0.1:0",
             "--log-format",
             "json",
-            "--database-url",
-            &place.url,
             "--secret-key-file",
             SECRET,
         ])
         .args(["--email-url", "outbox:outbox", "--sms-url", "outbox:outbox"])
         .args(["--phone-url", "outbox:outbox", "--interaction-url", "outbox:outbox"])
+        .env("CAMPAIGN_DATABASE_URL", &place.url)
         .current_dir(place.directory.path())
         .stderr(Stdio::piped())
         .spawn()?;

@@ -1,8 +1,9 @@
 //! Files that are read again while the server runs: certificates, callers, keys.
 //!
 //! Their content is compared every few seconds, as neither their times nor the kernel's notices are to be relied on: Kubernetes swaps
-//! a link to a folder when a Secret changes. What can't be read or parsed changes nothing: the old value stays, and the log says why,
-//! once for each reason. Nothing of the content is logged; what a parser says must not have any of it either.
+//! a link to a folder when a Secret changes. Half of a file may be good by itself, such as a list without its end, so what is new is used
+//! when a second look finds the same. What can't be read or parsed changes nothing: the old value stays, and the log says why, once for
+//! each reason. Nothing of the content is logged; what a parser says must not have any of it either.
 
 use std::fmt::{self, Debug, Display};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use tokio::time::MissedTickBehavior;
 
 /// How often files are looked at.
 pub const EVERY: Duration = Duration::from_secs(5);
+
+/// How long after a look that found something new there is another one.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// The longest file that is read, in bytes.
 const MOST_BYTES: u64 = 4 * 1024 * 1024;
@@ -30,6 +34,8 @@ pub struct Reloader<T> {
     parse: Parse<T>,
     /// What the value was made of.
     used: Vec<Vec<u8>>,
+    /// What the last look found, where it was something new.
+    seen: Option<Vec<Vec<u8>>>,
     /// Why it is no longer what the files hold.
     trouble: Option<String>,
     value: watch::Sender<Arc<T>>,
@@ -59,10 +65,22 @@ pub enum ReloadError {
 pub enum Looked {
     /// What is there is in use.
     Same,
+    /// What is there is new, and is used if the next look finds it as well.
+    New,
     /// There is a new value, which is in use now.
     Changed,
     /// What is there is of no use, for this reason; the old value stays.
     Kept(String),
+}
+
+/// What is there.
+enum Found<T> {
+    /// What is in use.
+    Used,
+    /// Something that the last look did not find.
+    New,
+    /// Something that the last look found, too.
+    Value(T),
 }
 
 impl<T> Debug for Reloader<T> {
@@ -89,6 +107,7 @@ impl<T> Reloader<T> {
             files,
             parse,
             used,
+            seen: None,
             trouble: None,
             value: watch::Sender::new(Arc::new(value)),
         })
@@ -102,13 +121,14 @@ impl<T> Reloader<T> {
     /// Looks at the files once.
     pub async fn look(&mut self) -> Looked {
         match self.try_look().await {
-            Ok(None) => {
+            Ok(Found::New) => Looked::New,
+            Ok(Found::Used) => {
                 if let Some(why) = self.trouble.take() {
                     tracing::info!("{} is as its files have it again; it was not: {why}", self.what);
                 }
                 Looked::Same
             }
-            Ok(Some(value)) => {
+            Ok(Found::Value(value)) => {
                 self.trouble = None;
                 self.value.send_replace(Arc::new(value));
                 tracing::info!("{} was read again, as its files have changed", self.what);
@@ -131,19 +151,28 @@ impl<T> Reloader<T> {
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             every.tick().await;
-            self.look().await;
+            while self.look().await == Looked::New {
+                tokio::time::sleep(SETTLED).await;
+            }
         }
     }
 
-    /// A new value, if there is one.
-    async fn try_look(&mut self) -> Result<Option<T>, ReloadError> {
+    async fn try_look(&mut self) -> Result<Found<T>, ReloadError> {
+        let seen = self.seen.take();
         let found = contents(&self.files).await?;
         if found == self.used {
-            return Ok(None);
+            return Ok(Found::Used);
         }
+        if seen.as_ref() != Some(&found) {
+            self.seen = Some(found);
+            return Ok(Found::New);
+        }
+        // Where it is wrong, it is so as long as it stays.
+        self.seen = seen;
         let value = (self.parse)(&found).map_err(ReloadError::Wrong)?;
+        self.seen = None;
         self.used = found;
-        Ok(Some(value))
+        Ok(Found::Value(value))
     }
 }
 
@@ -209,12 +238,16 @@ mod tests {
         let value = reloader.subscribe();
         assert_eq!((reloader.look().await, **value.borrow()), (Looked::Same, 3));
         write(1, "5");
+        assert_eq!((reloader.look().await, **value.borrow()), (Looked::New, 3));
         assert_eq!((reloader.look().await, **value.borrow()), (Looked::Changed, 6));
         assert_eq!((reloader.look().await, **value.borrow()), (Looked::Same, 6));
         let wrong = Looked::Kept("must be a number".to_owned());
         write(0, "x");
+        assert_eq!((reloader.look().await, **value.borrow()), (Looked::New, 6));
+        assert_eq!((reloader.look().await, **value.borrow()), (wrong.clone(), 6));
         assert_eq!((reloader.look().await, **value.borrow()), (wrong.clone(), 6));
         write(1, "7");
+        assert_eq!((reloader.look().await, **value.borrow()), (Looked::New, 6));
         assert_eq!((reloader.look().await, **value.borrow()), (wrong, 6));
         // As it was, it is no news.
         write(0, "1");
@@ -223,7 +256,32 @@ mod tests {
         fs::remove_file(&files[0]).expect("removed");
         assert!(matches!(reloader.look().await, Looked::Kept(why) if why.contains("can't be read")));
         write(0, "2");
+        assert_eq!((reloader.look().await, **value.borrow()), (Looked::New, 6));
         assert_eq!((reloader.look().await, **value.borrow()), (Looked::Changed, 7));
+    }
+
+    /// What is written bit by bit is not used before it is there, although each bit is good by itself.
+    #[tokio::test]
+    async fn half_of_a_file_is_not_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("n");
+        let write = |text: &str| fs::write(&file, text).expect("written");
+        write("1");
+        let mut reloader = Reloader::read("the number", vec![file.clone()], number)
+            .await
+            .expect("a number");
+        let value = reloader.subscribe();
+        for bit in ["2", "23", "234"] {
+            write(bit);
+            assert_eq!((reloader.look().await, **value.borrow()), (Looked::New, 1));
+        }
+        assert_eq!((reloader.look().await, **value.borrow()), (Looked::Changed, 234));
+        // Nor is what was there for a moment, and came again.
+        for text in ["5", "234", "5"] {
+            write(text);
+            reloader.look().await;
+            assert_eq!(**value.borrow(), 234);
+        }
     }
 
     /// A Secret is mounted so: the file is a link by way of `..data`, a link to a folder, which alone is replaced.

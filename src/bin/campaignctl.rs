@@ -1,12 +1,12 @@
 //! What people do at a terminal.
 
 use campaign_automation::client::ctl::{self, CtlCli};
-use clap::Parser as _;
+use campaign_automation::config;
 use std::process::ExitCode;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match ctl::run(CtlCli::parse()).await {
+    match ctl::run(config::parse::<CtlCli>()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("campaignctl: {error:#}");

@@ -64,7 +64,7 @@ pub struct Message {
 }
 
 /// What is sent, and where to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// A mail. At least one of `text` and `html` is there.
     Email {
@@ -102,6 +102,18 @@ pub enum Content {
         /// The description; may be empty.
         text: String,
     },
+}
+
+impl fmt::Debug for Content {
+    /// Shows what kind it is, because logs are no place for what customers are told.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Email { .. } => "Email(..)",
+            Self::Sms { .. } => "Sms(..)",
+            Self::Call { .. } => "Call(..)",
+            Self::Task { .. } => "Task(..)",
+        })
+    }
 }
 
 /// What came of one attempt, and so what happens next.
@@ -209,6 +221,54 @@ impl Senders {
             Channel::Phone => Some(&self.phone),
             Channel::Interaction => Some(&self.interaction),
             Channel::Wait => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debugging_shows_no_words_of_a_message() {
+        let address = EmailAddress::parse("anna@example.com").expect("valid");
+        let number = PhoneNumber::parse("+14155552671").expect("valid");
+        let word = || "Zoë".to_owned();
+        for (content, shown) in [
+            (
+                Content::Email {
+                    to: address,
+                    to_name: word(),
+                    subject: word(),
+                    text: Some(word()),
+                    html: Some(word()),
+                    options: Box::default(),
+                },
+                "Email(..)",
+            ),
+            (
+                Content::Sms {
+                    to: number.clone(),
+                    text: word(),
+                },
+                "Sms(..)",
+            ),
+            (
+                Content::Call {
+                    to: number,
+                    script: word(),
+                },
+                "Call(..)",
+            ),
+            (
+                Content::Task {
+                    title: word(),
+                    text: word(),
+                },
+                "Task(..)",
+            ),
+        ] {
+            assert_eq!(format!("{content:?}"), shown);
         }
     }
 }

@@ -27,6 +27,7 @@ use minijinja::value::{Serde, Value};
 use minijinja::{Environment, ErrorKind, Template, UndefinedBehavior};
 use serde_json::Value as Json;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,7 +42,7 @@ const MAX_OUTPUT: usize = 1024 * 1024;
 const MAX_CAMPAIGNS: usize = 256;
 
 /// What a campaign says to one customer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Rendered {
     /// A mail; at least one of `text` and `html` is there.
     Email {
@@ -71,6 +72,18 @@ pub enum Rendered {
         /// The description; may be empty.
         text: String,
     },
+}
+
+impl fmt::Debug for Rendered {
+    /// Shows what kind it is, because logs are no place for what customers are told.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Email { .. } => "Email(..)",
+            Self::Sms { .. } => "Sms(..)",
+            Self::Call { .. } => "Call(..)",
+            Self::Task { .. } => "Task(..)",
+        })
+    }
 }
 
 /// Fills in campaigns. One for the whole process.

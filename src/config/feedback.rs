@@ -14,7 +14,7 @@ pub struct FeedbackArgs {
     /// or with two, the new and the old one, while it is replaced. Without, nobody may.
     #[arg(long, env = "CAMPAIGN_EVENTS_SECRET_FILE", value_name = "FILE")]
     pub events_secret_file: Option<PathBuf>,
-    /// The same secret itself; better in the environment or a file than on a command line, which others may read.
+    /// The same secret itself, from the environment alone: others may read a command line.
     #[arg(long, env = "CAMPAIGN_EVENTS_SECRET", value_name = "SECRET", hide_env_values = true, value_parser = WebhookSecrets::parse, conflicts_with = "events_secret_file")]
     pub events_secret: Option<WebhookSecrets>,
     /// Where bounces go, at most 16 characters before the `@`, as in `bounces@example.com`: each mail is sent in the name of

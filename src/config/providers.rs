@@ -22,7 +22,7 @@ pub struct ProviderArgs {
     /// one, while it is replaced.
     #[arg(long, env = "CAMPAIGN_WEBHOOK_SECRET_FILE", value_name = "FILE")]
     pub webhook_secret_file: Option<PathBuf>,
-    /// The same secret itself; better in the environment or a file than on a command line, which others may read.
+    /// The same secret itself, from the environment alone: others may read a command line.
     #[arg(long, env = "CAMPAIGN_WEBHOOK_SECRET", value_name = "SECRET", hide_env_values = true, value_parser = WebhookSecrets::parse, conflicts_with = "webhook_secret_file")]
     pub webhook_secret: Option<WebhookSecrets>,
     /// Allow providers on this machine and in its own network, and `http` to them.

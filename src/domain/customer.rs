@@ -2,6 +2,7 @@
 
 use chrono_tz::Tz;
 use serde_json::{Map, Value};
+use std::fmt;
 
 use super::{ActionId, CustomerId, EmailAddress, Invalid, PhoneNumber, ProgressId, Stage, Timestamp};
 
@@ -12,7 +13,7 @@ const MAX_ATTRIBUTES: usize = 100;
 const MAX_ATTRIBUTES_BYTES: usize = 16 * 1024;
 
 /// A stored customer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Customer {
     /// The CRM's id.
     pub id: CustomerId,
@@ -40,6 +41,13 @@ pub struct Customer {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+}
+
+impl fmt::Debug for Customer {
+    /// Shows the id and no more of who it is, because logs are no place for names and what else is known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Customer").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// Checks that attributes are no more than a customer may have.
@@ -126,5 +134,33 @@ impl EngagementKind {
             Self::Replied => "replied",
             Self::Custom(_) => "custom",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+
+    #[test]
+    fn debugging_shows_the_id_alone() {
+        let customer = Customer {
+            id: CustomerId::parse("c-1").expect("valid"),
+            display_name: "Anna".to_owned(),
+            email: EmailAddress::parse("anna@example.com").ok(),
+            phone: PhoneNumber::parse("+14155552671").ok(),
+            time_zone: None,
+            pipeline_stage: None,
+            stage_visit: 1,
+            engagement_score: 0,
+            attributes: Map::from_iter([("plan".to_owned(), Value::from("gold"))]),
+            is_test: false,
+            source_time: None,
+            created_at: DateTime::UNIX_EPOCH,
+            updated_at: DateTime::UNIX_EPOCH,
+        };
+        assert_eq!(format!("{customer:?}"), "Customer { id: CustomerId(\"c-1\"), .. }");
+        assert_eq!(format!("{:?}", customer.email), "Some(EmailAddress(***@example.com))");
+        assert_eq!(format!("{:?}", customer.phone), "Some(PhoneNumber(***71))");
     }
 }

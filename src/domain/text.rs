@@ -237,4 +237,31 @@ mod tests {
         assert_eq!(shown("a\n"), "\"a\\n\"");
         assert!(line("Zoë 🎈 O'Neil", 200).is_ok());
     }
+
+    proptest::proptest! {
+        /// Whatever is taken is what was given, in the form that is promised; and all in that form is taken.
+        #[test]
+        fn numbers_are_taken_as_they_are_or_not_at_all(given in "\\PC{0,20}|\\+?[0-9٣०]{0,18}[ \n]?") {
+            let digits = given.strip_prefix('+').unwrap_or_default();
+            let is_number = (2..=15).contains(&digits.len())
+                && digits.bytes().all(|byte| byte.is_ascii_digit())
+                && !digits.starts_with('0');
+            let taken = PhoneNumber::parse(&given).ok();
+            proptest::prop_assert_eq!(taken.as_ref().map(PhoneNumber::as_str), is_number.then_some(given.as_str()));
+            // Nobody is written to whose number is none; and what it costs is asked of numbers that nobody has.
+            if let Ok(recipient) = PhoneNumber::parse_recipient(&given) {
+                proptest::prop_assert_eq!(Some(recipient), taken);
+            }
+        }
+
+        #[test]
+        fn addresses_are_taken_as_they_are_or_not_at_all(given in "\\PC{0,40}|[a-zA-Z0-9.+<>\"(), @\r\n-]{0,30}@[a-z.@-]{0,20}") {
+            if let Ok(address) = EmailAddress::parse(&given) {
+                proptest::prop_assert_eq!(address.as_str(), given.as_str());
+                let is_plain = |c: char| c.is_ascii_graphic() && !"<>()\",;:\\[]".contains(c);
+                proptest::prop_assert!(given.chars().all(is_plain), "{}", given);
+                proptest::prop_assert_eq!(given.matches('@').count(), 1);
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use chrono_tz::Tz;
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
 
 use super::definitions::concurrent;
 use super::once::Begin;
@@ -27,7 +28,7 @@ pub struct Upsert {
 }
 
 /// What the CRM knows of a customer.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CustomerFields {
     /// The name.
     pub display_name: String,
@@ -47,6 +48,13 @@ pub struct CustomerFields {
     pub is_test: bool,
     /// When the CRM recorded this.
     pub source_time: Option<Timestamp>,
+}
+
+impl fmt::Debug for CustomerFields {
+    /// Shows nothing of it, because logs are no place for who somebody is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CustomerFields(..)")
+    }
 }
 
 /// A field of a customer that can be written alone.

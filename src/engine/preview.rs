@@ -1,5 +1,7 @@
 //! What a campaign would say to a customer, without sending it.
 
+use std::fmt;
+
 use super::content::{TimelineValues, Values};
 use super::definitions::CampaignContent;
 use super::simulate::SimulatedCustomer;
@@ -36,7 +38,6 @@ pub enum PreviewedCampaign {
 }
 
 /// What a campaign would say.
-#[derive(Debug)]
 pub struct Preview {
     /// The texts that it has and that can be filled in.
     pub texts: Vec<(Part, String)>,
@@ -48,6 +49,13 @@ pub struct Preview {
     pub sms_segments: usize,
     /// What somebody should look at.
     pub warnings: Vec<PreviewWarning>,
+}
+
+impl fmt::Debug for Preview {
+    /// Shows nothing of it, because logs are no place for what customers are told.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Preview(..)")
+    }
 }
 
 /// Something that somebody should look at.

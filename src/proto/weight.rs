@@ -1,11 +1,12 @@
 //! How much memory a request takes once it is decoded, estimated from its bytes and the descriptors, without decoding it.
 //!
 //! What counts is what is repeated: each item is kept whole, however few bytes it came in. Only requests are known here; any other
-//! message has no weight. What can't be parsed ends the count, as it ends the decoding.
+//! message has no weight. What can't be parsed ends the count, as it ends the decoding; so does an item that is one too many.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use super::FILE_DESCRIPTOR_SET;
@@ -19,10 +20,10 @@ const OF_MAP: usize = 32;
 /// How deep messages may be nested; prost refuses what is deeper.
 const DEEPEST: usize = 100;
 
-/// What is known of a message.
+/// What is known of a message: its fields, in order of their numbers.
 #[derive(Debug, Default)]
 struct Shape {
-    fields: HashMap<u32, Field>,
+    fields: Vec<(u32, Field)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,20 +66,49 @@ static SHAPES: LazyLock<Shapes> = LazyLock::new(|| {
     shapes
 });
 
-/// The field of a request that makes it take more than so many bytes, if it does: the one that takes most.
+/// The field of a request that makes it take more than so many bytes, if it does: the one that takes most up to there.
 pub(super) fn too_heavy(request: &str, bytes: &[u8], most: usize) -> Option<String> {
     let place = *SHAPES.requests.get(request)?;
-    let mut fields = HashMap::new();
-    SHAPES.weigh(place, bytes, 0, &mut |field, weight| {
-        *fields.entry(field).or_insert(0_usize) += weight;
-    });
-    if fields.values().sum::<usize>() <= most {
+    let mut weight = Weight::up_to(most);
+    if SHAPES.weigh(place, bytes, 0, None, &mut weight).is_continue() {
         return None;
     }
-    let (number, _) = fields.into_iter().max_by_key(|(_, weight)| *weight)?;
+    let (number, _) = weight.fields.into_iter().max_by_key(|(_, weight)| *weight)?;
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok()?;
     let field = pool.get_message_by_name(request)?.get_field(number)?;
     Some(field.name().to_owned())
+}
+
+/// The weight of a request, as far as it was counted.
+#[derive(Debug)]
+struct Weight {
+    /// Of each of its own fields that has any. They are few.
+    fields: Vec<(u32, usize)>,
+    sum: usize,
+    most: usize,
+}
+
+impl Weight {
+    fn up_to(most: usize) -> Self {
+        Self {
+            fields: Vec::new(),
+            sum: 0,
+            most,
+        }
+    }
+
+    /// Adds what an item within a field of the request takes, and ends the count where that is too much.
+    fn add(&mut self, field: u32, weight: usize) -> ControlFlow<()> {
+        match self.fields.iter_mut().find(|(number, _)| *number == field) {
+            Some((_, sum)) => *sum += weight,
+            None => self.fields.push((field, weight)),
+        }
+        self.sum += weight;
+        if self.sum > self.most {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 impl Shapes {
@@ -90,10 +120,12 @@ impl Shapes {
         let place = self.all.len();
         self.places.insert(message.full_name().to_owned(), place);
         self.all.push(Shape::default());
-        for field in message.fields() {
-            let known = self.field(&field);
-            self.all[place].fields.insert(field.number(), known);
-        }
+        let mut fields: Vec<(u32, Field)> = message
+            .fields()
+            .map(|field| (field.number(), self.field(&field)))
+            .collect();
+        fields.sort_unstable_by_key(|(number, _)| *number);
+        self.all[place].fields = fields;
         place
     }
 
@@ -124,14 +156,23 @@ impl Shapes {
         Field { item, inner }
     }
 
-    /// Weighs a message: `note` is told of the field and the weight of each item.
-    fn weigh(&self, place: usize, mut bytes: &[u8], depth: usize, note: &mut dyn FnMut(u32, usize)) {
+    /// Weighs a message that stands within the field `of` of the request; none: the request itself.
+    fn weigh(
+        &self,
+        place: usize,
+        mut bytes: &[u8],
+        depth: usize,
+        of: Option<u32>,
+        weight: &mut Weight,
+    ) -> ControlFlow<()> {
+        const GOES_ON: ControlFlow<()> = ControlFlow::Continue(());
         let shape = &self.all[place];
         while !bytes.is_empty() && depth <= DEEPEST {
             let Ok((number, wire)) = decode_key(&mut bytes) else {
-                return;
+                return GOES_ON;
             };
-            let field = shape.fields.get(&number);
+            let of = of.unwrap_or(number);
+            let field = shape.field(number);
             let item = field.map_or(0, |field| field.item);
             let skipped = match wire {
                 WireType::Varint => decode_varint(&mut bytes).map(|_| ()).is_ok(),
@@ -144,27 +185,33 @@ impl Shapes {
                         .ok()
                         .and_then(|length| usize::try_from(length).ok());
                     let Some(inner) = length.and_then(|length| skip(&mut bytes, length)) else {
-                        return;
+                        return GOES_ON;
                     };
                     match field.map(|field| field.inner) {
-                        Some(Inner::Message(place)) => {
-                            self.weigh(place, inner, depth + 1, &mut |_, weight| note(number, weight));
-                        }
+                        Some(Inner::Message(place)) => self.weigh(place, inner, depth + 1, Some(of), weight)?,
                         // Of those that are packed the first is counted below.
-                        Some(Inner::Numbers(least)) => note(number, item * (inner.len() / least)),
-                        Some(Inner::Bytes) => note(number, inner.len()),
+                        Some(Inner::Numbers(least)) => weight.add(of, item * (inner.len() / least))?,
+                        Some(Inner::Bytes) => weight.add(of, inner.len())?,
                         None => {}
                     }
                     true
                 }
             };
             if !skipped {
-                return;
+                return GOES_ON;
             }
             if item > 0 {
-                note(number, item);
+                weight.add(of, item)?;
             }
         }
+        GOES_ON
+    }
+}
+
+impl Shape {
+    fn field(&self, number: u32) -> Option<&Field> {
+        let found = self.fields.binary_search_by_key(&number, |(number, _)| *number);
+        found.ok().map(|at| &self.fields[at].1)
     }
 }
 
@@ -231,9 +278,10 @@ mod tests {
     use prost::{Message as _, Name as _};
 
     fn weight(request: &str, bytes: &[u8]) -> usize {
-        let mut sum = 0;
-        SHAPES.weigh(SHAPES.requests[request], bytes, 0, &mut |_, weight| sum += weight);
-        sum
+        let mut weight = Weight::up_to(usize::MAX);
+        let counted = SHAPES.weigh(SHAPES.requests[request], bytes, 0, None, &mut weight);
+        assert!(counted.is_continue());
+        weight.sum
     }
 
     /// What each empty item of a list takes by the estimate, and what it takes in truth.
@@ -287,6 +335,10 @@ mod tests {
         let customers = pb::UpsertCustomersRequest::full_name();
         let bomb = [0x0a, 0].repeat(1_000_000);
         assert_eq!(too_heavy(&customers, &bomb, 64 << 20), Some("customers".to_owned()));
+        // What is too much is not looked at to its end.
+        let mut weight = Weight::up_to(64 << 20);
+        let counted = SHAPES.weigh(SHAPES.requests[customers.as_str()], &bomb, 0, None, &mut weight);
+        assert!(counted.is_break() && weight.sum < (64 << 20) + 1000, "{}", weight.sum);
         // Behind a group, within one, and after what is unknown.
         for before in [&[0x83, 0x01, 0x84, 0x01][..], &[0x83, 0x01], &[0xfa, 0x01, 2, 0, 0]] {
             let hidden = [before, &bomb].concat();

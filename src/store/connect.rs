@@ -62,7 +62,9 @@ impl std::fmt::Debug for StoreUrl {
     /// Shows which database it is, but no password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (scheme, rest) = self.0.split_once(':').unwrap_or_default();
-        let place = rest.rsplit('@').next().unwrap_or_default().trim_start_matches('/');
+        // A login may stand before the host, and in the query.
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        let place = place.split('?').next().unwrap_or_default().trim_start_matches('/');
         write!(f, "{scheme}://{place}")
     }
 }
@@ -361,6 +363,18 @@ mod tests {
             ("postgres://user:secret@host/name", "PostgreSQL"),
         ] {
             assert_eq!(&*StoreUrl::parse(url).expect("a URL").place(), place, "{url}");
+        }
+    }
+
+    #[test]
+    fn debugging_shows_no_login() {
+        for (url, shown) in [
+            ("postgres://a:b@db:5432/x?sslmode=require", "postgres://db:5432/x"),
+            ("postgres://db/x?user=a&password=b", "postgres://db/x"),
+            ("postgresql://a:p@ss@db/x", "postgresql://db/x"),
+            ("sqlite://a.db?mode=rwc", "sqlite://a.db"),
+        ] {
+            assert_eq!(format!("{:?}", StoreUrl::parse(url).expect("a URL")), shown);
         }
     }
 

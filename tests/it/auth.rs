@@ -2,6 +2,7 @@
 
 mod jwks;
 mod jwts;
+mod mangled;
 mod methods;
 mod own;
 mod programs;
@@ -9,7 +10,6 @@ mod tokens;
 
 use campaign_automation::auth::digest_of;
 use campaign_automation::config::Config;
-use campaign_automation::server::Server;
 use http::uri::PathAndQuery;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::{App, Backend};
+use crate::support::{App, Backend, Watched, canaries};
 
 /// What a scheduler may call, which changes nothing here.
 const LIST_TICKS: &str = "/campaign.v1.CampaignTickService/ListTickRuns";
@@ -25,7 +25,7 @@ const LIST_TICKS: &str = "/campaign.v1.CampaignTickService/ListTickRuns";
 /// A server that asks who calls, beside one on the same database that asks nobody, which tests set up what they need with.
 struct Guarded {
     app: App,
-    server: Server,
+    server: Watched,
     channel: Channel,
     folder: TempDir,
 }
@@ -121,4 +121,5 @@ fn told(result: &Result<(), Status>) -> Result<(), (Code, String)> {
 #[track_caller]
 fn refused(result: &Result<(), Status>, code: Code, reason: &str, what: &str) {
     assert_eq!(told(result), Err((code, reason.to_owned())), "{what}: {result:?}");
+    canaries::check_text(what, &format!("{result:?}"));
 }

@@ -3,6 +3,7 @@
 
 mod gateway;
 mod held;
+mod hostile;
 mod unknown;
 
 use campaign_automation::engine::PublicUrl;

@@ -140,12 +140,13 @@ async fn the_demo_sends_to_providers_what_it_writes_into_its_outbox() {
     let named = vec![
         days.clone(),
         format!("--email-url={}", smtp.url()),
-        format!("--sms-url={account}"),
-        format!("--phone-url={account}"),
         format!("--interaction-url=http://{}/hooks", crm.address()),
         "--allow-private-destinations".to_owned(),
+        "--from-environment".to_owned(),
     ];
     let environment = vec![
+        ("CAMPAIGN_SMS_URL", account.clone()),
+        ("CAMPAIGN_PHONE_URL", account),
         ("CAMPAIGN_EMAIL_FROM", "Campaigns <campaigns@example.com>".to_owned()),
         ("CAMPAIGN_SMS_FROM", "+14155550100".to_owned()),
         ("CAMPAIGN_PHONE_FROM", "+14155550100".to_owned()),
@@ -212,10 +213,6 @@ fn the_demo_is_told_what_is_missing() {
     for (arguments, says) in [
         (&["--email-url=smtp://127.0.0.1:1"][..], "CAMPAIGN_EMAIL_FROM"),
         (
-            &["--sms-url=twilio+http://AC1:t0ken@127.0.0.1"],
-            "CAMPAIGN_ALLOW_PRIVATE_DESTINATIONS",
-        ),
-        (
             &["--interaction-url=https://crm.example.com/x"],
             "CAMPAIGN_WEBHOOK_SECRET",
         ),
@@ -224,4 +221,7 @@ fn the_demo_is_told_what_is_missing() {
         let output = run(program(CAMPAIGND, folder.path(), &[&["demo"], arguments].concat()));
         check(&output, 1, &[says]);
     }
+    let mut private = program(CAMPAIGND, folder.path(), &["demo", "--from-environment"]);
+    private.env("CAMPAIGN_SMS_URL", "twilio+http://AC1:t0ken@127.0.0.1");
+    check(&run(private), 1, &["CAMPAIGN_ALLOW_PRIVATE_DESTINATIONS"]);
 }

@@ -30,9 +30,9 @@ fn fence(database: &TestDatabase, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_campaignd"));
     command
         .arg("fence")
-        .args(["--database-url", &database.url])
         .args(arguments)
         .env_clear()
+        .env("CAMPAIGN_DATABASE_URL", &database.url)
         .stdin(Stdio::null());
     command.output().expect("a program that runs")
 }

@@ -31,7 +31,6 @@
 use campaign_automation::proto::campaign::v1 as pb;
 use campaign_automation::proto::campaign::v1::campaign_orchestrator_service_client::CampaignOrchestratorServiceClient;
 use campaign_automation::proto::campaign::v1::campaign_tick_service_client::CampaignTickServiceClient;
-use campaign_automation::server::Server;
 use sea_orm::{ConnectionTrait as _, Database};
 use std::time::Duration;
 use tonic::Code;
@@ -42,7 +41,7 @@ use crate::support::given::{customer, definition, email, refused, sms};
 use crate::support::mailing::{arrived, assert_each_got, crowd, keys, mailing_app, mailing_app_with};
 use crate::support::process::{CAMPAIGND, check, program, run};
 use crate::support::smtp::{Behaviour, SmtpServer, Step};
-use crate::support::{App, Backend, on_each_database};
+use crate::support::{App, Backend, Watched, on_each_database};
 
 on_each_database!(
     a_later_step_that_fails_repeats_no_message,
@@ -55,7 +54,7 @@ on_each_database!(
 );
 
 /// Another server on the app's database, which mails to the same server.
-async fn another(app: &App, smtp: &SmtpServer) -> (Server, Channel) {
+async fn another(app: &App, smtp: &SmtpServer) -> (Watched, Channel) {
     use campaign_automation::channels::{ChannelUrl, Mailbox};
     let (email, from) = (
         ChannelUrl::parse(&smtp.url()),

@@ -1,6 +1,9 @@
 //! What parsers do with input that nobody meant: they answer, and what they take they can write and take again.
 //!
-//! The decoder of requests is in `contract::fuzz`, HTTP callbacks in `feedback::hostile`, page tokens beside their parser.
+//! The decoder of requests is in `contract::fuzz`, HTTP callbacks in `feedback::hostile` and `delivery::hostile`, JWTs in `auth::mangled`;
+//! page tokens, numbers, addresses, trace contexts and replies of mail servers are beside their parsers.
+
+mod links;
 
 use campaign_automation::auth::{Callers, KeySet};
 use campaign_automation::channels::{check_template, read_mail_report};

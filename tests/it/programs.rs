@@ -100,6 +100,33 @@ fn a_bad_configuration_names_its_variable() {
     check(&run(command), 1, &["CAMPAIGN_EMAIL_FROM"]);
 }
 
+/// What is running, and with which arguments, is shown to whoever is on the machine.
+#[test]
+fn a_secret_is_no_argument() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let database = "postgres://campaign:t0ken@127.0.0.1:1/x";
+    for (arguments, variable) in [
+        (["migrate", "--database-url", database], "CAMPAIGN_DATABASE_URL"),
+        (
+            ["serve", "--webhook-secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+            "CAMPAIGN_WEBHOOK_SECRET",
+        ),
+    ] {
+        let output = run(program(CAMPAIGND, directory.path(), &arguments));
+        check(&output, 2, &[variable, "others"]);
+    }
+    let mut command = program(CAMPAIGND, directory.path(), &["migrate"]);
+    command.env("CAMPAIGN_DATABASE_URL", database);
+    check(&run(command), 1, &["postgres://127.0.0.1:1/x"]);
+    // Clients get their tokens in other ways, and servers have no logins.
+    for path in [CAMPAIGNCTL, CAMPAIGN_TICK] {
+        let arguments: &[&str] = if path == CAMPAIGN_TICK { &["hourly"] } else { &["check"] };
+        let server = ["--server", "http://a:t0ken@127.0.0.1:1"];
+        let output = run(program(path, directory.path(), &[arguments, &server].concat()));
+        check(&output, 2, &["CAMPAIGN_SERVER", "has a password in it"]);
+    }
+}
+
 #[tokio::test]
 async fn migrating_twice_is_migrating_once() {
     for backend in [Backend::Sqlite, Backend::Postgres] {

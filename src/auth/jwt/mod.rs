@@ -26,6 +26,9 @@ const LONGEST_LIFE: f64 = 24.0 * 3600.0;
 /// The longest subject, in bytes (`OpenID` Connect Core, section 2).
 const LONGEST_SUBJECT: usize = 255;
 
+/// The kinds of token that may be shown, as their heads name them (`typ`): one for a service (RFC 9068), and one of no kind.
+const KINDS: [&str; 2] = ["at+jwt", "jwt"];
+
 /// Which tokens are meant for this service.
 #[derive(Debug, Clone)]
 pub struct JwtSettings {
@@ -56,6 +59,9 @@ impl JwtVerifier {
     pub(super) async fn caller(&self, token: &str) -> Result<Caller, Refused> {
         // What is in a head: a known algorithm, so `none` is no token; what it says of keys but `kid` is not looked at.
         let head = decode_header(token).map_err(|_| Refused::TokenInvalid)?;
+        if !head.typ.as_deref().is_none_or(is_for_calls) {
+            return Err(Refused::TokenInvalid);
+        }
         let keys = self.keys.with(head.kid.as_deref(), head.alg).await?;
         let key = keys.find(head.kid.as_deref(), head.alg).ok_or(Refused::TokenInvalid)?;
         let mut validation = Validation::new(head.alg);
@@ -80,6 +86,14 @@ impl JwtVerifier {
         }
         Ok(Caller::of_jwt(subject, roles(claims, &self.settings.roles_claim)))
     }
+}
+
+/// Whether a token of this kind is one to call with. What an issuer signs for something else, such as `logout+jwt` or `secevent+jwt`, is
+/// not, although all in it may be right (RFC 8725, section 3.11). Many issuers name no kind, or `JWT`, so neither is asked for.
+fn is_for_calls(kind: &str) -> bool {
+    // A media type, in any letters, which may be without its beginning (RFC 7515, section 4.1.9).
+    let kind = kind.to_ascii_lowercase();
+    KINDS.contains(&kind.strip_prefix("application/").unwrap_or(&kind))
 }
 
 /// Whether a token is good at this moment.

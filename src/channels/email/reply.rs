@@ -253,4 +253,34 @@ mod tests {
         .to_string();
         assert!(shown.len() < 600 && !shown.chars().any(char::is_control), "{shown}");
     }
+
+    const STEPS: [Step; 6] = [
+        Step::Connect,
+        Step::Login,
+        Step::Mail,
+        Step::Rcpt,
+        Step::Data,
+        Step::Body,
+    ];
+
+    proptest::proptest! {
+        /// Whatever a server says with a refusal, the mail is not taken for delivered or lost, nobody is suppressed but by words about
+        /// him, and what is kept of it is one short line.
+        #[test]
+        fn no_words_of_a_server_break_anything(
+            step in proptest::sample::select(&STEPS[..]),
+            code in 400..600_u16,
+            text in "\\PC{0,80}|[245]?\\.?[0-9]{0,4}\\.[0-9]{0,5}[ \r\n\0-]?\\PC{0,20}|[\0-\u{2029}]{0,600}",
+        ) {
+            let failure = Failure { step, cause: Cause::Reply { code, text: text.clone() } };
+            let (kind, error) = kind(failure.outcome());
+            let is_for_good = code >= 500;
+            proptest::prop_assert!(["retry", "rejected", "suppress", "misconfigured"].contains(&kind));
+            proptest::prop_assert!(is_for_good || kind == "retry", "{} {}", kind, error);
+            let is_about_somebody = matches!(step, Step::Rcpt | Step::Data | Step::Body);
+            proptest::prop_assert!(kind != "suppress" || (is_about_somebody && text.trim_start().starts_with("5.1.")));
+            proptest::prop_assert!(error.chars().count() <= 510 && !error.contains(char::is_control), "{:?}", error);
+            proptest::prop_assert!(!failure.is_policy() || is_for_good);
+        }
+    }
 }

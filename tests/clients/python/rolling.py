@@ -11,6 +11,7 @@ customer has exactly one run.
 import argparse
 import itertools
 import json
+import os
 import pathlib
 import signal
 import socket
@@ -93,13 +94,12 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{probe.getsockname()[1]}"
-        self.command = [
-            options.programs / "campaignd", "--listen", self.address, "--database-url", options.database_url, *options.flags,
-        ]
+        self.command = [options.programs / "campaignd", "--listen", self.address, *options.flags]
+        self.environment = {**os.environ, "CAMPAIGN_DATABASE_URL": options.database_url}
         self.process = None
 
     def start(self):
-        self.process = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(self.command, env=self.environment, stderr=subprocess.PIPE, text=True)
         lines = []
         for line in self.process.stderr:
             lines.append(line)

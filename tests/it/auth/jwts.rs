@@ -8,10 +8,10 @@ use crate::support::Backend;
 use crate::support::jwt::{AUDIENCE, ISSUER, Signer, base64, claims, jwks};
 
 /// When the servers of tests begin.
-const NOW: &str = "2026-01-05T12:00:00Z";
+pub(super) const NOW: &str = "2026-01-05T12:00:00Z";
 
 /// A server that knows the callers of an issuer with these keys, beside `crm` of its own.
-async fn guarded(keys: &[&Signer]) -> Guarded {
+pub(super) async fn guarded(keys: &[&Signer]) -> Guarded {
     let files = [
         ("jwks.json", jwks(keys)),
         ("callers.yaml", callers_file(&[("crm", "admin")])),
@@ -73,6 +73,18 @@ async fn good_tokens_of_all_kinds_let_in() {
             ed.token(&with(&json!({"roles": ["root", "scheduler", 7]}))),
         ),
         ("no nbf and iat", ed.token(&with(&json!({"nbf": null, "iat": null})))),
+        ("no kind", ed.token_with(&json!({"alg": "EdDSA", "kid": "ed"}), &good)),
+        (
+            "one for services",
+            ed.token_with(&json!({"alg": "EdDSA", "kid": "ed", "typ": "at+jwt"}), &good),
+        ),
+        (
+            "the same in full and in other letters",
+            ed.token_with(
+                &json!({"alg": "EdDSA", "kid": "ed", "typ": "application/AT+JWT"}),
+                &good,
+            ),
+        ),
         ("parts of seconds", ed.token(&with(&json!({"exp": 1_767_614_500.75})))),
     ] {
         assert_eq!(told(&it.call(LIST_TICKS, &token).await), Ok(()), "{what}");
@@ -258,6 +270,26 @@ async fn forged_tokens_let_nobody_in() {
         (
             "claims without base64",
             headed(&json!({"alg": "EdDSA", "kid": "ed", "b64": false, "crit": ["b64"]})),
+        ),
+        (
+            "one to log out with",
+            headed(&json!({"alg": "EdDSA", "kid": "ed", "typ": "logout+jwt"})),
+        ),
+        (
+            "one about events",
+            headed(&json!({"alg": "EdDSA", "kid": "ed", "typ": "application/secevent+jwt"})),
+        ),
+        (
+            "one of somebody's key",
+            headed(&json!({"alg": "EdDSA", "kid": "ed", "typ": "dpop+jwt"})),
+        ),
+        (
+            "an empty kind",
+            headed(&json!({"alg": "EdDSA", "kid": "ed", "typ": ""})),
+        ),
+        (
+            "a kind that is a list",
+            headed(&json!({"alg": "EdDSA", "kid": "ed", "typ": ["JWT"]})),
         ),
         (
             "an algorithm twice",

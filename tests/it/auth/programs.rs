@@ -9,13 +9,11 @@ use crate::rest::ask_at;
 use crate::support::jwt::{AUDIENCE, ISSUER, Signer, base64, claims, jwks};
 use crate::support::process::{CAMPAIGN_TICK, CAMPAIGNCTL, CAMPAIGND, Served, check, program, run};
 
-/// A server that knows callers, in a folder of its own, and logs everything.
+/// A server that knows callers, in a folder of its own.
 fn served(folder: &TempDir, callers: &[(&str, &str)]) -> Served {
     std::fs::write(folder.path().join("callers.yaml"), callers_file(callers)).expect("written");
     let mut command = program(CAMPAIGND, folder.path(), &["--listen", "127.0.0.1:0"]);
-    command
-        .env("CAMPAIGN_CALLERS_FILE", "callers.yaml")
-        .env("CAMPAIGN_LOG", "trace");
+    command.env("CAMPAIGN_CALLERS_FILE", "callers.yaml");
     Served::start(command)
 }
 
@@ -127,7 +125,6 @@ async fn no_token_is_in_the_log() {
         ("CAMPAIGN_JWT_ISSUER", ISSUER),
         ("CAMPAIGN_JWT_AUDIENCE", AUDIENCE),
         ("CAMPAIGN_JWKS_FILE", "jwks.json"),
-        ("CAMPAIGN_LOG", "trace"),
     ];
     command.envs(variables);
     let served = Served::start(command);

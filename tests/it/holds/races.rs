@@ -79,7 +79,7 @@ impl Gate {
 }
 
 /// Five customers to whom a mail is due, and another server on the same database.
-async fn due() -> (App, Vec<String>, campaign_automation::server::Server, Channel) {
+async fn due() -> (App, Vec<String>, crate::support::Watched, Channel) {
     let app = App::start(Backend::Postgres).await;
     let timeline = app.timeline(definition("hook", 1, vec![email(1, 0, "A")])).await;
     let ids = crowd(&app, &timeline, "c", 5).await;

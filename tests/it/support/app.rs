@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 
 use super::database::{Backend, TestDatabase};
 use super::given::{at, campaign, customer};
+use super::{Watched, canaries};
 
 /// The secret of the servers of tests.
 pub(crate) const SECRET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/secret.key");
@@ -29,7 +30,7 @@ pub(crate) const SECRET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/s
 #[derive(Debug)]
 pub(crate) struct App {
     pub clock: Arc<ManualClock>,
-    pub server: Server,
+    pub server: Watched,
     pub database: TestDatabase,
     outbox: TempDir,
     channel: Channel,
@@ -103,12 +104,12 @@ impl App {
     }
 
     /// Another server on the same database, with the same clock and outbox.
-    pub(crate) async fn second_server(&self) -> (Server, Channel) {
+    pub(crate) async fn second_server(&self) -> (Watched, Channel) {
         self.server_on(&self.database.url, |_| {}).await
     }
 
     /// Another server with the same clock and outbox, on the database at a URL, with a changed configuration.
-    pub(crate) async fn server_on(&self, url: &str, change: impl FnOnce(&mut Config)) -> (Server, Channel) {
+    pub(crate) async fn server_on(&self, url: &str, change: impl FnOnce(&mut Config)) -> (Watched, Channel) {
         serve(url, self.outbox.path(), Arc::clone(&self.clock) as _, 8, change).await
     }
 
@@ -118,7 +119,7 @@ impl App {
         seed: u64,
         clock: Arc<dyn Clock>,
         change: impl FnOnce(&mut Config),
-    ) -> (Server, Channel) {
+    ) -> (Watched, Channel) {
         serve(&self.database.url, self.outbox.path(), clock, seed, change).await
     }
 
@@ -352,7 +353,8 @@ async fn serve(
     clock: Arc<dyn Clock>,
     seed: u64,
     change: impl FnOnce(&mut Config),
-) -> (Server, Channel) {
+) -> (Watched, Channel) {
+    canaries::watch();
     let url = StoreUrl::parse(url).expect("a URL");
     let mut config = Config::embedded(url.clone(), outbox);
     // Plans of tests have hours that matter to them; the quiet hours have tests of their own.
@@ -360,6 +362,7 @@ async fn serve(
     (config.sms_hours, config.phone_hours) = (Hours::Always, Hours::Always);
     change(&mut config);
     let is_encrypted = config.listener.tls().is_some();
+    let shows_metrics = !is_encrypted && !config.auth.asks();
     if !url.is_sqlite() {
         server::migrate(&config.database).await.expect("a schema");
     }
@@ -373,7 +376,7 @@ async fn serve(
     } else {
         endpoint.connect().await.expect("a connection")
     };
-    (server, channel)
+    (Watched::new(server, shows_metrics), channel)
 }
 
 /// Calls the hourly tick, and reads its stream to the summary.

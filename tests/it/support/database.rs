@@ -5,6 +5,8 @@ use sea_orm::{ConnectionTrait as _, Database};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
+use super::canaries::{self, PASSWORD};
+
 /// Which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backend {
@@ -18,6 +20,19 @@ pub(crate) struct TestDatabase {
     /// Where it is.
     pub url: String,
     _directory: Option<TempDir>,
+    _watched: Watched,
+}
+
+/// Fails the test that lets go of it when there was something in what servers gave out that must not be there.
+#[derive(Debug)]
+struct Watched;
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            canaries::check();
+        }
+    }
 }
 
 /// The server to make databases in. In CI a missing one is a failure; elsewhere the test passes without having run.
@@ -40,6 +55,7 @@ impl TestDatabase {
                 Some(Self {
                     url,
                     _directory: Some(directory),
+                    _watched: Watched,
                 })
             }
             Backend::Postgres => {
@@ -68,9 +84,14 @@ impl TestDatabase {
         }
         admin.close().await.expect("closed");
         let (server, _) = url.rsplit_once('/').expect("a URL with a database");
+        let url = match server.split_once("://").and_then(|(_, rest)| rest.split_once('@')) {
+            Some((user, _)) if !user.contains(':') => server.replacen('@', &format!(":{PASSWORD}@"), 1),
+            Some(_) | None => server.to_owned(),
+        };
         Self {
-            url: format!("{server}/{name}"),
+            url: format!("{url}/{name}"),
             _directory: None,
+            _watched: Watched,
         }
     }
 

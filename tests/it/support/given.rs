@@ -5,6 +5,8 @@ use campaign_automation::proto::campaign::v1 as pb;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::canaries;
+
 /// An instant.
 pub(crate) fn at(time: &str) -> Timestamp {
     time.parse().expect("an instant")
@@ -108,7 +110,8 @@ pub(crate) fn condition(test: pb::condition::Test, then: pb::ConditionThen) -> p
     }
 }
 
-/// Checks a refusal: its code, its reason, and the fields that it names.
+/// Checks a refusal: its code, its reason, and the fields that it names. Its words are for the caller alone, and may be about what he
+/// gave; what is beside them is for whoever counts errors.
 #[track_caller]
 pub(crate) fn refused<T: std::fmt::Debug>(
     result: Result<T, Status>,
@@ -126,6 +129,10 @@ pub(crate) fn refused<T: std::fmt::Debug>(
         "{}",
         status.message()
     );
+    canaries::check_secrets("a refusal", &format!("{status:?} {details:?}"));
+    for (name, value) in &info.metadata {
+        canaries::check_text(name, value);
+    }
     if !fields.is_empty() {
         let violations = details.bad_request().expect("field violations");
         let mut named: Vec<&str> = violations

@@ -9,6 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::canaries;
+
 /// What the provider does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Behaviour {
@@ -243,6 +245,8 @@ async fn serve(stream: &mut BufReader<TcpStream>, shared: &Shared, connection: u
         let mut body = vec![0; request.header("content-length").parse().unwrap_or(0)];
         stream.read_exact(&mut body).await.ok()?;
         request.body = String::from_utf8(body).expect("UTF-8");
+        // URLs get into the logs of whoever they pass by.
+        canaries::look("the URL of a request", request.path());
         let behaviour = {
             let mut state = shared.state();
             state.requests.push(request.clone());

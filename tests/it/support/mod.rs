@@ -2,6 +2,7 @@
 
 pub(crate) mod app;
 pub(crate) mod calls;
+pub(crate) mod canaries;
 pub(crate) mod certificates;
 mod database;
 pub(crate) mod given;
@@ -17,7 +18,9 @@ pub(crate) mod skewed;
 pub(crate) mod smtp;
 pub(crate) mod story;
 pub(crate) mod tls;
+mod watched;
 
 pub(crate) use app::{App, Stopped};
 pub(crate) use database::{Backend, TestDatabase, on_each_database, postgres_url};
 pub(crate) use rows::Rows;
+pub(crate) use watched::Watched;

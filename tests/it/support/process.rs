@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+use super::canaries;
 
 /// The server.
 pub(crate) const CAMPAIGND: &str = env!("CARGO_BIN_EXE_campaignd");
@@ -29,15 +32,16 @@ pub(crate) fn program(path: &str, directory: &Path, arguments: &[&str]) -> Comma
     command
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end. What it says to standard error is looked through; on the other it may answer who asks it.
 pub(crate) fn run(mut command: Command) -> Output {
     let (sender, receiver) = channel();
     let name = format!("{command:?}");
     std::thread::spawn(move || sender.send(command.output()));
     let output = receiver.recv_timeout(PATIENCE);
+    let output = output.unwrap_or_else(|_| panic!("{name} does not end"));
+    let output = output.expect("a program that runs");
+    canaries::check_text(&name, &String::from_utf8_lossy(&output.stderr));
     output
-        .unwrap_or_else(|_| panic!("{name} does not end"))
-        .expect("a program that runs")
 }
 
 /// Checks how a program ended, and what it said.
@@ -54,11 +58,12 @@ pub(crate) fn check(output: &Output, code: i32, says: &[&str]) {
     }
 }
 
-/// A `campaignd` that serves, until it is dropped.
+/// A `campaignd` that serves, until it is dropped. All that it logs, at its loudest, is looked through.
 #[derive(Debug)]
 pub(crate) struct Served {
     child: Child,
     log: Receiver<String>,
+    reader: Option<JoinHandle<()>>,
     /// Where it listens.
     pub addr: SocketAddr,
 }
@@ -68,15 +73,23 @@ impl Served {
     pub(crate) fn start(mut command: Command) -> Self {
         command
             .env("CAMPAIGN_LOG_FORMAT", "json")
+            .env("CAMPAIGN_LOG", "trace")
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("a program that runs");
         let (sender, log) = channel();
         let lines = BufReader::new(child.stderr.take().expect("its log")).lines();
-        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let reader = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                canaries::look("the log of a program", &line);
+                // To the end, also when nobody reads it.
+                let _ = sender.send(line);
+            }
+        });
         let mut served = Self {
             child,
             log,
+            reader: Some(reader),
             addr: SocketAddr::from(([0, 0, 0, 0], 0)),
         };
         let entry = served.until("serving gRPC");
@@ -94,6 +107,13 @@ impl Served {
                 .log
                 .recv_timeout(PATIENCE)
                 .unwrap_or_else(|_| panic!("{words:?} is not in the log"));
+            // There are thousands of these, and nobody waits for one.
+            if [r#""level":"TRACE""#, r#""level":"DEBUG""#]
+                .iter()
+                .any(|noise| line.contains(noise))
+            {
+                continue;
+            }
             let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
             if entry["message"].as_str().is_some_and(|message| message.contains(words)) {
                 return entry;
@@ -148,5 +168,11 @@ impl Drop for Served {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // The rest of its log may still be on its way.
+        let read = self.reader.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            assert!(matches!(read, Some(Ok(()))), "its log was read");
+            canaries::check();
+        }
     }
 }

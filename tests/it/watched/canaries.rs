@@ -13,7 +13,7 @@ use crate::providers::ACCOUNT;
 use crate::support::app::SECRET;
 use crate::support::given::{action, customer, email, sms};
 use crate::support::http::{Behaviour, twilio_error};
-use crate::support::{Backend, on_each_database};
+use crate::support::{Backend, canaries, on_each_database};
 use crate::suppressions::answers::{PUBLIC, form, signature};
 
 on_each_database!(nobody_who_watches_learns_who_a_customer_is);
@@ -27,8 +27,6 @@ const CANARIES: [&str; 6] = [
     "canary-colour",
     "canary-reply",
 ];
-
-const PASSWORD: &str = "dbpass-canary";
 
 /// Traced, so that there are spans of all.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -53,12 +51,19 @@ fn anna() -> pb::Customer {
 fn secrets() -> Vec<String> {
     let key = std::fs::read_to_string(SECRET).expect("the secret");
     let login = STANDARD.encode(format!("{ACCOUNT}:{TOKEN}"));
-    let all = [TOKEN, PASSWORD, &login, key.trim(), "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"];
+    let all = [
+        TOKEN,
+        canaries::PASSWORD,
+        &login,
+        key.trim(),
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    ];
     all.map(str::to_lowercase).to_vec()
 }
 
 #[track_caller]
 fn check(what: &str, text: &str) {
+    canaries::check_text(what, text);
     let text = text.to_lowercase();
     for canary in CANARIES.map(str::to_owned).into_iter().chain(secrets()) {
         if let Some(at) = text.find(&canary) {
@@ -169,7 +174,7 @@ async fn walk(program: &Program, world: &World, timeline: i64) {
 
 async fn nobody_who_watches_learns_who_a_customer_is(backend: Backend) {
     for format in ["text", "json"] {
-        let world = World::start(backend, PASSWORD).await;
+        let world = World::start(backend).await;
         let program = world
             .serve(&[("CAMPAIGN_LOG_FORMAT", format), ("CAMPAIGN_LOG", "trace")])
             .await;

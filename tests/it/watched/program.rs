@@ -33,14 +33,12 @@ pub(super) const TOKEN: &str = "t0ken-canary";
 
 /// What outlives programs.
 pub(super) struct World {
-    _database: TestDatabase,
+    database: TestDatabase,
     pub(super) smtp: SmtpServer,
     pub(super) twilio: HttpServer,
     pub(super) crm: HttpServer,
     pub(super) collector: Collector,
     directory: TempDir,
-    /// Where programs find the database.
-    url: String,
 }
 
 /// A program that serves, until it is dropped.
@@ -53,16 +51,11 @@ pub(super) struct Program {
 }
 
 impl World {
-    /// A world at noon UTC of Monday, 5 January 2026. `password`: that of the database, where it has one.
-    pub(super) async fn start(backend: Backend, password: &str) -> Self {
+    /// A world at noon UTC of Monday, 5 January 2026.
+    pub(super) async fn start(backend: Backend) -> Self {
         let database = TestDatabase::create(backend).await.expect("a database");
-        let url = match backend {
-            Backend::Sqlite => database.url.clone(),
-            Backend::Postgres => database.url.replacen('@', &format!(":{password}@"), 1),
-        };
         let world = Self {
-            url,
-            _database: database,
+            database,
             smtp: SmtpServer::start().await,
             twilio: HttpServer::twilio().await,
             crm: HttpServer::start().await,
@@ -71,7 +64,7 @@ impl World {
         };
         world.set_clock("2026-01-05T12:00:00Z");
         let mut migrate = program(CAMPAIGND, world.directory.path(), &["migrate"]);
-        migrate.env("CAMPAIGN_DATABASE_URL", &world.url);
+        migrate.env("CAMPAIGN_DATABASE_URL", &world.database.url);
         let migrated = block_in_place(|| run(migrate));
         assert!(migrated.status.success(), "{migrated:?}");
         world
@@ -93,7 +86,7 @@ impl World {
         let mut command = program(CAMPAIGND, self.directory.path(), &arguments);
         let twilio = format!("twilio+http://{ACCOUNT}:{TOKEN}@{}", self.twilio.address());
         command
-            .env("CAMPAIGN_DATABASE_URL", &self.url)
+            .env("CAMPAIGN_DATABASE_URL", &self.database.url)
             .env("CAMPAIGN_EMAIL_URL", format!("smtp://{}", self.smtp.address()))
             .env("CAMPAIGN_EMAIL_FROM", "Shop <shop@example.com>")
             .env("CAMPAIGN_SMS_URL", &twilio)

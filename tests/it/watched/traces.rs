@@ -65,7 +65,7 @@ async fn report(program: &Program, request: &Request) {
 }
 
 async fn a_run_is_one_trace_from_its_start_to_its_report(backend: Backend) {
-    let world = World::start(backend, "any").await;
+    let world = World::start(backend).await;
     let program = world.serve(&[("CAMPAIGN_LOG_FORMAT", "json")]).await;
     let timeline = program.prepare(customer("anna", "Etc/UTC"), vec![sms(1, 0, "A")]).await;
     program.start_run("anna", timeline, RUN_PARENT).await.expect("a run");
@@ -128,7 +128,7 @@ async fn a_run_is_one_trace_from_its_start_to_its_report(backend: Backend) {
 }
 
 async fn a_run_is_one_trace_over_a_crash(backend: Backend) {
-    let world = World::start(backend, "any").await;
+    let world = World::start(backend).await;
     let doomed = world.serve(&[("CAMPAIGN_FAILPOINT", "after_send=kill")]).await;
     let task = action(1, 0, pb::Channel::Interaction, pb::ActionType::CreateTask, "A");
     let timeline = doomed.prepare(customer("anna", "Etc/UTC"), vec![task]).await;
@@ -169,7 +169,7 @@ async fn a_run_is_one_trace_over_a_crash(backend: Backend) {
 }
 
 async fn what_nobody_asked_to_trace_is_not(backend: Backend) {
-    let world = World::start(backend, "any").await;
+    let world = World::start(backend).await;
     let program = world.serve(&[]).await;
     let timeline = program.prepare(customer("anna", "Etc/UTC"), vec![sms(1, 0, "A")]).await;
     program.start_run("anna", timeline, UNSAMPLED).await.expect("a run");
@@ -184,7 +184,7 @@ async fn what_nobody_asked_to_trace_is_not(backend: Backend) {
 }
 
 async fn only_faults_of_the_server_are_errors(backend: Backend) {
-    let world = World::start(backend, "any").await;
+    let world = World::start(backend).await;
     let program = world.serve(&[]).await;
     program
         .start_run("nobody", 1, RUN_PARENT)
