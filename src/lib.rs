@@ -26,6 +26,7 @@
 //! - [`server`], [`config`]: a process of it. [`telemetry`]: its log, metrics and traces. [`client`]: programs that call one.
 //! - [`auth`]: who calls, and what he may: a layer in front of [`rpc`] that knows the names of its methods.
 //! - [`keys`]: what follows from the deployment's secret. [`reload`]: files that are read again when they change.
+//! - [`signals`]: what ends a program before it is done.
 //! - [`failpoint`]: where tests end a process. Nothing in a release.
 //!
 //! What never happens:
@@ -56,6 +57,7 @@ pub mod reload;
 pub mod rest;
 pub mod rpc;
 pub mod server;
+pub mod signals;
 pub mod store;
 pub mod telemetry;
 pub mod web;

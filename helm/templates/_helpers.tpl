@@ -86,7 +86,7 @@ volumeMounts:
     mountPath: /tmp
 {{- end -}}
 
-{{/* When a CronJob's pod is not tried again. Takes the container's name. */}}
+{{/* When a Job's pod is not tried again. Takes the container's name. */}}
 {{- define "campaign.podFailurePolicy" -}}
 rules:
   # Wrong use: trying again doesn't help. Any other code does.
@@ -131,21 +131,23 @@ rules:
 {{- end }}
 {{- end -}}
 
-{{/* The environment variables that servers, migration and purge have. */}}
+{{/* The environment variables that servers, migration and purge have. Takes (root, the secret of the database's URL). */}}
 {{- define "campaign.databaseEnv" -}}
+{{- $values := (index . 0).Values -}}
+{{- $secret := index . 1 -}}
 - name: CAMPAIGN_DATABASE_URL
-{{- if .Values.sqlite.enabled }}
+{{- if $values.sqlite.enabled }}
   value: sqlite:///var/lib/campaign/campaign.db
 {{- else }}
   valueFrom:
     secretKeyRef:
-      name: {{ required "database.existingSecret is missing: name the secret that holds the database's URL" .Values.database.existingSecret | quote }}
-      key: {{ .Values.database.existingSecretKey | quote }}
+      name: {{ required "database.existingSecret is missing: name the secret that holds the database's URL" $secret.existingSecret | quote }}
+      key: {{ $secret.existingSecretKey | quote }}
 {{- end }}
 - name: CAMPAIGN_LOG_FORMAT
-  value: {{ .Values.server.logFormat }}
+  value: {{ $values.server.logFormat }}
 - name: CAMPAIGN_LOG
-  value: {{ .Values.server.log | quote }}
+  value: {{ $values.server.log | quote }}
 {{- end -}}
 
 {{/* Whether there may be more than one server, so that some can go while others stay. */}}

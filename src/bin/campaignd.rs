@@ -5,6 +5,7 @@ use campaign_automation::clock::{Clock, SystemClock};
 use campaign_automation::config::{self, Cli, Command, Config, FenceArgs, MigrateArgs, PurgeArgs};
 use campaign_automation::random::Random;
 use campaign_automation::server::{self, Server};
+use campaign_automation::signals::{Interrupted, TRY_AGAIN, until_told, until_told_anywhere};
 use campaign_automation::telemetry;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,13 +25,13 @@ async fn main() -> ExitCode {
         Some(Command::Fence(args)) => fence(args).await,
         Some(Command::Purge(args)) => purge(args).await,
         Some(Command::Demo(args)) => {
-            demo::run(DemoOptions {
+            until_told_anywhere(demo::run(DemoOptions {
                 outbox: args.outbox,
                 channels: Some(args.named.channels),
                 left_out: args.named.left_out,
                 database: None,
                 days: args.days,
-            })
+            }))
             .await
         }
     };
@@ -38,6 +39,9 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("campaignd: {error:#}");
+            if error.is::<Interrupted>() {
+                return ExitCode::from(TRY_AGAIN);
+            }
             ExitCode::FAILURE
         }
     }
@@ -110,15 +114,15 @@ fn clock() -> Arc<dyn Clock> {
 
 async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     telemetry::install(&args.log.settings(), None)?;
-    server::migrate(&args.database).await
+    until_told_anywhere(server::migrate(&args.database)).await
 }
 
 async fn purge(args: PurgeArgs) -> anyhow::Result<()> {
     telemetry::install(&args.log.settings(), None)?;
-    server::purge(args, clock().now(), &mut std::io::stdout()).await
+    until_told(async |told| server::purge(args, clock().now(), &told, &mut std::io::stdout()).await).await
 }
 
 async fn fence(args: FenceArgs) -> anyhow::Result<()> {
     telemetry::install(&args.log.settings(), None)?;
-    server::fence(args, SystemClock.now(), &mut std::io::stdout()).await
+    until_told_anywhere(server::fence(args, SystemClock.now(), &mut std::io::stdout())).await
 }

@@ -19,9 +19,9 @@ use super::token::{Bearer, Connection, TokenArgs};
 use crate::config::duration;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_tick_service_client::CampaignTickServiceClient;
+use crate::signals::{TRY_AGAIN, until_told_anywhere};
 
 const WRONG_USE: u8 = 2;
-const TRY_AGAIN: u8 = 75;
 
 /// How often the server is called when it can't be reached, with waits of 0.2, 0.4 and 0.8 seconds between.
 const ATTEMPTS: u32 = 4;
@@ -90,7 +90,9 @@ pub async fn run(cli: TickCli) -> ExitCode {
         Tick::Hourly(args) => (false, args),
         Tick::Daily(args) => (true, args),
     };
-    match rounds(daily, &args).await {
+    let ticked = until_told_anywhere(async { Ok(rounds(daily, &args).await) }).await;
+    let ticked = ticked.unwrap_or_else(|told| Err((TRY_AGAIN, told.to_string())));
+    match ticked {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, text)) => {
             eprintln!("campaign-tick: {text}");

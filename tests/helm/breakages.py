@@ -49,6 +49,18 @@ def job(objects):
     return of_kind(objects, "Job")[0]
 
 
+def migrate_container(objects):
+    return job(objects)["spec"]["template"]["spec"]["containers"][0]
+
+
+def scaler(objects):
+    return of_kind(objects, "HorizontalPodAutoscaler")[0]["spec"]
+
+
+def spread(objects):
+    return server(objects)["template"]["spec"]["topologySpreadConstraints"]
+
+
 def test(objects):
     return of_kind(objects, "Pod")[0]
 
@@ -176,7 +188,13 @@ BREAKAGES = [
     ("sqlite", put({"name": "database", "emptyDir": {}}, server, "template", "spec", "volumes", 1), "goes with the pod"),
     ("sqlite", put("delete", lambda objects: of_kind(objects, "PersistentVolumeClaim")[0], "metadata", "annotations", "helm.sh/resource-policy"),
      "would delete the customers"),
+    ("full", put("somebody", container, "env", 0, "valueFrom", "secretKeyRef", "name"), "it works by the URL of somebody"),
+    ("full", put("somebody", purge_container, "env", 0, "valueFrom", "secretKeyRef", "name"), "it works by the URL of somebody"),
     # K9, K15
+    ("full", put("campaign-database", migrate_container, "env", 0, "valueFrom", "secretKeyRef", "name"), "it migrates by the URL of"),
+    ("minimal", put("somebody", migrate_container, "env", 0, "valueFrom", "secretKeyRef", "name"), "it migrates by the URL of"),
+    ("minimal", put([75], job, "spec", "podFailurePolicy", "rules", 0, "onExitCodes", "values"), "wrong use"),
+    ("minimal", put("Count", job, "spec", "podFailurePolicy", "rules", 1, "action"), "takes one of its tries"),
     ("minimal", put("post-install", job, "metadata", "annotations", "helm.sh/hook"), "doesn't run before the release"),
     ("minimal", put("hook-failed", job, "metadata", "annotations", "helm.sh/hook-delete-policy"), "in its own way"),
     ("minimal", put(["campaignd"], job, "spec", "template", "spec", "containers", 0, "command"), "doesn't migrate"),
@@ -191,7 +209,21 @@ BREAKAGES = [
     ("minimal", put("50%", lambda objects: of_kind(objects, "PodDisruptionBudget")[0], "spec", "maxUnavailable"), "hold up the drain"),
     ("minimal", without("PodDisruptionBudget"), "unexpected objects"),
     ("autoscaled", put(3, server, "replicas"), "would fight"),
-    ("autoscaled", put(1, lambda objects: of_kind(objects, "HorizontalPodAutoscaler")[0], "spec", "maxReplicas"), "no room"),
+    ("autoscaled", put(1, scaler, "maxReplicas"), "no room"),
+    ("autoscaled", put("Pods", scaler, "metrics", 0, "type"), "it goes by"),
+    ("autoscaled", put(10, scaler, "metrics", 0, "resource", "target", "averageUtilization"), "another CPU"),
+    ("autoscaled", put("Value", scaler, "metrics", 1, "external", "target", "type"), "another backlog"),
+    ("autoscaled", put({}, scaler, "metrics", 1, "external", "metric", "selector", "matchLabels"), "the backlog of somebody else"),
+    ("autoscaled", put(None, scaler, "behavior"), "missing at the next"),
+    ("full", put(600, scaler, "behavior", "scaleDown", "stabilizationWindowSeconds"), "missing at the next"),
+    ("minimal", put([], server, "template", "spec", "topologySpreadConstraints"), "not spread"),
+    ("minimal", put("DoNotSchedule", spread, 0, "whenUnsatisfiable"), "crowd, or wait for ever"),
+    ("minimal", put({"matchLabels": {}}, spread, 1, "labelSelector"), "others than its servers"),
+    ("minimal", put(None, spread, 1, "matchLabelKeys"), "others than its servers"),
+    ("sqlite", put([], server, "template", "spec", "topologySpreadConstraints"), "its one server is spread"),
+    ("minimal", put(None, service, "ports", 0, "appProtocol"), "something else than kubernetes.io/h2c"),
+    ("closed", put("kubernetes.io/h2c", service, "ports", 0, "appProtocol"), "something else than None"),
+    ("minimal", put("grpc", lambda objects: service(objects, "-monitor"), "ports", 0, "appProtocol"), "something else than http"),
     ("minimal", put({"app.kubernetes.io/name": "campaign-automation"}, service, "selector"), "selects the pods of"),
     ("minimal", put({"app": "x"}, service, "selector"), "doesn't select the servers"),
     ("minimal", put(True, lambda objects: service(objects, "-headless"), "publishNotReadyAddresses"), "not ready to callers"),

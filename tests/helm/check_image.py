@@ -19,12 +19,14 @@ import subprocess
 import sys
 import tempfile
 
+import check_sbom
 from chart import CHART, ROOT
 from kubelet import free_port
 
 IMAGE = CHART / "image"
 DOCKERFILE = (IMAGE / "Dockerfile").read_text()
 PROGRAMS = {"campaignd", "campaign-tick", "campaignctl"}
+SBOM = pathlib.Path("usr/share/sbom/campaign-automation.cdx.json")
 
 # Of the C library and the compiler: what programs in Rust load.
 LIBRARIES = {"libc.so.6", "libgcc_s.so.1", "libm.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
@@ -54,7 +56,7 @@ def main():
         folder.chmod(0o755)
         problems = [*check_dockerfile()]
         build(folder)
-        problems += [*check_files(folder / "image"), *run_image(folder)]
+        problems += [*check_files(folder / "image"), *check_sbom.check(folder / "image" / SBOM, folder / "image/usr/local/bin"), *run_image(folder)]
     for problem in problems:
         print(f"PROBLEM {problem}")
     print(f"the image: {len(problems)} problems")
@@ -103,7 +105,7 @@ def check_files(image):
         yield f"programs are {sorted(programs)}"
     if unknown := {path.name for path in libraries} - LIBRARIES:
         yield f"the programs load {sorted(unknown)}: are they meant to?"
-    if rest := files - libraries - {pathlib.Path("usr/local/bin") / name for name in PROGRAMS} - {pathlib.Path("etc/nsswitch.conf")}:
+    if rest := files - libraries - {pathlib.Path("usr/local/bin") / name for name in PROGRAMS} - {SBOM, pathlib.Path("etc/nsswitch.conf")}:
         yield f"there is more in the image: {sorted(map(str, rest))}"
     size = sum((image / path).stat().st_size for path in files)
     print(f"{len(files)} files, {size / 2**20:.0f} MiB")

@@ -21,6 +21,9 @@ from chart import containers_of, of_kind, pod_of
 # How long something may take that happens by itself.
 PATIENCE = 60
 
+# After how long Kubernetes kills what it told to end.
+KILLED_AFTER = 30
+
 
 class Kubelet:
     """One node, for one release."""
@@ -44,6 +47,20 @@ class Kubelet:
         ended = subprocess.run(command, env={**environment, **settings}, cwd=self.scratch, capture_output=True, text=True,
                                timeout=PATIENCE, check=False)
         return ended.returncode, ended.stdout + ended.stderr
+
+    def end(self, rendered):
+        """Starts the one container of an object, and ends it as Kubernetes does: as the first process, which no signal ends that it
+        does nothing about. Gives its exit code and what it said."""
+        command, environment = self.prepared(rendered, 0)
+        first = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--pid", "--fork", "--kill-child"]
+        with subprocess.Popen([*first, *command], env={"PATH": os.environ["PATH"], **environment}, cwd=self.scratch, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            os.kill(until_it_hears(process), signal.SIGTERM)
+            try:
+                said, _ = process.communicate(timeout=KILLED_AFTER)
+            finally:
+                process.kill()
+        return process.returncode, said
 
     def start(self, deployment):
         command, environment = self.prepared(deployment, None)
@@ -153,6 +170,20 @@ class Started:
 
     def said(self):
         return (self.kubelet.scratch / "server.log").read_text()[-5000:]
+
+
+def until_it_hears(process):
+    """Waits until the program that `unshare` has started does something about SIGTERM; gives its number here."""
+    began = time.monotonic()
+    while time.monotonic() - began < PATIENCE:
+        children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for child in children:
+            status = pathlib.Path(f"/proc/{child}/status").read_text()
+            if int(re.search(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)[1], 16) & 1 << (signal.SIGTERM - 1):
+                return int(child)
+        time.sleep(0.01)
+    process.kill()
+    raise AssertionError(f"the program does nothing about SIGTERM: {process.communicate()[0]}")
 
 
 def free_port():

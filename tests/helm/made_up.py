@@ -1,4 +1,6 @@
-"""Every Secret that a value set of the chart names, as somebody would have made it: keys, certificates, tokens, an identity provider."""
+"""Every Secret that a value set of the chart names, as somebody would have made it: keys, certificates, tokens, an identity provider; and a
+mail server, which value sets reach as `MAIL_SERVER`.
+"""
 
 import base64
 import hashlib
@@ -10,15 +12,19 @@ import threading
 import time
 
 import nacl.signing
+from aiosmtpd.controller import Controller
+
+# Where the mail server of the cluster is.
+MAIL_SERVER = "smtp://mail.crm.svc:25"
 
 # What callers are there, by token, and what they may.
 ROLES = {"tick": "scheduler", "test": "caller", "admin": "admin"}
 
 
 class MadeUp:
-    """Secrets of one installation, by name and key. The database is at `url`; files are made in `folder`."""
+    """Secrets of one installation, by name and key. The database is at `url`, and for its owner at `owner_url`; files are made in `folder`."""
 
-    def __init__(self, folder, url):
+    def __init__(self, folder, url, owner_url):
         self.folder = folder
         self.tokens = {name: secrets.token_hex(32) for name in ROLES}
         self.provider = Provider()
@@ -28,6 +34,7 @@ class MadeUp:
         webhooks = f"whsec_{random_key()}"
         self.values = {
             "campaign-database": {"url": url, "database-url": url},
+            "campaign-database-owner": {"owner-url": owner_url},
             "campaign-secret": {"key": (key := random_key()), "secret-key": key},
             "campaign-tls": servers,
             "campaign-authority": {"authority.pem": servers["ca.crt"]},
@@ -84,6 +91,23 @@ class MadeUp:
 
     def openssl(self, *arguments):
         return subprocess.run(["openssl", *arguments], cwd=self.folder, capture_output=True, text=True, check=True).stdout
+
+
+class MailServer:
+    """Takes every mail, without a password or TLS."""
+
+    def __init__(self, port):
+        self.mails = []
+        self.url = f"smtp://127.0.0.1:{port}"
+        self.controller = Controller(self, hostname="127.0.0.1", port=port)
+        self.controller.start()
+
+    async def handle_DATA(self, _server, _session, envelope):
+        self.mails.append(envelope)
+        return "250 taken"
+
+    def stop(self):
+        self.controller.stop()
 
 
 class Provider:

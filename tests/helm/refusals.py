@@ -62,6 +62,9 @@ REFUSED = {
     "a purge of what is new": ("purge: {enabled: true, olderThan: 29d}", "olderThan"),
     "an age in hours": ("purge: {enabled: true, olderThan: 9600h}", "olderThan"),
     "a macro as the purge's schedule": ('purge: {schedule: "@weekly"}', "schedule"),
+    "an owner of a file": (
+        '{sqlite: {enabled: true}, database: {existingSecret: ""}, server: {replicas: 1}, migration: {database: {existingSecret: o}}}', "migration",
+    ),
     "two databases": ("{sqlite: {enabled: true}, server: {replicas: 1}}", "database"),
     "a file that several nodes mount": ("sqlite: {accessMode: ReadWriteMany}", "accessMode"),
     "fewer servers than the fewest": ("autoscaling: {enabled: true, minReplicas: 5, maxReplicas: 3}", "maxReplicas is below"),

@@ -8,6 +8,7 @@ requirements for Kubernetes.
 import re
 
 from chart import ROOT, component, containers_of, of_kind, pod_of, seconds, ticks_of
+from rules_jobs import check_migration, check_purge, check_tick, shortest_period, url_secret
 from rules_network import check_network
 
 # Where the programs declare their variables.
@@ -81,7 +82,7 @@ def check_object(rendered, values):
         case "Deployment":
             yield from check_server(rendered["spec"], values)
         case "Job":
-            yield from check_migration(rendered)
+            yield from check_migration(rendered, values)
         case "CronJob" if component(rendered) == "purge":
             yield from check_purge(rendered["spec"], values)
         case "CronJob":
@@ -201,6 +202,8 @@ def check_server(spec, values):
     [container] = pod["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     environment = {variable["name"]: variable.get("value") for variable in container["env"]}
+    if not values["sqlite"]["enabled"] and url_secret(container) != values["database"]["existingSecret"]:
+        yield f"it works by the URL of {url_secret(container)}"
     if environment["CAMPAIGN_LISTEN"] != f"0.0.0.0:{ports['grpc']}":
         yield "it listens on another port than it says"
     yield from check_probes(container, ports, environment)
@@ -219,8 +222,24 @@ def check_server(spec, values):
             yield "two servers would have the file at a time"
         if not any("persistentVolumeClaim" in volume for volume in pod["volumes"] if volume["name"] == "database"):
             yield "its database goes with the pod"
-    elif spec["strategy"]["rollingUpdate"]["maxUnavailable"] != 0:
+        if "topologySpreadConstraints" in pod:
+            yield "its one server is spread"
+        return
+    if spec["strategy"]["rollingUpdate"]["maxUnavailable"] != 0:
         yield "an upgrade takes servers away before there are new ones"
+    yield from check_spread(pod["topologySpreadConstraints"], spec["selector"])
+
+
+def check_spread(constraints, selector):
+    """K14: one zone or node that fails takes few servers, and a cluster with one of them has all of them all the same."""
+    if [constraint["topologyKey"] for constraint in constraints] != ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]:
+        yield "servers are not spread over zones and nodes"
+    for constraint in constraints:
+        if constraint["maxSkew"] != 1 or constraint["whenUnsatisfiable"] != "ScheduleAnyway":
+            yield f"servers may crowd, or wait for ever, by {constraint['topologyKey']}"
+        # Those of the release before are replaced, and don't count.
+        if constraint["labelSelector"] != selector or constraint.get("matchLabelKeys") != ["pod-template-hash"]:
+            yield f"others than its servers are counted by {constraint['topologyKey']}"
 
 
 def check_probes(container, ports, environment):
@@ -245,9 +264,24 @@ def check_probes(container, ports, environment):
 def check_autoscaler(spec, values):
     if spec["minReplicas"] > spec["maxReplicas"]:
         yield "it has no room"
+    wanted, backlog = values["autoscaling"], values["autoscaling"]["backlog"]
     kinds = [metric["type"] for metric in spec["metrics"]]
-    if kinds != ["Resource"] + ["External"] * values["autoscaling"]["backlog"]["enabled"]:
+    if kinds != ["Resource"] + ["External"] * backlog["enabled"]:
         yield f"it goes by {kinds}"
+        return
+    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": wanted["targetCPUUtilizationPercentage"]}}
+    if spec["metrics"][0]["resource"] != cpu:
+        yield "it goes by another CPU than the values say"
+    for metric in spec["metrics"][1:]:
+        external = metric["external"]
+        # All servers say the same number: it is divided among them, and not summed.
+        if external["target"] != {"type": "AverageValue", "averageValue": backlog["perReplica"]}:
+            yield "one server is for another backlog than the values say"
+        if external["metric"]["name"] != backlog["metric"] or external["metric"].get("selector", {}).get("matchLabels", {}) != backlog["matchLabels"]:
+            yield "it goes by the backlog of somebody else"
+    # A tick and the next one, a quarter of an hour later, need the same servers.
+    if spec.get("behavior", {}).get("scaleDown", {}).get("stabilizationWindowSeconds", 0) < 900:
+        yield "servers go after a tick and are missing at the next"
 
 
 def check_alerts(spec, values):
@@ -262,99 +296,6 @@ def check_alerts(spec, values):
         link = f"{values['metrics']['prometheusRule']['runbookUrl']}#{name.lower()}"
         if rule["annotations"]["runbook_url"] != link:
             yield f"{name} leads to {rule['annotations']['runbook_url']}, not {link}"
-
-
-def check_migration(job):
-    """K9: a hook that the release waits for."""
-    annotations = job["metadata"]["annotations"]
-    if annotations["helm.sh/hook"] != "pre-install,pre-upgrade":
-        yield "it doesn't run before the release"
-    if annotations["helm.sh/hook-weight"] != "-5":
-        yield "it doesn't run before other hooks"
-    if annotations["helm.sh/hook-delete-policy"] != "before-hook-creation,hook-succeeded":
-        yield "it would be in its own way at the next upgrade"
-    [container] = job["spec"]["template"]["spec"]["containers"]
-    if container["command"] != ["campaignd", "migrate"]:
-        yield "it doesn't migrate"
-    yield from check_job(job["spec"], 1)
-
-
-def check_tick(spec, partitions):
-    """K2, K3 and K4: ticks that neither pile up nor stop for good."""
-    job = spec["jobTemplate"]["spec"]
-    period = shortest_period(spec["schedule"])
-    yield from check_schedule(spec)
-    if not 60 <= spec.get("startingDeadlineSeconds", 0) < period:
-        yield f"startingDeadlineSeconds {spec.get('startingDeadlineSeconds')} is not within its period of {period} s"
-    if job["activeDeadlineSeconds"] >= period:
-        yield f"activeDeadlineSeconds {job['activeDeadlineSeconds']} is not below its period of {period} s"
-    if "ttlSecondsAfterFinished" not in job:
-        yield "finished Jobs are kept for ever"
-    yield from check_job(job, partitions)
-
-    [container] = job["template"]["spec"]["containers"]
-    deadline = seconds(container["args"][container["args"].index("--deadline") + 1])
-    if deadline + 60 > job["activeDeadlineSeconds"]:
-        yield "it would be killed before its own deadline"
-    yield from check_partitions(job, container, partitions)
-
-
-def check_purge(spec, values):
-    """It takes away what the values say, and does not stop for good."""
-    job = spec["jobTemplate"]["spec"]
-    yield from check_schedule(spec)
-    if spec.get("startingDeadlineSeconds", 0) < 60:
-        yield f"startingDeadlineSeconds {spec.get('startingDeadlineSeconds')} lets it stop for good, or never start"
-    if not {"successfulJobsHistoryLimit", "failedJobsHistoryLimit"} <= spec.keys():
-        yield "nobody says how many Jobs are kept"
-    yield from check_job(job, 1)
-    [container] = job["template"]["spec"]["containers"]
-    if container["command"] != ["campaignd", "purge"] or container["args"] != ["--older-than", values["purge"]["olderThan"]]:
-        yield f"it takes away something else than what is older than {values['purge']['olderThan']}"
-    if job["activeDeadlineSeconds"] != values["purge"]["activeDeadlineSeconds"]:
-        yield "it ends at another time than the values say"
-
-
-def check_schedule(spec):
-    """One at a time, in UTC, and set up wrong it fails at once."""
-    if spec["timeZone"] != "Etc/UTC" or "TZ=" in spec["schedule"]:
-        yield "its schedule is not in UTC"
-    if spec["concurrencyPolicy"] != "Forbid":
-        yield "two may overlap"
-    job = spec["jobTemplate"]["spec"]
-    [container] = job["template"]["spec"]["containers"]
-    [wrong_use, *_] = job["podFailurePolicy"]["rules"]
-    if wrong_use != {
-        "action": "FailJob",
-        "onExitCodes": {"containerName": container["name"], "operator": "In", "values": [2]},
-    }:
-        yield "wrong use would be tried again"
-
-
-def check_partitions(job, container, partitions):
-    """Each part of the customers has a pod that knows which it is."""
-    said = container["args"][container["args"].index("--partition") + 1] if "--partition" in container["args"] else None
-    if partitions == 1:
-        if said or job.get("completionMode", "NonIndexed") != "NonIndexed":
-            yield "it serves a part of the customers, and nobody the rest"
-        return
-    if (job.get("completionMode"), job.get("completions"), job.get("parallelism")) != ("Indexed", partitions, partitions):
-        yield "there is not one pod for each part of the customers"
-    if said != f"$(JOB_COMPLETION_INDEX)/{partitions}":
-        yield f"its part is {said}"
-    index = [variable for variable in container["env"] if variable["name"] == "JOB_COMPLETION_INDEX"]
-    path = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
-    if [variable.get("valueFrom") for variable in index] != [{"fieldRef": {"fieldPath": path}}]:
-        yield "it doesn't know its index"
-
-
-def check_job(job, partitions):
-    if job.get("backoffLimit" if partitions == 1 else "backoffLimitPerIndex") != 2:
-        yield "backoffLimit is not 2"
-    if not job.get("activeDeadlineSeconds"):
-        yield "it may hang for ever"
-    if job["template"]["spec"]["restartPolicy"] != "Never":
-        yield "its pods restart in place, which hides exit codes"
 
 
 def check_test(pod):
@@ -399,6 +340,10 @@ def check_services(objects, values):
             if spec["selector"].items() <= pod_of(other)["metadata"]["labels"].items():
                 yield f"{name} selects the pods of {other['metadata']['name']}"
         target = "monitor" if name.endswith("-monitor") else "grpc"
+        # By it proxies and meshes know that it is HTTP/2 without TLS; behind TLS they are told by ALPN.
+        protocol = "http" if target == "monitor" else None if values["tls"]["existingSecret"] else "kubernetes.io/h2c"
+        if [port.get("appProtocol") for port in spec["ports"]] != [protocol]:
+            yield f"{name} is said to speak something else than {protocol}"
         if [port["targetPort"] for port in spec["ports"]] != [target]:
             yield f"{name} leads to other ports than {target}"
         if name.endswith(("-monitor", "-headless")) != (spec.get("clusterIP") == "None"):
@@ -443,15 +388,3 @@ def check_hooks_need_nothing(objects, values):
     account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
     if values["serviceAccount"]["create"] and ("ServiceAccount", account) not in made:
         yield f"the servers run as {account}, whom nobody makes"
-
-
-def shortest_period(schedule):
-    """Seconds between two starts, for the schedules that a tick has: fixed minutes or steps, every hour."""
-    minute, hour, *_ = schedule.split()
-    if step := re.fullmatch(r"\*/(\d+)", minute):
-        if 60 % int(step[1]) != 0:
-            raise ValueError(f"{schedule} doesn't divide the hour")
-        return int(step[1]) * 60
-    if not (minute.isdigit() and hour == "*"):
-        raise ValueError(f"not a schedule that this check understands: {schedule}")
-    return 3600

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Runs every container of the chart, with real programs and a real database, in the order in which Kubernetes would.
 
-For each value set: the migration, three times, two of these at once; the server, whose probes have to be content; both ticks, which have to send what is due;
+For each value set: the migration, three times, two of these at once, after one that was told to end; the server, whose probes have to be content; both ticks, which have to send what is due;
 the test. Then the database goes away and comes back: readiness has to say so and liveness must not, the test has to fail, and a tick
-has to ask for another try. The purge, where there is one, has to take away what is old and nothing else. At the end the server is stopped as
+has to ask for another try. Jobs that are told to end have to do so, and to say that they have to be tried again. The purge, where there is one, has to take away what is old and nothing else. At the end the server is stopped as
 Kubernetes does.
 
     python3 tests/helm/run_containers.py --helm $(which helm) --programs target/debug --postgres postgres://user@127.0.0.1:5432/postgres
 """
 
 import argparse
+import contextlib
 import pathlib
 import re
 import secrets
@@ -19,14 +20,17 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 from chart import CHART, ROOT, containers_of, of_kind, purges_of, render, run, ticks_of, values_of
-from kubelet import Kubelet
-from made_up import MadeUp
+from kubelet import Kubelet, free_port
+from made_up import MAIL_SERVER, MadeUp, MailServer
+from roles import Roles
 
-# Exit codes of campaign-tick.
+# The exit code of what is to be tried again.
 TRY_AGAIN = 75
 
 # The longest first.
-VALUE_SETS = ["full", "closed", "access", "mesh", "minimal", "plain", "partitions", "sqlite", "sqlite-claim"]
+VALUE_SETS = [
+    "full", "closed", "access", "mesh", "minimal", "smtp", "gateway", "autoscaled", "plain", "partitions", "sqlite", "sqlite-claim",
+]
 
 CHANNELS = ("mails", "sms", "calls", "tasks")
 
@@ -60,23 +64,35 @@ class Release:
         self.values = values_of(value_set)
         self.database = f"chart_{secrets.token_hex(6)}"
         self.url = f"{arguments.postgres.rsplit('/', 1)[0]}/{self.database}"
-        self.made_up = MadeUp(made(scratch / "made-up"), self.url)
+        # Owner and servers are two, where the values have a secret for each.
+        self.roles = Roles(arguments.postgres, self.database) if self.values["migration"]["database"]["existingSecret"] else None
+        urls = (self.roles.server, self.roles.owner) if self.roles else (self.url, self.url)
+        self.made_up = MadeUp(made(scratch / "made-up"), *urls)
         self.objects = render(arguments.helm, "shop", value_set)
         self.kubelet = Kubelet(self.programs, scratch, self.made_up.values, self.objects)
-        # Where the identity provider is.
-        self.kubelet.elsewhere = {f"{self.made_up.provider.issuer}/keys": self.made_up.provider.url}
+        self.mail_server = MailServer(free_port())
+        # Where the identity provider and the mail server are.
+        self.kubelet.elsewhere = {f"{self.made_up.provider.issuer}/keys": self.made_up.provider.url, MAIL_SERVER: self.mail_server.url}
 
     def run(self):
-        if not self.values["sqlite"]["enabled"]:
+        if self.roles:
+            self.roles.make()
+        elif not self.values["sqlite"]["enabled"]:
             self.psql(f"CREATE DATABASE {self.database}")
         try:
             self.live()
         finally:
-            if not self.values["sqlite"]["enabled"]:
+            self.mail_server.stop()
+            if self.roles:
+                self.roles.remove()
+            elif not self.values["sqlite"]["enabled"]:
                 self.psql(f"DROP DATABASE IF EXISTS {self.database} WITH (FORCE)")
 
     def live(self):
         for job in of_kind(self.objects, "Job"):
+            # Another migrator is at work.
+            with self.holding("CREATE TABLE seaql_migrations (version varchar PRIMARY KEY, applied_at bigint NOT NULL)"):
+                self.expect_told(job, "the migration")
             # K9: two at a time, as Kubernetes may start them, and one more.
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda which: self.expect(job, 0, f"the {which} migration"), ("first", "second")))
@@ -92,6 +108,9 @@ class Release:
                 self.expect(pod, 0, "the test")
             if not self.values["sqlite"]["enabled"]:
                 self.lose_database(server)
+                with self.holding("LOCK TABLE tick_runs IN ACCESS EXCLUSIVE MODE"):
+                    for told in [*ticks_of(self.objects), *purges_of(self.objects)]:
+                        self.expect_told(told, told["metadata"]["name"])
             for purge in purges_of(self.objects):
                 self.purge(purge)
             self.expect_end(server)
@@ -111,6 +130,20 @@ class Release:
         ended, said = self.kubelet.run(rendered, index)
         assert ended == code, f"{what} ended with {ended}, not {code}:\n{said}"
         return said
+
+    def expect_told(self, rendered, what):
+        """What hangs ends when it is told, well before it would be killed, and is to be tried again."""
+        ended, said = self.kubelet.end(rendered)
+        assert ended == TRY_AGAIN and "ended by a signal before it was done" in said, f"told to end, {what} ends with {ended}:\n{said}"
+
+    @contextlib.contextmanager
+    def holding(self, statement):
+        """A transaction that has run a statement, until the end of the block."""
+        with subprocess.Popen(["psql", self.url, "--quiet", "--no-psqlrc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as psql:
+            psql.stdin.write(f"BEGIN;\n{statement};\n\\echo held\n")
+            psql.stdin.flush()
+            assert psql.stdout.readline() == "held\n", f"{statement} is not done"
+            yield
 
     def purge(self, purge):
         """Of two ticks of long ago, one is older than that."""
@@ -155,6 +188,8 @@ class Release:
     def expect_sent(self):
         folders = [self.scratch / "test-outbox", *(self.scratch / "tmp" / channel for channel in CHANNELS)]
         sent = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        if self.values["channels"]["email"]["url"] == MAIL_SERVER:
+            sent = self.mail_server.mails
         assert sent, f"the ticks sent nothing: {sorted(self.scratch.rglob('*'))}"
 
     def ctl(self, *arguments):

@@ -5,11 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of the library, and the modules that it may use beside itself. The programs in `src/bin` are `bin`.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("auth", &["clock", "domain", "proto"]),
     (
         "bin",
-        &["client", "clock", "config", "random", "server", "store", "telemetry"],
+        &[
+            "client",
+            "clock",
+            "config",
+            "random",
+            "server",
+            "signals",
+            "store",
+            "telemetry",
+        ],
     ),
     ("channels", &["clock", "domain", "keys", "telemetry"]),
     (
@@ -21,6 +30,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "proto",
             "random",
             "server",
+            "signals",
             "store",
             "telemetry",
         ],
@@ -78,11 +88,13 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "reload",
             "rest",
             "rpc",
+            "signals",
             "store",
             "telemetry",
             "web",
         ],
     ),
+    ("signals", &[]),
     ("store", &["domain", "telemetry"]),
     ("telemetry", &["domain"]),
     ("web", &["channels", "domain", "engine"]),
@@ -127,6 +139,7 @@ const RESERVED: [(&[&str], &[&str]); 9] = [
             "rest",
             "rpc",
             "server",
+            "signals",
             "store",
             "telemetry",
             "web",
@@ -147,6 +160,9 @@ const RESERVED: [(&[&str], &[&str]); 9] = [
     ),
 ];
 
+/// What may be named in some files only: SQL that binds no values is text of ours, without anything of others in it.
+const RESERVED_TO_FILES: (&str, &[&str]) = ("execute_unprepared", &["store/connect.rs", "store/schema.rs"]);
+
 /// What a line of a layer's file at `depth` below the layer's root uses and may not.
 fn forbidden(layer: &str, depth: usize, line: &str) -> Vec<String> {
     let (_, allowed) = LAYERS
@@ -164,6 +180,14 @@ fn forbidden(layer: &str, depth: usize, line: &str) -> Vec<String> {
         found.extend(named.map(|name| format!("{layer} may not use {name}: only {} may", layers.join(", "))));
     }
     found
+}
+
+/// What a line of a file names that other files have to themselves.
+fn reserved(file: &Path, line: &str) -> Option<String> {
+    let (name, files) = RESERVED_TO_FILES;
+    let code = line.split("//").next().unwrap_or_default();
+    let is_reserved = mentions(code, name) && !files.iter().any(|reserved| file == Path::new(reserved));
+    is_reserved.then(|| format!("{name} is for {} only", files.join(", ")))
 }
 
 /// The modules of the crate that a line names, by `crate::`, `campaign_automation::`, or enough `super::`.
@@ -256,7 +280,8 @@ fn nobody_knows_more_than_it_may() {
             continue;
         };
         for line in text.lines() {
-            let problems = forbidden(&layer, depth - 1, line);
+            let mut problems = forbidden(&layer, depth - 1, line);
+            problems.extend(reserved(relative, line));
             found.extend(
                 problems
                     .into_iter()
@@ -282,6 +307,18 @@ fn every_module_is_a_layer() {
     assert_eq!(modules, layers);
     for name in layers.into_iter().filter(|name| *name != "bin" && *name != "proto") {
         assert!(lib.contains(name), "src/lib.rs says nothing of {name}");
+    }
+}
+
+#[test]
+fn what_files_have_to_themselves_is_found() {
+    let line = "    txn.conn.execute_unprepared(&sql).await?;";
+    for (file, code, expected) in [
+        ("store/claims.rs", line, true),
+        ("store/schema.rs", line, false),
+        ("store/claims.rs", "// not execute_unprepared(sql)", false),
+    ] {
+        assert_eq!(reserved(Path::new(file), code).is_some(), expected, "{file}: {code}");
     }
 }
 

@@ -7,7 +7,6 @@
     clippy::unnecessary_wraps,
     reason = "tables of cases are long and plain, and all of a table have one form"
 )]
-
 #[cfg(not(feature = "test-support"))]
 compile_error!("the tests kill servers at failpoints, which is in no release: cargo test --features test-support");
 
@@ -59,6 +58,7 @@ mod runs_hold;
 mod scale;
 mod schedule;
 mod segments;
+mod signals;
 mod simulate;
 mod sqlite;
 mod stages;

@@ -5,6 +5,7 @@ use campaign_automation::config::{Config, PurgeArgs};
 use campaign_automation::proto::campaign::v1 as pb;
 use campaign_automation::server;
 use campaign_automation::store::StoreUrl;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::calls::completed;
 use crate::support::given::{definition, email, stamp};
@@ -23,7 +24,9 @@ async fn purge(app: &App) -> String {
         log: config.log,
     };
     let mut out = Vec::new();
-    server::purge(args, app.clock.now(), &mut out).await.expect("purged");
+    let told = CancellationToken::new();
+    let purged = server::purge(args, app.clock.now(), &told, &mut out).await;
+    purged.expect("purged");
     let out = String::from_utf8(out).expect("text");
     let (_, said) = out.trim().split_once(": ").expect("an instant and what was done");
     said.to_owned()
@@ -41,7 +44,7 @@ async fn executions(app: &App, customer: &str) -> usize {
     listed.into_inner().executions.len()
 }
 
-async fn engagements(app: &App, customer: &str) -> Vec<String> {
+pub(crate) async fn engagements(app: &App, customer: &str) -> Vec<String> {
     let request = pb::ListEngagementsRequest {
         customer_id: customer.to_owned(),
         page_size: 1000,
@@ -58,7 +61,7 @@ async fn engagements(app: &App, customer: &str) -> Vec<String> {
     ids
 }
 
-async fn record(app: &App, customer: &str, ids: impl Iterator<Item = String>, time: &str) {
+pub(crate) async fn record(app: &App, customer: &str, ids: impl Iterator<Item = String>, time: &str) {
     let engagements = ids.map(|event_id| pb::Engagement {
         customer_id: customer.to_owned(),
         event_id,

@@ -343,6 +343,8 @@ impl Rig {
             .env("CAMPAIGN_RETRY_CAP", "1m")
             .env("CAMPAIGN_RETRY_ATTEMPTS", "100")
             .env("CAMPAIGN_TEST_CLOCK", self.clock())
+            // There are hundreds of servers, so their dependencies are quiet.
+            .env("CAMPAIGN_LOG", "info,campaign_automation=trace")
             .envs(more.iter().copied());
         if let Some(failpoint) = failpoint {
             command.env("CAMPAIGN_FAILPOINT", failpoint);

@@ -58,7 +58,8 @@ pub(crate) fn check(output: &Output, code: i32, says: &[&str]) {
     }
 }
 
-/// A `campaignd` that serves, until it is dropped. All that it logs, at its loudest, is looked through.
+/// A program that runs until it is dropped, most often a `campaignd` that serves. All that it logs, at its loudest unless it is
+/// told otherwise, is looked through.
 #[derive(Debug)]
 pub(crate) struct Served {
     child: Child,
@@ -70,10 +71,23 @@ pub(crate) struct Served {
 
 impl Served {
     /// Starts it, and waits until it serves.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        let mut served = Self::begin(command);
+        let entry = served.until("serving gRPC");
+        served.addr = entry["addr"]
+            .as_str()
+            .and_then(|addr| addr.parse().ok())
+            .expect("an address in the log");
+        served
+    }
+
+    /// Starts it.
+    pub(crate) fn begin(mut command: Command) -> Self {
+        if !command.get_envs().any(|(name, _)| name == "CAMPAIGN_LOG") {
+            command.env("CAMPAIGN_LOG", "trace");
+        }
         command
             .env("CAMPAIGN_LOG_FORMAT", "json")
-            .env("CAMPAIGN_LOG", "trace")
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("a program that runs");
@@ -86,18 +100,12 @@ impl Served {
                 let _ = sender.send(line);
             }
         });
-        let mut served = Self {
+        Self {
             child,
             log,
             reader: Some(reader),
             addr: SocketAddr::from(([0, 0, 0, 0], 0)),
-        };
-        let entry = served.until("serving gRPC");
-        served.addr = entry["addr"]
-            .as_str()
-            .and_then(|addr| addr.parse().ok())
-            .expect("an address in the log");
-        served
+        }
     }
 
     /// Reads the log up to an entry with these words.
@@ -133,6 +141,23 @@ impl Served {
         assert!(sent.expect("a shell").success());
     }
 
+    /// Waits until it hears of SIGTERM: until then the signal would end it, or nothing at all where it is the first process.
+    pub(crate) fn until_it_hears(&self) {
+        const SIGTERM: u32 = 15;
+        let path = format!("/proc/{}/status", self.child.id());
+        let begun = std::time::Instant::now();
+        loop {
+            let status = std::fs::read_to_string(&path).expect("a process");
+            let mut caught = status.lines().filter_map(|line| line.strip_prefix("SigCgt:"));
+            let caught = caught.next().expect("the signals that it catches").trim();
+            if u64::from_str_radix(caught, 16).expect("a mask") & 1 << (SIGTERM - 1) != 0 {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does nothing about signals: {status}");
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits until it has stopped itself, as SIGSTOP stops.
     pub(crate) fn until_asleep(&self) {
         let path = format!("/proc/{}/stat", self.child.id());
@@ -148,19 +173,22 @@ impl Served {
     }
 
     /// The log from here on, when it has ended.
-    pub(crate) fn rest_of_log(mut self) -> Vec<String> {
+    pub(crate) fn rest_of_log(self) -> Vec<String> {
+        self.ended_saying().1
+    }
+
+    /// Waits until its log ends, and it with it.
+    pub(crate) fn ended(self) -> ExitStatus {
+        self.ended_saying().0
+    }
+
+    /// Waits until its log ends, and it with it; how that was, and the log from here on.
+    pub(crate) fn ended_saying(mut self) -> (ExitStatus, Vec<String>) {
         let mut lines = Vec::new();
         while let Ok(line) = self.log.recv_timeout(PATIENCE) {
             lines.push(line);
         }
-        self.child.wait().expect("its end");
-        lines
-    }
-
-    /// Waits until its log ends, and it with it.
-    pub(crate) fn ended(mut self) -> ExitStatus {
-        while self.log.recv_timeout(PATIENCE).is_ok() {}
-        self.child.wait().expect("its end")
+        (self.child.wait().expect("its end"), lines)
     }
 }
 
