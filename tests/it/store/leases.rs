@@ -31,7 +31,7 @@ fn done(run: &Run, token: i64, action: i64) -> Completion {
 async fn complete(ground: &Ground, completion: &Completion) -> HashMap<i64, Landed> {
     let txn = ground.store.begin().await.expect("a transaction");
     let landed = txn
-        .complete(std::slice::from_ref(completion), now())
+        .complete(&[completion], now())
         .await
         .expect("recorded");
     txn.commit().await.expect("committed");
