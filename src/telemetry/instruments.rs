@@ -121,7 +121,7 @@ impl Instruments {
             ),
             last_tick: seconds(
                 "campaign.tick.last_success.timestamp",
-                "When the last tick finished that did not fail, in seconds since 1970, as the database has it",
+                "When a tick last went over all that was due to all customers, in seconds since 1970, as the database has it",
             ),
             backlog: gauge(
                 "campaign.backlog.due",

@@ -7,6 +7,7 @@ mod metrics;
 mod program;
 mod scrape;
 mod traces;
+mod whole;
 
 use campaign_automation::config::Config;
 use std::net::{Ipv4Addr, SocketAddr};
