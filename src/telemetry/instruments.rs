@@ -28,9 +28,12 @@ pub(super) struct Instruments {
     pub(super) http_served: Histogram<f64>,
     pub(super) http_asked: Histogram<f64>,
     pub(super) statements: Histogram<f64>,
+    pub(super) acquired: Histogram<f64>,
+    pub(super) acquire_timeouts: Counter<u64>,
     pub(super) actions: Counter<u64>,
     pub(super) lag: Histogram<f64>,
     pub(super) sends: Histogram<f64>,
+    pub(super) sent: Counter<u64>,
     pub(super) rescued: Counter<u64>,
     pub(super) stale: Counter<u64>,
     pub(super) broken: Counter<u64>,
@@ -84,6 +87,16 @@ impl Instruments {
                 &STATEMENTS,
                 "How long statements took, with the wait for a connection, by operation and by the first table that each names",
             ),
+            acquired: histogram(
+                "db.client.connection.wait_time",
+                &STATEMENTS,
+                "How long statements and transactions waited for a connection to the database",
+            ),
+            acquire_timeouts: counter(
+                "db.client.connection.timeouts",
+                "{timeout}",
+                "How often a statement or a transaction had waited too long for a connection to the database",
+            ),
             actions: counter(
                 "campaign.actions",
                 "{action}",
@@ -95,9 +108,14 @@ impl Instruments {
                 "How long after their due time messages and tasks began to be sent",
             ),
             sends: histogram(
-                "campaign.send.duration",
+                "messaging.client.operation.duration",
                 &CALLS,
                 "How long providers took to take over a message, or to refuse it",
+            ),
+            sent: counter(
+                "messaging.client.sent.messages",
+                "{message}",
+                "Messages that were handed to providers, whether they took them over or not",
             ),
             rescued: counter(
                 "campaign.leases.rescued",

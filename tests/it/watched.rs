@@ -1,6 +1,7 @@
 //! What those see who watch the service: metrics, health, traces and logs, and that none of it tells who a customer is.
 
 mod canaries;
+mod certificate;
 mod collector;
 mod health;
 mod metrics;
