@@ -69,6 +69,13 @@ impl Otlp {
     pub(super) fn traces(&self) -> anyhow::Result<SdkTracerProvider> {
         let exporter = SpanExporter::builder()
             .with_tonic()
+impl TraceRatio {
+    /// Whether it takes a trace, for which there is a random number from 0 to 1.
+    pub fn takes(self, fraction: f64) -> bool {
+        fraction < self.0
+    }
+}
+
             .with_endpoint(self.endpoint.0.clone())
             .build()
             .with_context(|| self.unusable())?;
@@ -127,3 +134,9 @@ mod tests {
         }
     }
 }
+
+    #[test]
+    fn shares_take_as_much_as_they_say() {
+        let takes = |ratio: &str, fraction| ratio.parse::<TraceRatio>().expect("a share").takes(fraction);
+        assert!(takes("1", 0.999) && takes("0.5", 0.49) && !takes("0.5", 0.5) && !takes("0", 0.0));
+    }

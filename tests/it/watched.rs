@@ -1,5 +1,6 @@
 //! What those see who watch the service: metrics, health, traces and logs, and that none of it tells who a customer is.
 
+mod calls;
 mod canaries;
 mod certificate;
 mod collector;

@@ -84,6 +84,12 @@ impl Collector {
     pub(super) fn metrics(&self) -> Vec<String> {
         self.given.known().metrics.clone()
     }
+    /// How many spans have a name.
+    pub(super) fn named(&self, name: &str) -> usize {
+        let known = self.given.known();
+        known.spans.iter().filter(|span| span.name == name).count()
+    }
+
 }
 
 /// Bytes as W3C writes them.
