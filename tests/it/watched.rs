@@ -4,6 +4,7 @@ mod calls;
 mod canaries;
 mod certificate;
 mod collector;
+mod encrypted;
 mod health;
 mod metrics;
 mod program;

@@ -30,6 +30,9 @@ const CANARIES: [&str; 6] = [
 
 const PASSWORD: &str = "dbpass-canary";
 
+/// What the collector asks for.
+const PUSHED: &str = "pushed-canary";
+
 /// Traced, so that there are spans of all.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -53,7 +56,14 @@ fn anna() -> pb::Customer {
 fn secrets() -> Vec<String> {
     let key = std::fs::read_to_string(SECRET).expect("the secret");
     let login = STANDARD.encode(format!("{ACCOUNT}:{TOKEN}"));
-    let all = [TOKEN, PASSWORD, &login, key.trim(), "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"];
+    let all = [
+        TOKEN,
+        PASSWORD,
+        PUSHED,
+        &login,
+        key.trim(),
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    ];
     all.map(str::to_lowercase).to_vec()
 }
 
@@ -170,9 +180,13 @@ async fn walk(program: &Program, world: &World, timeline: i64) {
 async fn nobody_who_watches_learns_who_a_customer_is(backend: Backend) {
     for format in ["text", "json"] {
         let world = World::start(backend, PASSWORD).await;
-        let program = world
-            .serve(&[("CAMPAIGN_LOG_FORMAT", format), ("CAMPAIGN_LOG", "trace")])
-            .await;
+        let pushed = format!("authorization=Bearer%20{PUSHED}");
+        let settings = [
+            ("CAMPAIGN_LOG_FORMAT", format),
+            ("CAMPAIGN_LOG", "trace"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", &pushed),
+        ];
+        let program = world.serve(&settings).await;
         let phone = |hour| action(1, hour, pb::Channel::Phone, pb::ActionType::MakeCall, "A");
         let task = |hour| action(1, hour, pb::Channel::Interaction, pb::ActionType::CreateTask, "A");
         let actions = vec![
