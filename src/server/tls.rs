@@ -49,28 +49,27 @@ enum TlsError {
     Other(#[from] rustls::Error),
 }
 
-/// Reads the files of TLS, if there are any, so that they can be followed.
+/// Reads the files of TLS, if there are any, so that they can be followed. From now on metrics tell how long the certificate is valid
+/// that callers are shown at that moment.
 pub(super) async fn read(
     files: Option<TlsFiles>,
     clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
 ) -> Result<Option<Reloader<Tls>>, ReloadError> {
     let Some(files) = files else {
         return Ok(None);
     };
-    let clock = Arc::clone(clock);
+    let (clock, now) = (Arc::clone(clock), Arc::clone(clock));
     let paths = [&files.certificate, &files.key]
         .into_iter()
         .chain(&files.client_authorities);
     let paths = paths.cloned().collect();
     let what = "the certificate that callers are shown";
     let parse = move |contents: &[Vec<u8>]| parse(&files, contents, &clock);
-    Reloader::read(what, paths, parse).await.map(Some)
-}
-
-/// Shows from now on how long the certificate is valid that callers are shown at that moment.
-pub(super) fn watch(tls: &Reloader<Tls>, clock: &Arc<dyn Clock>, metrics: &Metrics) {
-    let (current, clock) = (tls.subscribe(), Arc::clone(clock));
-    metrics.show_certificate(move || Some(current.borrow().expires_at? - clock.now()));
+    let tls = Reloader::read(what, paths, parse).await?;
+    let current = tls.subscribe();
+    metrics.show_certificate(move || Some(current.borrow().expires_at? - now.now()));
+    Ok(Some(tls))
 }
 
 fn parse(files: &TlsFiles, contents: &[Vec<u8>], clock: &Arc<dyn Clock>) -> Result<Tls, TlsError> {

@@ -238,7 +238,11 @@ impl Metrics {
         ];
         labels.extend(table.map(|table| KeyValue::new("db.collection.name", table)));
         labels.extend(error.map(|error| KeyValue::new("error.type", error)));
-        self.0.instruments.statements.record(took.as_secs_f64(), &labels);
+        self.0
+            .instruments
+            .database
+            .statements
+            .record(took.as_secs_f64(), &labels);
     }
 
     /// Shows from now on how many connections to the database there are, whenever somebody reads it. The pool has the name of its
@@ -250,7 +254,7 @@ impl Metrics {
         now: impl Fn() -> Connections + Clone + Send + Sync + 'static,
     ) {
         let pool = KeyValue::new(POOL, system);
-        self.0.instruments.acquire_timeouts.add(0, std::slice::from_ref(&pool));
+        self.0.instruments.database.timeouts.add(0, std::slice::from_ref(&pool));
         let shown = |name: &'static str, unit: &'static str, what: &'static str| {
             let builder = self.0.meter.i64_observable_up_down_counter(name);
             builder.with_unit(unit).with_description(what)
@@ -288,11 +292,11 @@ impl Metrics {
 
     /// Somebody wanted a connection to the database, and waited so long until he had one, or had waited too long.
     pub fn waited_for_connection(&self, system: &'static str, waited: Duration, has_one: bool) {
-        let (all, pool) = (&self.0.instruments, [KeyValue::new(POOL, system)]);
+        let (all, pool) = (&self.0.instruments.database, [KeyValue::new(POOL, system)]);
         if has_one {
             all.acquired.record(waited.as_secs_f64(), &pool);
         } else {
-            all.acquire_timeouts.add(1, &pool);
+            all.timeouts.add(1, &pool);
         }
     }
 

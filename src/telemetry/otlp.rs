@@ -134,7 +134,6 @@ impl Otlp {
 }
 
 /// Keeps what is sent with a push out of the logs of what sends it.
-#[expect(clippy::result_large_err, reason = "it is what interceptors give")]
 #[expect(clippy::unnecessary_wraps, reason = "it is what interceptors give")]
 fn hidden(mut request: Request<()>) -> Result<Request<()>, Status> {
     for value in request.metadata_mut().as_mut().values_mut() {
