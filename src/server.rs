@@ -122,9 +122,9 @@ impl Server {
         let trusted = config.channels.trusted()?;
         let events = config.feedback.secrets()?;
         let keys = secret::keys(&config.secret_file()?)?;
-        let tls = tls::read(config.listener.tls(), &clock).await?;
         let metering = Metering::start(config.monitor.otlp().as_ref())?;
         let metrics = metering.metrics().clone();
+        let tls = tls::read(config.listener.tls(), &clock, &metrics).await?;
         let store = open_store(&config.database).await?.counted_by(metrics.clone());
         let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
         let background = auth::Background {

@@ -9,11 +9,13 @@ mod log;
 mod meter;
 mod metrics;
 mod otlp;
+mod program;
 mod trace;
 
 pub use http::{CallSpan, RouteTemplate, client_headers, client_span};
 pub use log::{Format, Installed, Log, install};
 pub use meter::Metering;
-pub use metrics::{Metrics, Refusal, Survey, TickResult};
+pub use metrics::{Connections, Metrics, Refusal, Survey, TickResult};
 pub use otlp::{Otlp, OtlpEndpoint, TraceRatio};
+pub use program::ProgramTrace;
 pub use trace::{RunStep, current, run_step};

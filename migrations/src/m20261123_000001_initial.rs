@@ -217,6 +217,15 @@ create table tick_runs (
     unique (kind, caller, tick_id)
 );
 
+-- When a tick last went over all that was due in a part of the customers, cut by bucket, `bucket_begin` to before `bucket_end`.
+create table tick_parts (
+    kind text collate "C" not null,
+    bucket_begin integer not null,
+    bucket_end integer not null,
+    finished_at timestamptz not null,
+    primary key (kind, bucket_begin, bucket_end)
+);
+
 -- Whose turn it is to run the ticks of the built-in schedule; one row.
 create table tick_schedule (
     name text collate "C" primary key,
@@ -499,6 +508,15 @@ create table tick_runs (
     summary text,
     error text,
     unique (kind, caller, tick_id)
+);
+
+-- When a tick last went over all that was due in a part of the customers, cut by bucket, `bucket_begin` to before `bucket_end`.
+create table tick_parts (
+    kind text not null,
+    bucket_begin integer not null,
+    bucket_end integer not null,
+    finished_at text not null,
+    primary key (kind, bucket_begin, bucket_end)
 );
 
 -- Whose turn it is to run the ticks of the built-in schedule; one row.

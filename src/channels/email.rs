@@ -207,6 +207,10 @@ impl Sender for SmtpSender {
     fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Outcome> {
         Box::pin(self.deliver(message))
     }
+
+    fn system(&self) -> &'static str {
+        "smtp"
+    }
 }
 
 impl fmt::Debug for SmtpSender {

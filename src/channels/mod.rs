@@ -38,6 +38,9 @@ use crate::domain::{ActionId, Channel, CustomerId, EmailAddress, PhoneNumber, Pr
 pub trait Sender: Send + Sync + fmt::Debug {
     /// Tries once to deliver `message`. Never panics on a hostile value; ends within the sender's own time-out.
     fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Outcome>;
+
+    /// A word for what takes it over, for metrics.
+    fn system(&self) -> &'static str;
 }
 
 /// One message, rendered and addressed.

@@ -142,6 +142,10 @@ impl Sender for OutboxSender {
     fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Outcome> {
         Box::pin(self.deliver(message))
     }
+
+    fn system(&self) -> &'static str {
+        "outbox"
+    }
 }
 
 /// A file to be written.

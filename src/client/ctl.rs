@@ -22,6 +22,7 @@ use super::server::{ServerArgs, causes, is_distrust};
 use super::simulate::{SimulateArgs, simulate};
 use super::suppress::{LiftArgs, SuppressArgs, SuppressionsArgs, lift, suppress, suppressions};
 use super::token::{Connection, TokenArgs, make};
+use super::trace::TraceArgs;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_content_service_client::CampaignContentServiceClient;
@@ -39,6 +40,9 @@ pub struct CtlCli {
     /// The token to call with.
     #[command(flatten)]
     pub token: TokenArgs,
+    /// Whether what it does is traced.
+    #[command(flatten)]
+    pub trace: TraceArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: CtlCommand,
@@ -143,8 +147,17 @@ pub async fn run(cli: CtlCli) -> anyhow::Result<()> {
         };
         anyhow::anyhow!("{} can't be reached{}{hint}", cli.server.server, causes(&error))
     })?;
-    let channel = bearer.over(channel);
-    match cli.command {
+    let trace = cli.trace.trace();
+    let id = trace.id();
+    let done = carry_out(cli.command, documents, bearer.over(channel, trace)).await;
+    if let Some(id) = id.filter(|_| done.is_err()) {
+        eprintln!("campaignctl: trace {id}");
+    }
+    done
+}
+
+async fn carry_out(command: CtlCommand, documents: Documents, channel: Connection) -> anyhow::Result<()> {
+    match command {
         CtlCommand::Apply(args) => apply(channel, documents, args.dry_run).await,
         CtlCommand::Check => check(channel).await,
         CtlCommand::Start { customer, timeline } => start(channel, customer, timeline).await,

@@ -17,4 +17,5 @@ mod simulate;
 mod suppress;
 pub mod tick;
 mod token;
+mod trace;
 mod words;

@@ -16,6 +16,7 @@ use tonic::{Code, Request, Status};
 use super::hold::told;
 use super::server::{ServerArgs, causes, is_distrust};
 use super::token::{Bearer, Connection, TokenArgs};
+use super::trace::{Trace, TraceArgs};
 use crate::config::duration;
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_tick_service_client::CampaignTickServiceClient;
@@ -56,6 +57,9 @@ pub struct TickArgs {
     /// The token to call with.
     #[command(flatten)]
     pub token: TokenArgs,
+    /// Whether it is traced.
+    #[command(flatten)]
+    pub trace: TraceArgs,
     /// When to stop although there is more to do; the next run goes on.
     #[arg(long, env = "CAMPAIGN_TICK_DEADLINE", value_name = "DURATION", default_value = "50m", value_parser = duration)]
     pub deadline: Duration,
@@ -108,7 +112,11 @@ async fn rounds(daily: bool, args: &TickArgs) -> Result<(), (u8, String)> {
     let endpoint = args.server.endpoint().map_err(|error| wrong(format!("{error:#}")))?;
     let bearer = args.token.bearer(&args.server.server).map_err(wrong)?;
     let display = Display::new(if daily { "daily" } else { "hourly" });
-    let mut client = connect(endpoint, bearer, deadline).await?;
+    let trace = args.trace.trace();
+    if let Some(id) = trace.id() {
+        display.line(&format!("trace {id}"));
+    }
+    let mut client = connect(endpoint, bearer, trace, deadline).await?;
     for round in 1_u32.. {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -132,12 +140,13 @@ async fn rounds(daily: bool, args: &TickArgs) -> Result<(), (u8, String)> {
 async fn connect(
     endpoint: Endpoint,
     bearer: Bearer,
+    trace: Trace,
     deadline: Instant,
 ) -> Result<CampaignTickServiceClient<Connection>, (u8, String)> {
     let mut wait = Duration::from_millis(200);
     for attempt in 1..=ATTEMPTS {
         match tokio::time::timeout_at(deadline, endpoint.connect()).await {
-            Ok(Ok(channel)) => return Ok(CampaignTickServiceClient::new(bearer.over(channel))),
+            Ok(Ok(channel)) => return Ok(CampaignTickServiceClient::new(bearer.over(channel, trace))),
             Ok(Err(error)) if attempt == ATTEMPTS || is_distrust(&error) => {
                 let code = if is_distrust(&error) { WRONG_USE } else { TRY_AGAIN };
                 return Err((code, format!("{} can't be reached{}", endpoint.uri(), causes(&error))));

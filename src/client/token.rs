@@ -11,14 +11,15 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use super::trace::Trace;
 use crate::auth::digest_of;
 use crate::random;
 
 /// Where the token may be, other than in a file.
 const VARIABLE: &str = "CAMPAIGN_TOKEN";
 
-/// A connection over which each call says who makes it.
-pub(super) type Connection = InterceptedService<Channel, Bearer>;
+/// A connection over which each call says who makes it, and to which trace it belongs.
+pub(super) type Connection = InterceptedService<Channel, Headers>;
 
 /// The token to call with.
 #[derive(Debug, Clone, Args)]
@@ -51,9 +52,24 @@ impl Interceptor for Bearer {
 }
 
 impl Bearer {
-    /// A connection over which each call has the token.
-    pub(super) fn over(self, channel: Channel) -> Connection {
-        InterceptedService::new(channel, self)
+    /// A connection over which each call has the token, and belongs to a trace.
+    pub(super) fn over(self, channel: Channel, trace: Trace) -> Connection {
+        InterceptedService::new(channel, Headers { bearer: self, trace })
+    }
+}
+
+/// What is put into each call.
+#[derive(Debug, Clone)]
+pub(super) struct Headers {
+    bearer: Bearer,
+    trace: Trace,
+}
+
+impl Interceptor for Headers {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let mut request = self.bearer.call(request)?;
+        self.trace.put_into(request.metadata_mut());
+        Ok(request)
     }
 }
 

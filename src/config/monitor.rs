@@ -2,6 +2,7 @@
 
 use clap::Args;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::values::duration;
@@ -21,9 +22,14 @@ pub struct MonitorArgs {
     /// After how long without a successful hourly tick the server is not ready. Default: it stays ready, and `/readyz` tells the age.
     #[arg(long, env = "CAMPAIGN_READY_MAX_TICK_AGE", value_name = "DURATION", value_parser = duration)]
     pub ready_max_tick_age: Option<Duration>,
-    /// The collector that traces and metrics are pushed to by OTLP over gRPC, as in `http://localhost:4317`. Default: none are.
+    /// The collector that traces and metrics are pushed to by OTLP over gRPC, as in `http://localhost:4317`, or by TLS where it begins with
+    /// `https://`. What it asks for with each push stands in `OTEL_EXPORTER_OTLP_HEADERS`. Default: none are.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<OtlpEndpoint>,
+    /// Whose certificate a collector must have that is reached by TLS: a PEM file with the certificates of authorities of one's own.
+    /// Default: the public authorities'.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE", value_name = "FILE")]
+    pub otlp_certificate: Option<PathBuf>,
     /// Which share of traces is pushed, 0 to 1. A run is traced as the call was that started it, and a caller who sends a `traceparent`
     /// decides by its sampled flag.
     #[arg(long, env = "CAMPAIGN_TRACE_RATIO", value_name = "SHARE", default_value = "0.01")]
@@ -36,6 +42,7 @@ impl MonitorArgs {
         Some(Otlp {
             endpoint: self.otlp_endpoint.clone()?,
             ratio: self.trace_ratio,
+            certificate: self.otlp_certificate.clone(),
         })
     }
 

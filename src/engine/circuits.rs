@@ -53,6 +53,8 @@ struct Seen {
     failures: u32,
     /// Since when a probe is prepared or under way, here or elsewhere.
     probing: Option<Instant>,
+    /// Since when it may not be what is stored. It is gone by until that is read, so that nothing goes meanwhile that should not.
+    doubted: Option<Instant>,
 }
 
 /// Whether a message of a channel may be claimed.
@@ -121,11 +123,13 @@ impl Circuits {
         }
     }
 
-    /// Nothing came of a claim that was to send the probe.
+    /// Nothing came of a claim that was to send the probe. One that is under way since is still waited for.
     fn forget_probe(&self, channel: Channel) {
         let mut known = self.known();
-        known.read_at = None;
-        known.channels.remove(&channel);
+        known.doubt(channel);
+        if let Some(seen) = known.channels.get_mut(&channel) {
+            seen.probing = seen.probing.filter(|_| seen.circuit.state == CircuitState::HalfOpen);
+        }
     }
 
     /// Until when a message that was claimed is put off, as its channel was found to be broken since.
@@ -174,20 +178,34 @@ impl Known {
             .channels
             .entry(circuit.channel)
             .or_insert_with(|| Seen::new(circuit.channel));
-        if circuit.revision < seen.circuit.revision {
-            return;
+        if circuit.revision >= seen.circuit.revision {
+            seen.take(circuit);
         }
-        if circuit.revision > seen.circuit.revision {
-            told(&seen.circuit, &circuit);
-            seen.probing = (circuit.state == CircuitState::HalfOpen).then(Instant::now);
-        } else if !seen.is_probing() {
-            // A claim that was to send the probe came to nothing.
-            seen.probing = seen.probing.filter(|_| circuit.state == CircuitState::HalfOpen);
+    }
+
+    /// What is known of a channel may not be what is stored, which is to be read anew.
+    fn doubt(&mut self, channel: Channel) {
+        self.read_at = None;
+        if let Some(seen) = self.channels.get_mut(&channel) {
+            seen.doubted = Some(Instant::now());
         }
-        if seen.circuit.is_closed() != circuit.is_closed() {
-            seen.failures = 0;
+    }
+
+    /// Keeps what a read that began at an instant has found, and instead of what was doubted by then.
+    fn read(&mut self, circuits: Vec<Circuit>, begun: Instant) {
+        let mut stored: BTreeMap<Channel, Circuit> = BTreeMap::new();
+        stored.extend(circuits.into_iter().map(|circuit| (circuit.channel, circuit)));
+        for (channel, seen) in &mut self.channels {
+            if seen.doubted.is_some_and(|since| since <= begun) {
+                seen.doubted = None;
+                seen.take(stored.remove(channel).unwrap_or_else(|| Circuit::new(*channel)));
+            }
         }
-        seen.circuit = circuit;
+        for circuit in stored.into_values() {
+            self.note(circuit);
+        }
+        let has_doubts = self.channels.values().any(|seen| seen.doubted.is_some());
+        self.read_at = (!has_doubts).then_some(begun);
     }
 }
 
@@ -197,7 +215,22 @@ impl Seen {
             circuit: Circuit::new(channel),
             failures: 0,
             probing: None,
+            doubted: None,
         }
+    }
+
+    fn take(&mut self, circuit: Circuit) {
+        if (circuit.revision, circuit.state) != (self.circuit.revision, self.circuit.state) {
+            told(&self.circuit, &circuit);
+            self.probing = (circuit.state == CircuitState::HalfOpen).then(Instant::now);
+        } else if !self.is_probing() {
+            // A claim that was to send the probe came to nothing.
+            self.probing = self.probing.filter(|_| circuit.state == CircuitState::HalfOpen);
+        }
+        if self.circuit.is_closed() != circuit.is_closed() {
+            self.failures = 0;
+        }
+        self.circuit = circuit;
     }
 
     fn is_probing(&self) -> bool {
@@ -262,11 +295,7 @@ impl Engine {
     async fn read_circuits_by(&self, reader: &Reader) -> Result<(), EngineError> {
         let read_at = Instant::now();
         let circuits = reader.circuits().await?;
-        let mut known = self.circuits.known();
-        known.read_at = Some(read_at);
-        for circuit in circuits {
-            known.note(circuit);
-        }
+        self.circuits.known().read(circuits, read_at);
         Ok(())
     }
 
@@ -378,7 +407,7 @@ impl Engine {
             match self.store_circuit(&changed).await {
                 Ok(true) => return,
                 Ok(false) => {
-                    self.circuits.known().channels.remove(&channel);
+                    self.circuits.known().doubt(channel);
                     if let Err(error) = self.read_circuits().await {
                         tracing::warn!(%error, channel = channel.as_str(), "the circuits can't be read");
                         return;
@@ -435,3 +464,6 @@ pub(super) fn circuits_at_either(began: Vec<Circuit>, ended: Vec<Circuit>) -> Ve
     circuits.extend(began.into_iter().chain(ended).map(|circuit| (circuit.channel, circuit)));
     circuits.into_values().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -265,7 +265,8 @@ impl Engine {
         let is_told = health.is_some();
         if is_told {
             lane.note_pace(begun.elapsed());
-            self.metrics.sent(channel, begun.elapsed());
+            let error = (!matches!(outcome, Outcome::Delivered { .. })).then(|| outcome.as_str());
+            self.metrics.sent(lane.sender.system(), channel, error, begun.elapsed());
         }
         let until = match health.filter(|_| !is_test) {
             Some((health, what)) => self.note_health(channel, is_probe, health, what).await,

@@ -21,7 +21,7 @@ impl Engine {
             ..Survey::default()
         };
         for kind in [TickKind::Process, TickKind::Advance] {
-            let last = reader.last_finished_tick(kind).await?;
+            let last = reader.last_whole_tick(kind).await?;
             survey.last_ticks.extend(last.map(|at| (kind, at)));
         }
         let circuits = reader.circuits().await?;

@@ -201,18 +201,19 @@ impl Engine {
         let begun = Instant::now();
         let worked = self.work(&request, &limits, events, &mut summary).await;
         // One that stopped because of its clock says so, and the next one goes on with it.
-        let worked = worked.and_then(|()| self.clock_agrees());
+        let worked = worked.and_then(|is_whole| self.clock_agrees().map(|()| is_whole));
         summary.finished_at = Some(self.clock.now());
+        let done = matches!(worked, Ok(true)).then_some(request.buckets);
         let error = worked.as_ref().err().map(ToString::to_string);
-        let finished = self.finish_tick(id, &summary, error.as_deref()).await;
+        let finished = self.finish_tick(id, &summary, done, error.as_deref()).await;
         let result = match (&worked, &finished) {
             (Err(_), _) | (_, Err(_)) => TickResult::Failed,
-            (Ok(()), Ok(())) if summary.has_more => TickResult::CutShort,
-            (Ok(()), Ok(())) => TickResult::Finished,
+            (Ok(_), Ok(())) if summary.has_more => TickResult::CutShort,
+            (Ok(_), Ok(())) => TickResult::Finished,
         };
         self.metrics.ticked(request.kind, result, begun.elapsed());
         finished?;
-        worked.map(|()| summary)
+        worked.map(|_| summary)
     }
 
     /// A page of the ticks that ran, the newest first; none for `caller`: those of all.
@@ -237,9 +238,19 @@ impl Engine {
         Ok(entered)
     }
 
-    async fn finish_tick(&self, id: TickRunId, summary: &TickSummary, error: Option<&str>) -> Result<(), EngineError> {
+    /// `done`: of which customers it has gone over all that was due.
+    async fn finish_tick(
+        &self,
+        id: TickRunId,
+        summary: &TickSummary,
+        done: Option<Buckets>,
+        error: Option<&str>,
+    ) -> Result<(), EngineError> {
         let txn = self.store.begin().await?;
         txn.finish_tick(id, summary, error).await?;
+        if let Some((part, at)) = done.zip(summary.finished_at) {
+            txn.note_part_done(summary.kind, part, at).await?;
+        }
         if summary.kind == TickKind::Advance {
             txn.purge_requests(self.clock.now()).await?;
             if !self.settings.rates.is_empty() {
@@ -249,13 +260,14 @@ impl Engine {
         Ok(txn.commit().await?)
     }
 
+    /// Says whether it has gone over all that is due to its customers. If so, what is left waits for a rate alone.
     async fn work(
         self: &Arc<Self>,
         request: &TickRequest,
         limits: &Limits,
         events: &TickEvents,
         summary: &mut TickSummary,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
         if !request.dry_run {
             self.store.refresh_statistics().await?;
         }
@@ -280,6 +292,7 @@ impl Engine {
             }
             TickKind::Process => self.process(request, limits, &flight, events).await,
         };
+        let is_whole = request.timelines.is_empty() && !matches!(worked, Ok(Processed::Some));
         // What was put off because of a rate goes while the tick lasts, as the next one may be an hour away.
         while wakes && matches!(worked, Ok(Processed::All(_) | Processed::AllButOthers)) {
             let rest = match self.rest_for_tokens(request).await {
@@ -314,7 +327,7 @@ impl Engine {
         summary.circuits = circuits_at_either(circuits, self.open_circuits().await?);
         summary.oldest_due_at = wakes.iter().map(|wake| wake.earliest).filter(|at| *at <= now).min();
         summary.next_due_at = wakes.iter().map(|wake| wake.earliest).min();
-        Ok(())
+        Ok(is_whole)
     }
 
     /// The hourly job: advance first, then execute.

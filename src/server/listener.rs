@@ -24,6 +24,7 @@ use tower::util::BoxCloneSyncService;
 use crate::config::Config;
 use crate::random::Random;
 use crate::reload::Reloader;
+use crate::server::tls::Tls;
 use connection::Connections;
 use rarely::Rarely;
 
@@ -58,7 +59,7 @@ const NEW_SHARE: usize = 4;
 #[derive(Debug)]
 pub(super) struct ListenerSettings {
     /// TLS, which follows its files; none: there is none.
-    pub(super) tls: Option<Reloader<rustls::ServerConfig>>,
+    pub(super) tls: Option<Reloader<Tls>>,
     /// The most connections.
     pub(super) max_connections: usize,
     /// How long a connection may take until it is encrypted, or has begun to ask something.
@@ -73,7 +74,7 @@ pub(super) struct ListenerSettings {
 
 impl ListenerSettings {
     /// As they are configured.
-    pub(super) fn of(config: &Config, tls: Option<Reloader<rustls::ServerConfig>>) -> Self {
+    pub(super) fn of(config: &Config, tls: Option<Reloader<Tls>>) -> Self {
         let limits = &config.listener;
         Self {
             tls,

@@ -17,9 +17,18 @@ use crate::clock::Clock;
 use crate::config::TlsFiles;
 use crate::domain::Timestamp;
 use crate::reload::{ReloadError, Reloader};
+use crate::telemetry::Metrics;
 
 /// What is spoken within TLS.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// What connections are encrypted with.
+#[derive(Debug)]
+pub(super) struct Tls {
+    pub(super) config: Arc<ServerConfig>,
+    /// When the server's certificate expires, as far as it says so.
+    expires_at: Option<Timestamp>,
+}
 
 /// What is wrong with a file, and with which.
 #[derive(Debug, thiserror::Error)]
@@ -40,30 +49,36 @@ enum TlsError {
     Other(#[from] rustls::Error),
 }
 
-/// Reads the files of TLS, if there are any, so that they can be followed.
+/// Reads the files of TLS, if there are any, so that they can be followed. From now on metrics tell how long the certificate is valid
+/// that callers are shown at that moment.
 pub(super) async fn read(
     files: Option<TlsFiles>,
     clock: &Arc<dyn Clock>,
-) -> Result<Option<Reloader<ServerConfig>>, ReloadError> {
+    metrics: &Metrics,
+) -> Result<Option<Reloader<Tls>>, ReloadError> {
     let Some(files) = files else {
         return Ok(None);
     };
-    let clock = Arc::clone(clock);
+    let (clock, now) = (Arc::clone(clock), Arc::clone(clock));
     let paths = [&files.certificate, &files.key]
         .into_iter()
         .chain(&files.client_authorities);
     let paths = paths.cloned().collect();
     let what = "the certificate that callers are shown";
     let parse = move |contents: &[Vec<u8>]| parse(&files, contents, &clock);
-    Reloader::read(what, paths, parse).await.map(Some)
+    let tls = Reloader::read(what, paths, parse).await?;
+    let current = tls.subscribe();
+    metrics.show_certificate(move || Some(current.borrow().expires_at? - now.now()));
+    Ok(Some(tls))
 }
 
-fn parse(files: &TlsFiles, contents: &[Vec<u8>], clock: &Arc<dyn Clock>) -> Result<ServerConfig, TlsError> {
+fn parse(files: &TlsFiles, contents: &[Vec<u8>], clock: &Arc<dyn Clock>) -> Result<Tls, TlsError> {
     let name = |path: &Path| path.display().to_string();
     let (certificate, key) = (name(&files.certificate), name(&files.key));
     let chain = certificates(&contents[0]).map_err(|error| TlsError::Certificate(certificate.clone(), error))?;
     let in_force = chain.first().map_or(Ok(()), |first| check_in_force(first, clock.now()));
     in_force.map_err(|why| TlsError::NotInForce(certificate.clone(), why))?;
+    let expires_at = chain.first().and_then(end_of);
     let private_key = private_key(&contents[1]).map_err(|why| TlsError::Key(key.clone(), why))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_details(Arc::clone(&provider), Arc::new(TimeOf(Arc::clone(clock))))
@@ -98,7 +113,10 @@ fn parse(files: &TlsFiles, contents: &[Vec<u8>], clock: &Arc<dyn Clock>) -> Resu
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }
-    Ok(config)
+    Ok(Tls {
+        config: Arc::new(config),
+        expires_at,
+    })
 }
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
@@ -115,23 +133,31 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
 /// Whether a certificate is in force. An expired one helps nobody: callers refuse it.
 fn check_in_force(certificate: &CertificateDer<'_>, now: Timestamp) -> Result<(), String> {
     let certificate = EndEntityCert::try_from(certificate).map_err(|error| error.to_string())?;
-    // Nobody is trusted here, so it is refused in any case, and for being out of force before anything else.
-    let verified = certificate.verify_for_usage(
-        webpki::ALL_VERIFICATION_ALGS,
-        &[],
-        &[],
-        unix_time(now),
-        KeyUsage::server_auth(),
-        None,
-        None,
-    );
-    match verified {
-        Err(webpki::Error::CertExpired { not_after, .. }) => Err(format!("it expired at {}", shown(not_after))),
-        Err(webpki::Error::CertNotValidYet { not_before, .. }) => {
+    match refusal(&certificate, unix_time(now)) {
+        Some(webpki::Error::CertExpired { not_after, .. }) => Err(format!("it expired at {}", shown(not_after))),
+        Some(webpki::Error::CertNotValidYet { not_before, .. }) => {
             Err(format!("it is not valid before {}", shown(not_before)))
         }
-        Err(_) | Ok(_) => Ok(()),
+        Some(_) | None => Ok(()),
     }
+}
+
+/// Until when a certificate is in force: at the end of time it is not.
+fn end_of(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let certificate = EndEntityCert::try_from(certificate).ok()?;
+    let end_of_time = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+    let Some(webpki::Error::CertExpired { not_after, .. }) = refusal(&certificate, end_of_time) else {
+        return None;
+    };
+    timestamp(not_after)
+}
+
+/// Why a certificate is refused at a time. Nobody is trusted here, so it is in any case, and for being out of force before anything
+/// else.
+fn refusal(certificate: &EndEntityCert<'_>, at: UnixTime) -> Option<webpki::Error> {
+    let (algorithms, usage) = (webpki::ALL_VERIFICATION_ALGS, KeyUsage::server_auth());
+    let verified = certificate.verify_for_usage(algorithms, &[], &[], at, usage, None, None);
+    verified.err()
 }
 
 /// The names of a certificate that was verified, as far as they say who a caller is.
@@ -149,10 +175,13 @@ fn unix_time(at: Timestamp) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at.timestamp()).unwrap_or_default()))
 }
 
+fn timestamp(at: UnixTime) -> Option<Timestamp> {
+    let at = i64::try_from(at.as_secs()).ok()?;
+    Timestamp::from_timestamp(at, 0)
+}
+
 fn shown(at: UnixTime) -> String {
-    let at = i64::try_from(at.as_secs())
-        .ok()
-        .and_then(|at| Timestamp::from_timestamp(at, 0));
+    let at = timestamp(at);
     at.map_or_else(|| "an unknown time".to_owned(), |at| at.format("%FT%TZ").to_string())
 }
 
@@ -185,7 +214,7 @@ mod tests {
         (params.self_signed(&key).expect("a certificate").pem(), key)
     }
 
-    fn parsed(certificate: &str, key: &str, now: &str) -> Result<ServerConfig, String> {
+    fn parsed(certificate: &str, key: &str, now: &str) -> Result<Tls, String> {
         let files = TlsFiles {
             certificate: "cert".into(),
             key: "key".into(),
@@ -209,7 +238,11 @@ mod tests {
             ("2027-01-01T00:00:00Z", None),
             ("2027-01-01T00:00:01Z", Some("it expired at 2027-01-01T00:00:00Z")),
         ] {
-            let error = parsed(&certificate, &key, now).err();
+            let parsed = parsed(&certificate, &key, now);
+            if let Ok(tls) = &parsed {
+                assert_eq!(tls.expires_at, "2027-01-01T00:00:00Z".parse().ok(), "{now}");
+            }
+            let error = parsed.err();
             let says = expected.map(|why| format!("--tls-cert-file (CAMPAIGN_TLS_CERT_FILE) cert: {why}"));
             assert_eq!(error, says, "{now}");
         }
@@ -222,7 +255,8 @@ mod tests {
         let sec1 = STANDARD.encode(&key.serialize_der()[29..]);
         let sec1 = format!("-----BEGIN EC PRIVATE KEY-----\n{sec1}\n-----END EC PRIVATE KEY-----\n");
         for key in [key.serialize_pem(), sec1] {
-            let config = parsed(&certificate, &key, "2026-03-02T12:00:00Z").expect(&key);
+            let tls = parsed(&certificate, &key, "2026-03-02T12:00:00Z").expect(&key);
+            let config = &tls.config;
             assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
             assert!(!config.session_storage.can_cache() && config.send_tls13_tickets == 0);
         }

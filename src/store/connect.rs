@@ -15,9 +15,10 @@ use tokio::time::Instant;
 
 use super::emitted::Emitted;
 use super::link::{self, Link};
+use super::places::Places;
 use super::session::{Reader, Session, Txn};
 use super::{StoreError, statements};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Connections, Metrics};
 
 /// How long a connection may wait for a free place in the pool, and for the database to take it.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -92,6 +93,8 @@ pub struct Store {
     place: Arc<str>,
     /// The link to `PostgreSQL`.
     link: Option<Arc<Link>>,
+    places: Places,
+    max_connections: u32,
     /// Whose turn it is to write to `SQLite`.
     turns: Option<Turns>,
     statements: Arc<Emitted>,
@@ -161,6 +164,8 @@ impl Store {
             backend,
             place,
             link,
+            places: Places::new(statements::system(backend), settings.max_connections, ACQUIRE_TIMEOUT),
+            max_connections: settings.max_connections,
             turns,
             statements: Arc::default(),
             metrics: Metrics::unread(),
@@ -176,8 +181,8 @@ impl Store {
     /// The same, and all that it does is counted.
     #[must_use]
     pub fn counted_by(self, metrics: Metrics) -> Self {
-        let (db, backend) = (self.db.clone(), self.backend);
-        metrics.show_connections(statements::system(self.backend), move || {
+        let (db, backend, places, most) = (self.db.clone(), self.backend, self.places.clone(), self.max_connections);
+        metrics.show_connections(statements::system(self.backend), most, move || {
             let (open, idle) = if backend == DbBackend::Postgres {
                 let pool = db.get_postgres_connection_pool();
                 (pool.size(), pool.num_idle())
@@ -186,7 +191,11 @@ impl Store {
                 (pool.size(), pool.num_idle())
             };
             let idle = u32::try_from(idle).unwrap_or(u32::MAX);
-            (idle, open.saturating_sub(idle))
+            Connections {
+                idle,
+                used: open.saturating_sub(idle),
+                waiting: places.waiting(),
+            }
         });
         Self { metrics, ..self }
     }
@@ -201,6 +210,8 @@ impl Store {
             is_alone: true,
             statements: Arc::clone(&self.statements),
             metrics: self.metrics.clone(),
+            places: self.places.clone(),
+            taken: None,
             turn: None,
         }
     }
@@ -223,6 +234,8 @@ impl Store {
             Some(turns) => Some(turns.wait().await.map_err(|error| self.failed(error))?),
             None => None,
         };
+        let taken = self.places.take(&self.metrics).await;
+        let taken = taken.map_err(|error| self.failed(error))?;
         let begin = || link::wait(self.link.as_deref(), self.db.begin_with_options(mode));
         let begun = Instant::now();
         let conn = match begin().await {
@@ -246,6 +259,8 @@ impl Store {
             is_alone: false,
             statements: Arc::clone(&self.statements),
             metrics: self.metrics.clone(),
+            places: self.places.clone(),
+            taken: Some(taken),
             turn,
         })
     }

@@ -27,6 +27,7 @@ mod holds;
 mod link;
 mod metadata;
 mod partition;
+mod places;
 mod progress;
 mod purge;
 mod rates;

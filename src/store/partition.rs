@@ -1,12 +1,12 @@
 //! Parts of the customers, cut by bucket.
 
-use crate::domain::BUCKETS;
+use crate::domain::{BUCKETS, Timestamp};
 
 /// A range of buckets, `begin..end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Buckets {
-    begin: i32,
-    end: i32,
+    pub(super) begin: i32,
+    pub(super) end: i32,
 }
 
 impl Buckets {
@@ -28,6 +28,31 @@ impl Buckets {
         (middle > self.begin).then_some([lower, upper])
     }
 
+    /// Those of a range.
+    pub(super) fn between(begin: i32, end: i32) -> Self {
+        Self { begin, end }
+    }
+
+    /// Since when something was done for all customers, of which is known when it was done for parts of them. None: for some it never was.
+    pub(super) fn all_since(mut parts: Vec<(Self, Timestamp)>) -> Option<Timestamp> {
+        parts.sort_by_key(|(_, at)| std::cmp::Reverse(*at));
+        let mut left = vec![Self::ALL];
+        for (part, at) in parts {
+            left = left.into_iter().flat_map(|range| range.without(part)).collect();
+            if left.is_empty() {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// What is left of it on either side of a part.
+    fn without(self, part: Self) -> impl Iterator<Item = Self> {
+        let before = Self::between(self.begin, self.end.min(part.begin));
+        let after = Self::between(self.begin.max(part.end), self.end);
+        [before, after].into_iter().filter(|rest| rest.begin < rest.end)
+    }
+
     /// Whether it is all customers.
     pub fn is_all(self) -> bool {
         self == Self::ALL
@@ -46,6 +71,33 @@ impl Buckets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_timestamp(minute * 60, 0).expect("an instant")
+    }
+
+    #[track_caller]
+    fn check(parts: &[(i32, i32, i64)], expected: Option<i64>) {
+        let parts = parts
+            .iter()
+            .map(|(index, count, minute)| (Buckets::part(*index, *count), at(*minute)));
+        assert_eq!(Buckets::all_since(parts.collect()), expected.map(at));
+    }
+
+    #[test]
+    fn all_is_as_old_as_the_oldest_of_the_parts_that_it_takes() {
+        check(&[], None);
+        check(&[(0, 1, 5)], Some(5));
+        check(&[(0, 4, 9), (1, 4, 9), (3, 4, 9)], None);
+        check(&[(0, 4, 9), (1, 4, 6), (3, 4, 9), (2, 4, 7)], Some(6));
+        // A whole one counts for each part, and a part for what is within it.
+        check(&[(0, 1, 5), (0, 2, 9), (1, 2, 4)], Some(5));
+        check(&[(0, 2, 7), (2, 4, 8), (3, 4, 9), (1, 2, 3)], Some(7));
+        // Halves and thirds: only together are they all.
+        check(&[(0, 2, 9), (2, 3, 8)], None);
+        check(&[(0, 2, 9), (2, 3, 8), (1, 3, 2)], Some(2));
+        check(&[(0, 1024, 9), (0, 1, 5)], Some(5));
+    }
 
     #[test]
     fn halves_are_disjoint_and_whole() {

@@ -5,11 +5,12 @@ use sea_orm::{
     Statement, Value,
 };
 use std::sync::Arc;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
 use super::emitted::Emitted;
 use super::link::{Link, is_broken, wait};
+use super::places::Places;
 use super::{StoreError, statements};
 use crate::telemetry::Metrics;
 
@@ -26,6 +27,9 @@ pub struct Session<C> {
     pub(super) is_alone: bool,
     pub(super) statements: Arc<Emitted>,
     pub(super) metrics: Metrics,
+    pub(super) places: Places,
+    /// Its own place, which is free after the connection is given back; none: each statement takes one.
+    pub(super) taken: Option<OwnedSemaphorePermit>,
     /// The turn to write, which is over after the connection is given back.
     pub(super) turn: Option<OwnedMutexGuard<()>>,
 }
@@ -45,6 +49,7 @@ impl Txn {
             link,
             metrics,
             backend,
+            taken: _taken,
             turn: _turn,
             ..
         } = self;
@@ -77,6 +82,15 @@ impl<C: ConnectionTrait> Session<C> {
         let ask = |statement| wait(self.link.as_deref(), self.conn.query_all_raw(statement));
         let once_more = self.is_alone.then(|| statement.clone());
         let begun = Instant::now();
+        let _place = match self.taken {
+            Some(_) => None,
+            None => Some(
+                self.places
+                    .take(&self.metrics)
+                    .await
+                    .map_err(|error| self.failed(error))?,
+            ),
+        };
         let rows = match (ask(statement).await, once_more) {
             (Err(error), Some(statement)) if is_broken(&error) => ask(statement).await,
             (rows, _) => rows,

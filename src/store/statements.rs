@@ -8,7 +8,7 @@ use super::StoreError;
 use crate::telemetry::Metrics;
 
 /// All tables.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 21] = [
     "action_executions",
     "campaign_timeline_actions",
     "campaign_timelines",
@@ -26,6 +26,7 @@ const TABLES: [&str; 20] = [
     "service_metadata",
     "stopped_in_flight",
     "suppressions",
+    "tick_parts",
     "tick_runs",
     "tick_schedule",
     "time_zones",

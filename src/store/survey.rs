@@ -4,9 +4,10 @@
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
 
-use super::StoreError;
 use super::progress::TABLE;
 use super::session::{Number, Session, values};
+use super::ticks::PARTS;
+use super::{Buckets, StoreError};
 use crate::domain::{TickKind, Timestamp};
 
 /// The most runs of a timeline that are counted.
@@ -28,8 +29,10 @@ struct BacklogRow {
 }
 
 #[derive(FromQueryResult)]
-struct TickRow {
-    finished_at: Option<Timestamp>,
+struct PartRow {
+    bucket_begin: i32,
+    bucket_end: i32,
+    finished_at: Timestamp,
 }
 
 impl<C: ConnectionTrait> Session<C> {
@@ -50,11 +53,14 @@ impl<C: ConnectionTrait> Session<C> {
         })
     }
 
-    /// When the last tick of a kind finished that did not fail. By its id, as names are given by callers.
-    pub async fn last_finished_tick(&self, kind: TickKind) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "select finished_at from tick_runs where kind = $1 and state = 'finished' order by id desc limit 1";
-        let row: Option<TickRow> = self.row(sql, values![kind.as_str()]).await?;
-        Ok(row.and_then(|row| row.finished_at))
+    /// Since when ticks of a kind have gone over all customers: one alone, or those of parts together, and then by the oldest of them.
+    pub async fn last_whole_tick(&self, kind: TickKind) -> Result<Option<Timestamp>, StoreError> {
+        let sql = format!("select bucket_begin, bucket_end, finished_at from {PARTS} where kind = $1");
+        let rows: Vec<PartRow> = self.rows(&sql, values![kind.as_str()]).await?;
+        let parts = rows
+            .iter()
+            .map(|row| (Buckets::between(row.bucket_begin, row.bucket_end), row.finished_at));
+        Ok(Buckets::all_since(parts.collect()))
     }
 
     /// How many holds are in force.

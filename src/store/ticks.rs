@@ -1,12 +1,14 @@
-//! `tick_runs`.
+//! `tick_runs`, and `tick_parts`: what they have gone over.
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use super::session::{Number, Session, values};
-use super::{Page, StoreError, Txn};
+use super::{Buckets, Page, StoreError, Txn};
 use crate::domain::{TickCounts, TickKind, TickRun, TickRunId, TickState, TickSummary, Timestamp};
 
 const TABLE: &str = "tick_runs";
+
+pub(super) const PARTS: &str = "tick_parts";
 
 /// What came of entering a tick.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +104,18 @@ impl Txn {
             ],
         )
         .await?;
+        Ok(())
+    }
+
+    /// Notes that a tick has gone over all that was due in a part of the customers.
+    pub async fn note_part_done(&self, kind: TickKind, part: Buckets, now: Timestamp) -> Result<(), StoreError> {
+        let sql = format!(
+            "insert into {PARTS} (kind, bucket_begin, bucket_end, finished_at) values ($1, $2, $3, $4) \
+             on conflict (kind, bucket_begin, bucket_end) do update set finished_at = excluded.finished_at \
+             where {PARTS}.finished_at < excluded.finished_at"
+        );
+        self.execute(&sql, values![kind.as_str(), part.begin, part.end, now])
+            .await?;
         Ok(())
     }
 }

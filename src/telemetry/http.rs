@@ -31,7 +31,7 @@ impl Extractor for In<'_> {
     }
 }
 
-struct Out<'a>(&'a mut HeaderMap);
+pub(super) struct Out<'a>(pub(super) &'a mut HeaderMap);
 
 impl Injector for Out<'_> {
     fn set(&mut self, key: &str, value: String) {

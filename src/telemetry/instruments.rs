@@ -27,10 +27,11 @@ pub(super) struct Instruments {
     pub(super) refused: Counter<u64>,
     pub(super) http_served: Histogram<f64>,
     pub(super) http_asked: Histogram<f64>,
-    pub(super) statements: Histogram<f64>,
+    pub(super) database: Database,
     pub(super) actions: Counter<u64>,
     pub(super) lag: Histogram<f64>,
     pub(super) sends: Histogram<f64>,
+    pub(super) sent: Counter<u64>,
     pub(super) rescued: Counter<u64>,
     pub(super) stale: Counter<u64>,
     pub(super) broken: Counter<u64>,
@@ -43,15 +44,52 @@ pub(super) struct Instruments {
     pub(super) ready: Gauge<u64>,
 }
 
+/// Those of the database.
+#[derive(Debug)]
+pub(super) struct Database {
+    pub(super) statements: Histogram<f64>,
+    pub(super) acquired: Histogram<f64>,
+    pub(super) timeouts: Counter<u64>,
+}
+
+fn histogram(meter: &Meter, name: &'static str, bounds: &[f64], what: &'static str) -> Histogram<f64> {
+    let builder = meter.f64_histogram(name).with_unit("s").with_description(what);
+    builder.with_boundaries(bounds.to_vec()).build()
+}
+
+fn counter(meter: &Meter, name: &'static str, unit: &'static str, what: &'static str) -> Counter<u64> {
+    meter.u64_counter(name).with_unit(unit).with_description(what).build()
+}
+
+impl Database {
+    fn new(meter: &Meter) -> Self {
+        Self {
+            statements: histogram(
+                meter,
+                "db.client.operation.duration",
+                &STATEMENTS,
+                "How long statements took, with the wait for a connection, by operation and by the first table that each names",
+            ),
+            acquired: histogram(
+                meter,
+                "db.client.connection.wait_time",
+                &STATEMENTS,
+                "How long statements and transactions waited for a connection to the database",
+            ),
+            timeouts: counter(
+                meter,
+                "db.client.connection.timeouts",
+                "{timeout}",
+                "How often a statement or a transaction had waited too long for a connection to the database",
+            ),
+        }
+    }
+}
+
 impl Instruments {
     pub(super) fn new(meter: &Meter) -> Self {
-        let histogram = |name: &'static str, bounds: &[f64], what: &'static str| {
-            let builder = meter.f64_histogram(name).with_unit("s").with_description(what);
-            builder.with_boundaries(bounds.to_vec()).build()
-        };
-        let counter = |name: &'static str, unit: &'static str, what: &'static str| {
-            meter.u64_counter(name).with_unit(unit).with_description(what).build()
-        };
+        let histogram = |name, bounds: &[f64], what| histogram(meter, name, bounds, what);
+        let counter = |name, unit, what| counter(meter, name, unit, what);
         let gauge = |name: &'static str, unit: &'static str, what: &'static str| {
             meter.u64_gauge(name).with_unit(unit).with_description(what).build()
         };
@@ -79,11 +117,7 @@ impl Instruments {
                 &CALLS,
                 "How long requests to providers took",
             ),
-            statements: histogram(
-                "db.client.operation.duration",
-                &STATEMENTS,
-                "How long statements took, with the wait for a connection, by operation and by the first table that each names",
-            ),
+            database: Database::new(meter),
             actions: counter(
                 "campaign.actions",
                 "{action}",
@@ -95,9 +129,14 @@ impl Instruments {
                 "How long after their due time messages and tasks began to be sent",
             ),
             sends: histogram(
-                "campaign.send.duration",
+                "messaging.client.operation.duration",
                 &CALLS,
                 "How long providers took to take over a message, or to refuse it",
+            ),
+            sent: counter(
+                "messaging.client.sent.messages",
+                "{message}",
+                "Messages that were handed to providers, whether they took them over or not",
             ),
             rescued: counter(
                 "campaign.leases.rescued",
@@ -121,7 +160,7 @@ impl Instruments {
             ),
             last_tick: seconds(
                 "campaign.tick.last_success.timestamp",
-                "When the last tick finished that did not fail, in seconds since 1970, as the database has it",
+                "When a tick last went over all that was due to all customers, in seconds since 1970, as the database has it",
             ),
             backlog: gauge(
                 "campaign.backlog.due",

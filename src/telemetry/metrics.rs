@@ -38,6 +38,9 @@ const OUTCOMES: [&str; 8] = [
     "unknown",
 ];
 
+/// The name of a pool of connections, in labels.
+const POOL: &str = "db.client.connection.pool.name";
+
 /// Whatever is none of the known.
 const OTHER: &str = "_OTHER";
 
@@ -83,6 +86,17 @@ impl Refusal {
     }
 }
 
+/// Connections to the database, at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// Nobody uses them.
+    pub idle: u32,
+    /// Somebody does.
+    pub used: u32,
+    /// So many wait for one.
+    pub waiting: u32,
+}
+
 /// What the database knows about the work, at an instant.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Survey {
@@ -90,7 +104,7 @@ pub struct Survey {
     pub backlog: u64,
     /// For how long the oldest of them is due.
     pub oldest_due: Duration,
-    /// When the last tick of each kind finished that did not fail.
+    /// When ticks of each kind last went over all customers.
     pub last_ticks: Vec<(TickKind, Timestamp)>,
     /// The channels that are left alone.
     pub open_circuits: Vec<Channel>,
@@ -224,21 +238,78 @@ impl Metrics {
         ];
         labels.extend(table.map(|table| KeyValue::new("db.collection.name", table)));
         labels.extend(error.map(|error| KeyValue::new("error.type", error)));
-        self.0.instruments.statements.record(took.as_secs_f64(), &labels);
+        self.0
+            .instruments
+            .database
+            .statements
+            .record(took.as_secs_f64(), &labels);
     }
 
-    /// Shows from now on how many connections to the database are idle and in use, whenever somebody reads it.
-    pub fn show_connections(&self, system: &'static str, count: impl Fn() -> (u32, u32) + Send + Sync + 'static) {
+    /// Shows from now on how many connections to the database there are, whenever somebody reads it. The pool has the name of its
+    /// database, as there is one.
+    pub fn show_connections(
+        &self,
+        system: &'static str,
+        most: u32,
+        now: impl Fn() -> Connections + Clone + Send + Sync + 'static,
+    ) {
+        let pool = KeyValue::new(POOL, system);
+        self.0.instruments.database.timeouts.add(0, std::slice::from_ref(&pool));
+        let shown = |name: &'static str, unit: &'static str, what: &'static str| {
+            let builder = self.0.meter.i64_observable_up_down_counter(name);
+            builder.with_unit(unit).with_description(what)
+        };
+        let (of_pool, counted) = (pool.clone(), now.clone());
+        shown(
+            "db.client.connection.count",
+            "{connection}",
+            "Connections to the database, by whether they are in use",
+        )
+        .with_callback(move |observer| {
+            let connections = counted();
+            for (state, count) in [("idle", connections.idle), ("used", connections.used)] {
+                let state = KeyValue::new("db.client.connection.state", state);
+                observer.observe(i64::from(count), &[of_pool.clone(), state]);
+            }
+        })
+        .build();
+        let of_pool = [pool.clone()];
+        shown(
+            "db.client.connection.max",
+            "{connection}",
+            "The most connections to the database that this server may have",
+        )
+        .with_callback(move |observer| observer.observe(i64::from(most), &of_pool))
+        .build();
+        shown(
+            "db.client.connection.pending_requests",
+            "{request}",
+            "How many wait for a connection to the database",
+        )
+        .with_callback(move |observer| observer.observe(i64::from(now().waiting), std::slice::from_ref(&pool)))
+        .build();
+    }
+
+    /// Somebody wanted a connection to the database, and waited so long until he had one, or had waited too long.
+    pub fn waited_for_connection(&self, system: &'static str, waited: Duration, has_one: bool) {
+        let (all, pool) = (&self.0.instruments.database, [KeyValue::new(POOL, system)]);
+        if has_one {
+            all.acquired.record(waited.as_secs_f64(), &pool);
+        } else {
+            all.timeouts.add(1, &pool);
+        }
+    }
+
+    /// Shows from now on for how long the server's certificate is valid, whenever somebody reads it.
+    pub fn show_certificate(&self, left: impl Fn() -> Option<chrono::Duration> + Send + Sync + 'static) {
         self.0
             .meter
-            .i64_observable_up_down_counter("db.client.connection.count")
-            .with_unit("{connection}")
-            .with_description("Connections to the database, by whether they are in use")
+            .i64_observable_gauge("campaign.tls.certificate.time_left")
+            .with_unit("s")
+            .with_description("For how long the certificate is valid that this server shows; below 0: it expired")
             .with_callback(move |observer| {
-                let (idle, used) = count();
-                for (state, count) in [("idle", idle), ("used", used)] {
-                    let labels = [KeyValue::new("db.system.name", system), KeyValue::new("state", state)];
-                    observer.observe(i64::from(count), &labels);
+                if let Some(left) = left() {
+                    observer.observe(left.num_seconds(), &[]);
                 }
             })
             .build();
@@ -260,10 +331,18 @@ impl Metrics {
         self.0.instruments.lag.record(seconds, &labels);
     }
 
-    /// How long a provider took over a message.
-    pub fn sent(&self, channel: Channel, took: Duration) {
-        let labels = [KeyValue::new("channel", channel.as_str())];
-        self.0.instruments.sends.record(took.as_secs_f64(), &labels);
+    /// A message that was handed to a provider, or to one's own `system`. `error`: a word for why it did not take it over.
+    pub fn sent(&self, system: &'static str, channel: Channel, error: Option<&'static str>, took: Duration) {
+        let mut labels = vec![
+            KeyValue::new("messaging.system", system),
+            KeyValue::new("messaging.operation.name", "send"),
+            KeyValue::new("messaging.operation.type", "send"),
+            KeyValue::new("campaign.channel", channel.as_str()),
+        ];
+        labels.extend(error.map(|error| KeyValue::new("error.type", error)));
+        let all = &self.0.instruments;
+        all.sends.record(took.as_secs_f64(), &labels);
+        all.sent.add(1, &labels);
     }
 
     /// Runs whose leases were over.

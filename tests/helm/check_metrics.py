@@ -15,6 +15,7 @@ import http.server
 import json
 import pathlib
 import re
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -78,11 +79,11 @@ def main():
 
 
 class Crm(http.server.BaseHTTPRequestHandler):
-    """Takes every task."""
+    """Takes every task, but for those about nobody."""
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(204)
+        task = self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(503 if b"nobody" in task else 204)
         self.end_headers()
 
     def log_message(self, *_):
@@ -95,6 +96,7 @@ class Server:
     def __init__(self, programs, folder, running):
         self.programs, self.folder = programs, folder
         self.port, self.monitor = free_port(), free_port()
+        self.encrypt()
         crm = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Crm)
         threading.Thread(target=crm.serve_forever, daemon=True).start()
         running.callback(crm.shutdown)
@@ -102,6 +104,8 @@ class Server:
             "CAMPAIGN_LISTEN": f"127.0.0.1:{self.port}",
             "CAMPAIGN_MONITOR_LISTEN": f"127.0.0.1:{self.monitor}",
             "CAMPAIGN_SURVEY_INTERVAL": "1s",
+            "CAMPAIGN_TLS_CERT_FILE": "server.pem",
+            "CAMPAIGN_TLS_KEY_FILE": "server.key",
             "CAMPAIGN_SMS_HOURS": "always",
             "CAMPAIGN_PHONE_HOURS": "always",
             "CAMPAIGN_INTERACTION_URL": f"http://127.0.0.1:{crm.server_address[1]}/tasks",
@@ -112,6 +116,13 @@ class Server:
             self.process = subprocess.Popen([programs / "campaignd"], env=settings, cwd=folder, stdout=log, stderr=log)
         running.callback(lambda: (self.process.kill(), self.process.wait()))
         self.until(lambda: self.get("/readyz") is not None, "the server does not come up")
+
+    def encrypt(self):
+        """Makes a certificate, as there is a metric of it."""
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+                   "-subj", "/CN=campaigns", "-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1",
+                   "-keyout", "server.key", "-out", "server.pem"]
+        subprocess.run(command, cwd=self.folder, capture_output=True, check=True)
 
     def story(self):
         for number, text in enumerate(FILES.split("---\n")):
@@ -129,14 +140,16 @@ class Server:
                    "the last tick is in no metric")
 
     def call(self, program, *arguments):
-        called = subprocess.run([self.programs / program, *arguments], env={"CAMPAIGN_SERVER": f"http://127.0.0.1:{self.port}"},
+        called = subprocess.run([self.programs / program, *arguments], env={"CAMPAIGN_SERVER": f"https://127.0.0.1:{self.port}", "CAMPAIGN_CA_FILE": str(self.folder / "server.pem")},
                                 capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert called.returncode == 0, f"{program} {arguments}: {called.stdout}{called.stderr}"
 
     def get(self, path, port=None):
         """What is there, or none."""
+        url = f"https://127.0.0.1:{port}{path}" if port else f"http://127.0.0.1:{self.monitor}{path}"
+        trusted = ssl.create_default_context(cafile=str(self.folder / "server.pem")) if port else None
         with contextlib.suppress(urllib.error.URLError, OSError):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port or self.monitor}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=10, context=trusted) as answer:
                 return answer.read().decode()
         return None
 

@@ -1,12 +1,16 @@
 //! What those see who watch the service: metrics, health, traces and logs, and that none of it tells who a customer is.
 
+mod calls;
 mod canaries;
+mod certificate;
 mod collector;
+mod encrypted;
 mod health;
 mod metrics;
 mod program;
 mod scrape;
 mod traces;
+mod whole;
 
 use campaign_automation::config::Config;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -146,6 +146,10 @@ impl Sender for GatewaySender {
     fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Outcome> {
         Box::pin(self.deliver(message))
     }
+
+    fn system(&self) -> &'static str {
+        "gateway"
+    }
 }
 
 /// What a gateway says, member by member: what one of them is does not make another unread.

@@ -214,6 +214,10 @@ impl Sender for TwilioSender {
     fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Outcome> {
         Box::pin(self.deliver(message))
     }
+
+    fn system(&self) -> &'static str {
+        "twilio"
+    }
 }
 
 /// What an answer says: of a message or call that was accepted, or an error. Its other members differ.

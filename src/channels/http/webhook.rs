@@ -107,6 +107,10 @@ impl Sender for WebhookSender {
     fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Outcome> {
         Box::pin(self.deliver(message))
     }
+
+    fn system(&self) -> &'static str {
+        "webhook"
+    }
 }
 
 fn outcome_of(answer: &Answer, key: &str) -> Outcome {

@@ -35,7 +35,7 @@ pub(super) struct Connections {
     pub(super) new_places: Arc<Semaphore>,
     pub(super) failures: Rarely,
     /// TLS as it is at the moment; none: there is none.
-    pub(super) tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    pub(super) tls: Option<watch::Receiver<Arc<tls::Tls>>>,
     pub(super) settings: ListenerSettings,
     pub(super) answers: Answers,
     pub(super) random: Random,
@@ -73,7 +73,7 @@ impl Connections {
             self.converse(stream, peer, greeting).await;
             return;
         };
-        let acceptor = TlsAcceptor::from(Arc::clone(&config.borrow()));
+        let acceptor = TlsAcceptor::from(Arc::clone(&config.borrow().config));
         let encrypted = tokio::select! {
             () = self.stopping.cancelled() => return,
             encrypted = timeout(self.settings.greeting_limit, acceptor.accept(stream).into_fallible()) => encrypted,

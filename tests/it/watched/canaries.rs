@@ -28,6 +28,9 @@ const CANARIES: [&str; 6] = [
     "canary-reply",
 ];
 
+/// What the collector asks for.
+const PUSHED: &str = "pushed-canary";
+
 /// Traced, so that there are spans of all.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -54,6 +57,7 @@ fn secrets() -> Vec<String> {
     let all = [
         TOKEN,
         canaries::PASSWORD,
+        PUSHED,
         &login,
         key.trim(),
         "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -175,9 +179,13 @@ async fn walk(program: &Program, world: &World, timeline: i64) {
 async fn nobody_who_watches_learns_who_a_customer_is(backend: Backend) {
     for format in ["text", "json"] {
         let world = World::start(backend).await;
-        let program = world
-            .serve(&[("CAMPAIGN_LOG_FORMAT", format), ("CAMPAIGN_LOG", "trace")])
-            .await;
+        let pushed = format!("authorization=Bearer%20{PUSHED}");
+        let settings = [
+            ("CAMPAIGN_LOG_FORMAT", format),
+            ("CAMPAIGN_LOG", "trace"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", &pushed),
+        ];
+        let program = world.serve(&settings).await;
         let phone = |hour| action(1, hour, pb::Channel::Phone, pb::ActionType::MakeCall, "A");
         let task = |hour| action(1, hour, pb::Channel::Interaction, pb::ActionType::CreateTask, "A");
         let actions = vec![

@@ -9,11 +9,13 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest
 use opentelemetry_proto::tonic::trace::v1::Span;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
-use tonic::transport::Server;
+use tonic::metadata::MetadataMap;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use super::PATIENCE;
+use crate::support::certificates::Pair;
 
 /// A collector on a free port.
 #[derive(Debug, Clone)]
@@ -32,14 +34,26 @@ struct Known {
     texts: Vec<String>,
     /// The names of metrics.
     metrics: Vec<String>,
+    /// What was said with each push.
+    headers: Vec<MetadataMap>,
 }
 
 impl Collector {
     pub(super) async fn start() -> Self {
+        Self::serve("http", Server::builder()).await
+    }
+
+    /// One that is reached by TLS, at localhost.
+    pub(super) async fn by_tls(pair: &Pair) -> Self {
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(&pair.certificate, &pair.key));
+        Self::serve("https", Server::builder().tls_config(tls).expect("TLS")).await
+    }
+
+    async fn serve(scheme: &str, mut server: Server) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        let endpoint = format!("{scheme}://{}", listener.local_addr().expect("an address"));
         let given = Given::default();
-        let server = Server::builder()
+        let server = server
             .add_service(TraceServiceServer::new(given.clone()))
             .add_service(MetricsServiceServer::new(given.clone()));
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
@@ -70,6 +84,12 @@ impl Collector {
         panic!("{names:?} are not all in {:#?}", self.given.known().spans);
     }
 
+    /// How many spans have a name.
+    pub(super) fn named(&self, name: &str) -> usize {
+        let known = self.given.known();
+        known.spans.iter().filter(|span| span.name == name).count()
+    }
+
     /// How many spans there are in all.
     pub(super) fn count(&self) -> usize {
         self.given.known().spans.len()
@@ -78,6 +98,14 @@ impl Collector {
     /// All that came.
     pub(super) fn texts(&self) -> Vec<String> {
         self.given.known().texts.clone()
+    }
+
+    /// What was said under a name with each push.
+    pub(super) fn headers(&self, name: &str) -> Vec<Option<String>> {
+        let known = self.given.known();
+        let values = known.headers.iter().map(|headers| headers.get(name));
+        let text = |value: &tonic::metadata::AsciiMetadataValue| value.to_str().expect("ASCII").to_owned();
+        values.map(|value| value.map(text)).collect()
     }
 
     /// The names of the metrics that came.
@@ -105,8 +133,9 @@ impl TraceService for Given {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let request = request.into_inner();
+        let (headers, _, request) = request.into_parts();
         let mut known = self.known();
+        known.headers.push(headers);
         known.texts.push(format!("{request:?}"));
         let scopes = request.resource_spans.into_iter().flat_map(|of| of.scope_spans);
         known.spans.extend(scopes.flat_map(|scope| scope.spans));
@@ -120,8 +149,9 @@ impl MetricsService for Given {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let request = request.into_inner();
+        let (headers, _, request) = request.into_parts();
         let mut known = self.known();
+        known.headers.push(headers);
         known.texts.push(format!("{request:?}"));
         let scopes = request.resource_metrics.into_iter().flat_map(|of| of.scope_metrics);
         known

@@ -24,7 +24,7 @@ on_each_database!(
 );
 
 /// Names that alerts and dashboards rely on, and their types.
-const NAMES: [(&str, &str); 18] = [
+const NAMES: [(&str, &str); 23] = [
     ("campaign_action_lag_seconds", "histogram"),
     ("campaign_actions_total", "counter"),
     ("campaign_backlog_due", "gauge"),
@@ -34,14 +34,19 @@ const NAMES: [(&str, &str); 18] = [
     ("campaign_leases_rescued_total", "counter"),
     ("campaign_oldest_due_age_seconds", "gauge"),
     ("campaign_ready", "gauge"),
-    ("campaign_send_duration_seconds", "histogram"),
     ("campaign_stale_completions_total", "counter"),
     ("campaign_tick_duration_seconds", "histogram"),
     ("campaign_tick_last_success_timestamp_seconds", "gauge"),
     ("db_client_connection_count", "gauge"),
+    ("db_client_connection_max", "gauge"),
+    ("db_client_connection_pending_requests", "gauge"),
+    ("db_client_connection_timeouts_total", "counter"),
+    ("db_client_connection_wait_time_seconds", "histogram"),
     ("db_client_operation_duration_seconds", "histogram"),
     ("http_client_request_duration_seconds", "histogram"),
     ("http_server_request_duration_seconds", "histogram"),
+    ("messaging_client_operation_duration_seconds", "histogram"),
+    ("messaging_client_sent_messages_total", "counter"),
     ("rpc_server_call_duration_seconds", "histogram"),
 ];
 
@@ -111,7 +116,6 @@ async fn a_known_story_is_counted(backend: Backend) {
         ("campaign_action_lag_seconds_sum{channel=\"email\"}", 600.0),
         ("campaign_action_lag_seconds_bucket{channel=\"sms\",le=\"300\"}", 0.0),
         ("campaign_action_lag_seconds_bucket{channel=\"sms\",le=\"600\"}", 1.0),
-        ("campaign_send_duration_seconds_count{channel=\"sms\"}", 1.0),
         (
             "campaign_tick_duration_seconds_count{result=\"finished\",tick=\"hourly\"}",
             1.0,
@@ -168,6 +172,28 @@ async fn a_known_story_is_counted(backend: Backend) {
         let count = metrics.sum("http_client_request_duration_seconds_count", &labels);
         assert!((count - 1.0).abs() < f64::EPSILON, "{labels:?}: {count}");
     }
+    for (system, channel, error) in [
+        ("outbox", "email", None),
+        ("twilio", "sms", None),
+        ("webhook", "interaction", Some("retry")),
+    ] {
+        let labels = [
+            format!("messaging_system=\"{system}\""),
+            format!("campaign_channel=\"{channel}\""),
+            "messaging_operation_name=\"send\"".to_owned(),
+            error.map(|error| format!("error_type=\"{error}\"")).unwrap_or_default(),
+        ];
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        for name in [
+            "messaging_client_sent_messages_total",
+            "messaging_client_operation_duration_seconds_count",
+        ] {
+            let count = metrics.sum(name, &labels);
+            assert!((count - 1.0).abs() < f64::EPSILON, "{name} {labels:?}: {count}");
+        }
+    }
+    let sent = metrics.sum("messaging_client_sent_messages_total", &[]);
+    assert!((sent - 3.0).abs() < f64::EPSILON, "{sent}");
     let system = match backend {
         Backend::Sqlite => "db_system_name=\"sqlite\"",
         Backend::Postgres => "db_system_name=\"postgresql\"",
@@ -189,7 +215,19 @@ async fn a_known_story_is_counted(backend: Backend) {
             ) >= 1.0
         );
     }
-    assert!(metrics.sum("db_client_connection_count", &[system, "state="]) >= 1.0);
+    let pool = match backend {
+        Backend::Sqlite => "db_client_connection_pool_name=\"sqlite\"",
+        Backend::Postgres => "db_client_connection_pool_name=\"postgresql\"",
+    };
+    let connections = |state: &str| {
+        let state = format!("db_client_connection_state=\"{state}\"");
+        metrics.sum("db_client_connection_count", &[pool, &state])
+    };
+    let most = metrics.sum("db_client_connection_max", &[pool]);
+    assert!((1.0..=most).contains(&(connections("idle") + connections("used"))));
+    assert!(metrics.sum("db_client_connection_wait_time_seconds_count", &[pool]) >= 10.0);
+    assert!(metrics.sum("db_client_connection_pending_requests", &[pool]) >= 0.0);
+    assert!(metrics.sum("db_client_connection_timeouts_total", &[pool]).abs() < f64::EPSILON);
     let surveyed = until_metrics(monitor(&app), |metrics| {
         metrics
             .types()
