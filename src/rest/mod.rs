@@ -5,7 +5,8 @@
 //! deadlines, and whatever else is a layer there, hold for it as well. What comes back is printed as proto3 JSON. Anything else on
 //! the port passes. A method that streams answers with a line for each message.
 //!
-//! Who may call is decided by a [`Gate`] as soon as the method is known, before anything of the body is read.
+//! Who is not known is told so before he is told what there is. Who may call is decided by the same [`Gate`] as soon as the method is
+//! known, before anything of the body is read.
 //!
 //! Everything is known at the start: a contract with a method without a path, two methods with one path, or a path with fields that
 //! are none, is not served.
@@ -199,11 +200,10 @@ impl RestLayer {
 impl Shared {
     /// The gRPC call of a request, or what to answer at once.
     async fn prepare(&self, head: Parts, body: Body) -> Result<(&Route, Request<Body>), Response<Body>> {
+        let known = self.gate.known(&head.extensions);
+        known.map_err(|status| answer::error(&self.pool, &status))?;
         if head.uri.path() == OPENAPI_PATH && self.settings.document {
-            return Err(match self.gate.document(&head.extensions) {
-                Ok(()) => self.document(&head),
-                Err(status) => answer::error(&self.pool, &status),
-            });
+            return Err(self.document(&head));
         }
         let Some(path) = RequestPath::parse(head.uri.path()) else {
             let mut wrong = violations::Violations::default();
