@@ -57,7 +57,7 @@ use monitor::Monitor;
 use providers::Callbacks;
 use rate::RateLayer;
 use shed::ShedLayer;
-use watch::WatchLayer;
+use watch::{TraceLayer, WatchLayer};
 
 pub use fence::fence;
 pub use purge::purge;
@@ -170,6 +170,7 @@ impl Server {
             .layer(browsers)
             .layer(shed)
             .layer(IdentifyLayer::new(Arc::clone(&guard)))
+            .layer(TraceLayer)
             .layer(rates)
             .layer(rest)
             .layer(CallsLayer::new(metrics).map_err(anyhow::Error::msg)?)

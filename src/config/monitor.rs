@@ -24,8 +24,8 @@ pub struct MonitorArgs {
     /// The collector that traces and metrics are pushed to by OTLP over gRPC, as in `http://localhost:4317`. Default: none are.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<OtlpEndpoint>,
-    /// Which share of traces is pushed, 0 to 1. A run is traced as the call was that started it, and a caller who sends a `traceparent`
-    /// decides by its sampled flag.
+    /// Which share of traces is pushed, 0 to 1. A run is traced as the call was that started it, and a caller who is known, or whom
+    /// nobody asks, and who sends a `traceparent` decides by its sampled flag.
     #[arg(long, env = "CAMPAIGN_TRACE_RATIO", value_name = "SHARE", default_value = "0.01")]
     pub trace_ratio: TraceRatio,
 }

@@ -6,6 +6,7 @@ mod health;
 mod metrics;
 mod program;
 mod scrape;
+mod strangers;
 mod traces;
 
 use campaign_automation::config::Config;
