@@ -5,6 +5,7 @@ mod fence;
 mod health;
 mod listener;
 mod monitor;
+mod network;
 mod providers;
 mod purge;
 mod rate;
@@ -12,6 +13,7 @@ mod secret;
 mod shed;
 mod tls;
 mod watch;
+mod watches;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 use tower::ServiceBuilder;
 
 use crate::auth::{IdentifyLayer, PermitLayer};
@@ -138,11 +141,15 @@ impl Server {
             .await
             .with_context(|| format!("can't listen on {}", config.listen))?;
         let addr = listener.local_addr()?;
-        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let reporter = HealthReporter::new();
+        let health_service = watches::service(reporter.clone(), config.listener.max_watches);
         let watched = &config.monitor;
         let health = Health::begin(&engine, reporter, metrics.clone(), watched.ready_max_tick_age).await;
         let monitor = match watched.monitor_listen {
-            Some(listen) => Some(Monitor::start(listen, &health, &metering, health_service.clone()).await?),
+            Some(listen) => {
+                let settings = ListenerSettings::of_monitor(&config, metrics.clone());
+                Some(Monitor::start(listen, &health, &metering, health_service.clone(), settings).await?)
+            }
             None => None,
         };
         let endpoints = web::Shared {
@@ -173,14 +180,14 @@ impl Server {
             .layer(TraceLayer)
             .layer(rates)
             .layer(rest)
-            .layer(CallsLayer::new(metrics).map_err(anyhow::Error::msg)?)
+            .layer(CallsLayer::new(metrics.clone()).map_err(anyhow::Error::msg)?)
             .layer(PermitLayer::new(guard))
             .layer(DeadlineLayer::new(DeadlineSettings {
                 limit: config.call_limit,
             }))
             .layer(UndecodableLayer)
             .service(routes.prepare());
-        let settings = ListenerSettings::of(&config, tls);
+        let settings = ListenerSettings::of(&config, tls, metrics);
         let serving = tokio::spawn(listener::serve(
             listener,
             settings,

@@ -14,6 +14,6 @@ mod trace;
 pub use http::{CallSpan, RouteTemplate, client_headers, client_span};
 pub use log::{Format, Installed, Log, install};
 pub use meter::Metering;
-pub use metrics::{Metrics, Refusal, Survey, TickResult};
+pub use metrics::{Metrics, NoConnection, Refusal, Survey, TickResult};
 pub use otlp::{Otlp, OtlpEndpoint, TraceRatio};
 pub use trace::{RunStep, current, run_step};

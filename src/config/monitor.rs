@@ -15,6 +15,9 @@ pub struct MonitorArgs {
     /// and that too if it is one that asks nobody who he is.
     #[arg(long, env = "CAMPAIGN_MONITOR_LISTEN", value_name = "ADDRESS")]
     pub monitor_listen: Option<SocketAddr>,
+    /// The most connections there.
+    #[arg(skip = 100_usize)]
+    pub max_connections: usize,
     /// How often the database is asked for what metrics tell of it: the backlog, the last ticks, circuits and holds.
     #[arg(long, env = "CAMPAIGN_SURVEY_INTERVAL", value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub survey_interval: Option<Duration>,

@@ -38,7 +38,7 @@ use std::time::Duration;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::proto::{FILE_DESCRIPTOR_SET, grpc_timeout, soon_enough};
+use crate::proto::{FILE_DESCRIPTOR_SET, grpc_timeout, is_grpc, soon_enough};
 pub use browser::{BrowserLayer, Origin};
 pub use gate::Gate;
 pub use host::HostName;
@@ -96,8 +96,11 @@ impl RestLayer {
         })
     }
 
-    /// The answer to what can't be called, for this reason.
-    pub fn failed(&self, status: &tonic::Status) -> Response<Body> {
+    /// The answer to what can't be called, for this reason, in the form in which it was asked: gRPC's, or REST's.
+    pub fn refused(&self, status: &tonic::Status, asked: &HeaderMap) -> Response<Body> {
+        if is_grpc(asked) {
+            return status.clone().into_http();
+        }
         answer::error(&self.shared.pool, status)
     }
 

@@ -1,5 +1,6 @@
 //! A listener of its own for those who watch: without TLS and without asking who they are, as the probes of Kubernetes and scrapers
-//! need it. Nothing here tells of customers.
+//! need it. Nothing here tells of customers. It has the limits of the main one, and few connections, so that who reaches this one takes
+//! nothing away from callers.
 
 use anyhow::Context as _;
 use axum::Router;
@@ -10,13 +11,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
-use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
+use tonic_health::pb::health_server::HealthServer;
 
 use super::health::Health;
-use super::listener::{MAX_HEADER_BYTES, MAX_STREAMS};
+use super::listener::{self, Answers, ListenerSettings};
+use super::watches::BoundedHealth;
 use crate::telemetry::Metering;
 
 /// The form of the metrics.
@@ -35,7 +37,8 @@ impl Monitor {
         listen: SocketAddr,
         health: &Health,
         metering: &Metering,
-        service: HealthServer<impl HealthService>,
+        service: HealthServer<BoundedHealth>,
+        settings: ListenerSettings,
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(listen)
             .await
@@ -45,17 +48,10 @@ impl Monitor {
             .pages()
             .merge(pages(metering))
             .fallback(async || StatusCode::NOT_FOUND);
-        let router = tonic::transport::Server::builder()
-            .accept_http1(true)
-            .max_concurrent_streams(MAX_STREAMS)
-            .http2_max_header_list_size(MAX_HEADER_BYTES)
-            .add_routes(Routes::from(pages).add_service(service));
-        let serving = router.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
-        let serving = async {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "metrics and health are not served any more: {error}");
-            }
-        };
+        let routes = Routes::from(pages).add_service(service).prepare();
+        // It answers as long as there is anything to tell: until this is dropped.
+        let stopping = CancellationToken::new();
+        let serving = listener::serve(listener, settings, Answers::new(routes), stopping);
         Ok(Self {
             addr,
             _serving: AbortOnDropHandle::new(tokio::spawn(serving)),

@@ -8,6 +8,7 @@ mod program;
 mod scrape;
 mod strangers;
 mod traces;
+mod watches;
 
 use campaign_automation::config::Config;
 use std::net::{Ipv4Addr, SocketAddr};
