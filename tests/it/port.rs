@@ -4,7 +4,9 @@ mod answers;
 mod callers;
 mod certificates;
 mod connections;
+mod frames;
 mod heavy;
+mod http2;
 mod programs;
 mod shares;
 
