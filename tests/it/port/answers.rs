@@ -77,11 +77,15 @@ async fn an_answer_that_is_too_large_is_an_error_that_names_the_limit() {
     app.server.shutdown().await.expect("stopped");
 }
 
-/// A client whose answers have room for one byte, until it says that it has read it.
-async fn slow_reader(app: &App) -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>) {
+/// A client whose answers have room for so many bytes, of which it reads none.
+async fn slow_reader(app: &App, room: u32) -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>) {
     let stream = TcpStream::connect(app.server.addr()).await.expect("a connection");
     let mut builder = h2::client::Builder::new();
-    let (client, connection) = builder.initial_window_size(1).handshake(stream).await.expect("HTTP/2");
+    let (client, connection) = builder
+        .initial_window_size(room)
+        .handshake(stream)
+        .await
+        .expect("HTTP/2");
     (client, tokio::spawn(connection))
 }
 
@@ -103,7 +107,7 @@ async fn a_call_takes_no_longer_than_the_servers_limit_whatever_its_caller_says(
         config.call_limit = Duration::from_millis(300);
     })
     .await;
-    let (mut client, connection) = slow_reader(&app).await;
+    let (mut client, connection) = slow_reader(&app, 1).await;
     for timeout in [&[][..], &[("grpc-timeout", "1H")]] {
         // Its message does not come.
         let (response, body) = begin(&mut client, "/campaign.v1.CustomerService/GetCustomer", timeout);
@@ -133,7 +137,7 @@ async fn get(client: &mut SendRequest<Bytes>, path: &str) -> http::Response<Recv
 async fn an_answer_counts_until_it_was_taken_and_what_is_no_answer_does_not() {
     let app = App::start_with(Backend::Sqlite, |config| config.listener.max_requests = 1).await;
     let called = async || app.customers().get_customer(nobody()).await.expect_err("nobody").code();
-    let (mut client, connection) = slow_reader(&app).await;
+    let (mut client, connection) = slow_reader(&app, 0).await;
     let (response, conversation) = begin(
         &mut client,
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -141,22 +145,29 @@ async fn an_answer_counts_until_it_was_taken_and_what_is_no_answer_does_not() {
     );
     let reflection = in_time("a conversation", response).await.expect("a response");
     assert_eq!(called().await, Code::NotFound, "a conversation waits for its caller");
-    let refused = get(&mut client, "/api/v1/customers/nobody").await;
-    assert_eq!((refused.status().as_u16(), called().await), (404, Code::NotFound));
-    let page = get(&mut client, "/u/nothing").await;
-    assert_eq!(page.status().as_u16(), 403);
-    assert_eq!(get(&mut client, "/u/nothing").await.status().as_u16(), 403);
-    // Megabytes of it may wait in memory.
-    let document = get(&mut client, "/openapi.json").await;
-    assert_eq!((document.status().as_u16(), called().await), (200, Code::Unavailable));
-    drop(document);
-    in_time("a place that becomes free", async {
-        while called().await != Code::NotFound {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    drop((reflection, conversation, refused, page));
+    let mut unread = vec![get(&mut client, "/api/v1/customers/nobody").await];
+    assert_eq!((unread[0].status().as_u16(), called().await), (404, Code::NotFound));
+    // Nor does a stranger keep the place of strangers.
+    for _ in 0..2 {
+        let page = get(&mut client, "/u/nothing").await;
+        assert_eq!(page.status().as_u16(), 403);
+        unread.push(page);
+    }
+    // An answer lies in memory until it has left, also where there is room for its beginning.
+    let (mut other, another) = slow_reader(&app, 1).await;
+    for client in [&mut client, &mut other] {
+        let document = get(client, "/openapi.json").await;
+        assert_eq!((document.status().as_u16(), called().await), (200, Code::Unavailable));
+        drop(document);
+        in_time("a place that becomes free", async {
+            while called().await != Code::NotFound {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    drop((reflection, conversation, unread));
     connection.abort();
+    another.abort();
     app.server.shutdown().await.expect("stopped");
 }
