@@ -145,13 +145,7 @@ impl Server {
         let health_service = watches::service(reporter.clone(), config.listener.max_watches);
         let watched = &config.monitor;
         let health = Health::begin(&engine, reporter, metrics.clone(), watched.ready_max_tick_age).await;
-        let monitor = match watched.monitor_listen {
-            Some(listen) => {
-                let settings = ListenerSettings::of_monitor(&config, metrics.clone());
-                Some(Monitor::start(listen, &health, &metering, health_service.clone(), settings).await?)
-            }
-            None => None,
-        };
+        let monitor = Monitor::start(&config, &health, &metering, health_service.clone()).await?;
         let endpoints = web::Shared {
             engine: Arc::clone(&engine),
             public_url: config.public_url.clone(),

@@ -19,6 +19,7 @@ use tonic_health::pb::health_server::HealthServer;
 use super::health::Health;
 use super::listener::{self, Answers, ListenerSettings};
 use super::watches::BoundedHealth;
+use crate::config::Config;
 use crate::telemetry::Metering;
 
 /// The form of the metrics.
@@ -32,14 +33,17 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    /// Listens, and serves what is to be watched.
+    /// Listens, and serves what is to be watched; none: it is served nowhere.
     pub(super) async fn start(
-        listen: SocketAddr,
+        config: &Config,
         health: &Health,
         metering: &Metering,
         service: HealthServer<BoundedHealth>,
-        settings: ListenerSettings,
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(listen) = config.monitor.monitor_listen else {
+            return Ok(None);
+        };
+        let settings = ListenerSettings::of_monitor(config, metering.metrics().clone());
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("can't listen on {listen} (--monitor-listen, CAMPAIGN_MONITOR_LISTEN)"))?;
@@ -52,10 +56,10 @@ impl Monitor {
         // It answers as long as there is anything to tell: until this is dropped.
         let stopping = CancellationToken::new();
         let serving = listener::serve(listener, settings, Answers::new(routes), stopping);
-        Ok(Self {
+        Ok(Some(Self {
             addr,
             _serving: AbortOnDropHandle::new(tokio::spawn(serving)),
-        })
+        }))
     }
 }
 
