@@ -25,7 +25,7 @@ fn watched(config: &mut Config) {
 }
 
 /// How many connections were refused for a reason.
-async fn refused(app: &App, reason: &str) -> f64 {
+async fn refused(app: &App, reason: &str) -> u64 {
     let monitor = app.server.monitor_addr().expect("a listener");
     let page = ask_at(monitor, "GET", "/metrics", &[], "").await;
     let is_meant = |line: &&str| line.starts_with("campaign_connections_refused_total{") && line.contains(reason);
@@ -51,19 +51,19 @@ async fn one_address_has_half_of_all_places_and_others_have_the_rest() {
         assert_eq!(ask(&mut stream).await, Some(200), "{from}");
         there.push(stream);
     }
-    assert_eq!(refused(&app, "ADDRESS_FULL").await, 0.0);
+    assert_eq!(refused(&app, "ADDRESS_FULL").await, 0);
     for _ in 0..2 {
         assert_eq!(ask(&mut connect(HERE, addr).await).await, None);
     }
-    assert_eq!(refused(&app, "ADDRESS_FULL").await, 2.0);
+    assert_eq!(refused(&app, "ADDRESS_FULL").await, 2);
     let mut last = connect(THERE, addr).await;
     assert_eq!(ask(&mut last).await, Some(200));
-    assert_eq!(refused(&app, "SERVER_FULL").await, 0.0);
+    assert_eq!(refused(&app, "SERVER_FULL").await, 0);
     // Now all places are taken, and it matters no more who comes.
     for from in [HERE, THERE] {
         assert_eq!(ask(&mut connect(from, addr).await).await, None, "{from}");
     }
-    assert_eq!(refused(&app, "SERVER_FULL").await, 2.0);
+    assert_eq!(refused(&app, "SERVER_FULL").await, 2);
     for stream in &mut there {
         assert_eq!(ask(stream).await, Some(200));
     }
@@ -101,14 +101,14 @@ async fn one_address_that_says_nothing_is_not_in_the_way_of_others() {
         mute.push(connect(HERE, addr).await);
     }
     assert_eq!(until_closed(&mut connect(HERE, addr).await).await, b"");
-    assert_eq!(refused(&app, "TOO_MANY_NEW").await, 1.0);
+    assert_eq!(refused(&app, "TOO_MANY_NEW").await, 1);
     for _ in 0..3 {
         assert_eq!(ask(&mut connect(THERE, addr).await).await, Some(200));
     }
     // Who says something makes room.
     assert_eq!(ask(&mut mute[0]).await, Some(200));
     assert_eq!(ask(&mut connect(HERE, addr).await).await, Some(200));
-    assert_eq!(refused(&app, "TOO_MANY_NEW").await, 1.0);
+    assert_eq!(refused(&app, "TOO_MANY_NEW").await, 1);
     app.server.shutdown().await.expect("stopped");
 }
 
@@ -149,6 +149,6 @@ async fn who_watches_has_limits_as_well_and_they_are_not_those_of_callers() {
     let head = format!("GET /healthz HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(17 * 1024));
     stream.write_all(head.as_bytes()).await.expect("written");
     assert_eq!(answer(&mut stream).await, Some(431));
-    assert!(refused(&app, "ADDRESS_FULL").await >= 1.0);
+    assert!(refused(&app, "ADDRESS_FULL").await >= 1);
     app.server.shutdown().await.expect("stopped");
 }
