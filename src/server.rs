@@ -5,6 +5,7 @@ mod fence;
 mod health;
 mod listener;
 mod monitor;
+mod network;
 mod providers;
 mod purge;
 mod rate;
@@ -12,6 +13,7 @@ mod secret;
 mod shed;
 mod tls;
 mod watch;
+mod watches;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 use tower::ServiceBuilder;
 
 use crate::auth::{IdentifyLayer, PermitLayer};
@@ -57,7 +60,7 @@ use monitor::Monitor;
 use providers::Callbacks;
 use rate::RateLayer;
 use shed::ShedLayer;
-use watch::WatchLayer;
+use watch::{TraceLayer, WatchLayer};
 
 pub use fence::fence;
 pub use purge::purge;
@@ -157,13 +160,11 @@ impl Server {
             .await
             .with_context(|| format!("can't listen on {}", config.listen))?;
         let addr = listener.local_addr()?;
-        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let reporter = HealthReporter::new();
+        let health_service = watches::service(reporter.clone(), config.listener.max_watches);
         let watched = &config.monitor;
         let health = Health::begin(&engine, reporter, metrics.clone(), watched.ready_max_tick_age).await;
-        let monitor = match watched.monitor_listen {
-            Some(listen) => Some(Monitor::start(listen, &health, &metering, health_service.clone()).await?),
-            None => None,
-        };
+        let monitor = Monitor::start(&config, &health, &metering, health_service.clone()).await?;
         let endpoints = web::Shared {
             engine: Arc::clone(&engine),
             public_url: config.public_url.clone(),
@@ -189,16 +190,17 @@ impl Server {
             .layer(browsers)
             .layer(shed)
             .layer(IdentifyLayer::new(Arc::clone(&guard)))
+            .layer(TraceLayer)
             .layer(rates)
             .layer(rest)
-            .layer(CallsLayer::new(metrics).map_err(anyhow::Error::msg)?)
+            .layer(CallsLayer::new(metrics.clone()).map_err(anyhow::Error::msg)?)
             .layer(PermitLayer::new(guard))
             .layer(DeadlineLayer::new(DeadlineSettings {
                 limit: config.call_limit,
             }))
             .layer(UndecodableLayer)
             .service(routes.prepare());
-        let settings = ListenerSettings::of(&config, tls);
+        let settings = ListenerSettings::of(&config, tls, metrics);
         let serving = tokio::spawn(listener::serve(
             listener,
             settings,

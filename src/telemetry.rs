@@ -15,7 +15,7 @@ mod trace;
 pub use http::{CallSpan, RouteTemplate, client_headers, client_span};
 pub use log::{Format, Installed, Log, install};
 pub use meter::Metering;
-pub use metrics::{Connections, Metrics, Refusal, Survey, TickResult};
+pub use metrics::{Connections, Metrics, NoConnection, Refusal, Survey, TickResult};
 pub use otlp::{Otlp, OtlpEndpoint, TraceRatio};
 pub use program::ProgramTrace;
 pub use trace::{RunStep, current, run_step};

@@ -54,4 +54,8 @@ impl Sender for Taker {
         }
         .boxed()
     }
+
+    fn system(&self) -> &'static str {
+        "bench"
+    }
 }

@@ -84,6 +84,7 @@ true
     (list "CAMPAIGN_JWT_ROLES_CLAIM" $jwt.rolesClaim)
     (list "CAMPAIGN_JWKS_URL" $jwt.jwksUrl)
     (list "CAMPAIGN_MAX_CONNECTIONS" ($server.maxConnections | toString))
+    (list "CAMPAIGN_MAX_CONNECTIONS_PER_ADDRESS" ($server.maxConnectionsPerAddress | toString))
     (list "CAMPAIGN_MAX_REQUESTS" ($server.maxRequests | toString))
     (list "CAMPAIGN_CONNECTION_AGE" $server.connectionAge)
     (list "CAMPAIGN_CALLER_RATE" $server.callerRate)

@@ -87,6 +87,11 @@ pub fn name_of(extensions: &http::Extensions) -> Option<String> {
     Some(caller.name().to_owned()).filter(|name| !name.is_empty())
 }
 
+/// Whether it was found out who makes a request, or nobody is asked.
+pub fn is_known(extensions: &http::Extensions) -> bool {
+    identity(extensions).is_ok()
+}
+
 fn identity(extensions: &http::Extensions) -> Result<Caller, Refused> {
     let found = extensions.get::<Identity>().cloned();
     found.map_or(Err(Refused::NoCredentials), |Identity(found)| found)

@@ -18,7 +18,7 @@ mod token;
 
 pub use caller::Caller;
 pub use callers::{Callers, CallersError};
-pub use guard::{Credentials, Guard, name_of};
+pub use guard::{Credentials, Guard, is_known, name_of};
 pub use jwt::{FetchedKeys, JwtSettings, JwtVerifier, KeySet, KeySetError, KeySource};
 pub use layer::{IdentifyLayer, PermitLayer};
 pub use methods::{Methods, MethodsError};

@@ -34,6 +34,11 @@ pub struct ListenerArgs {
     /// The most connections at a time, 1 to 1000000. Those beyond it are closed at once.
     #[arg(long, env = "CAMPAIGN_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 10_000, value_parser = count)]
     pub max_connections: usize,
+    /// The most connections of one address (of IPv6: of its network of 64 bits), up to 1000000; 0: as many as there are. Those beyond it
+    /// are closed at once. Default: half of all, so that no address takes all of them, and a proxy that everybody comes through still
+    /// has enough.
+    #[arg(long, env = "CAMPAIGN_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=1_000_000))]
+    pub max_connections_per_address: Option<usize>,
     /// After how long a connection is asked to end, so that callers spread over all servers: 1s to 30 days, more or less by a tenth.
     /// What is under way on it is finished.
     #[arg(long, env = "CAMPAIGN_CONNECTION_AGE", value_name = "DURATION", default_value = "30m", value_parser = connection_age)]
@@ -52,6 +57,12 @@ pub struct ListenerArgs {
     /// How long the head of an HTTP/1 request may take, and how long such a connection may be idle.
     #[arg(skip = Duration::from_secs(30))]
     pub head_limit: Duration,
+    /// How often an idle connection of HTTP/2 is asked whether anybody is there, and how long the answer may take.
+    #[arg(skip = Duration::from_secs(20))]
+    pub keepalive: Duration,
+    /// The most watches of health that may be open, on all listeners together.
+    #[arg(skip = 1000_usize)]
+    pub max_watches: usize,
 }
 
 /// The files of TLS.
@@ -66,6 +77,13 @@ pub struct TlsFiles {
 }
 
 impl ListenerArgs {
+    /// The most connections of one address; none: as many as there are.
+    pub fn most_per_address(&self) -> Option<usize> {
+        let most = self.max_connections_per_address;
+        let most = most.unwrap_or_else(|| self.max_connections.div_ceil(2));
+        (most > 0).then_some(most)
+    }
+
     /// The files of TLS; none: the port doesn't speak it.
     pub fn tls(&self) -> Option<TlsFiles> {
         Some(TlsFiles {
@@ -104,6 +122,14 @@ mod tests {
             (defaults.tls(), defaults.caller_rate, defaults.connection_age),
             (None, None, Duration::from_mins(30))
         );
+        for (flags, most) in [
+            (&[][..], Some(5000)),
+            (&["--max-connections=1"], Some(1)),
+            (&["--max-connections=7", "--max-connections-per-address=3"], Some(3)),
+            (&["--max-connections-per-address=0"], None),
+        ] {
+            assert_eq!(parse(flags).expect("flags").most_per_address(), most, "{flags:?}");
+        }
         let (cert, key, ca) = ("--tls-cert-file=c", "--tls-key-file=k", "--tls-client-ca-file=a");
         let files = TlsFiles {
             certificate: "c".into(),
@@ -116,6 +142,7 @@ mod tests {
             (&[key], "--tls-cert-file"),
             (&[ca], "--tls-cert-file"),
             (&["--max-connections=0"], "must be 1 to 1000000"),
+            (&["--max-connections-per-address=1000001"], "1000000"),
             (&["--max-requests=1000001"], "must be 1 to 1000000"),
             (&["--connection-age=999ms"], "must be 1s to 30 days"),
             (&["--caller-rate=50"], "10/s"),

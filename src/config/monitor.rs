@@ -16,6 +16,9 @@ pub struct MonitorArgs {
     /// and that too if it is one that asks nobody who he is.
     #[arg(long, env = "CAMPAIGN_MONITOR_LISTEN", value_name = "ADDRESS")]
     pub monitor_listen: Option<SocketAddr>,
+    /// The most connections there.
+    #[arg(skip = 100_usize)]
+    pub max_connections: usize,
     /// How often the database is asked for what metrics tell of it: the backlog, the last ticks, circuits and holds.
     #[arg(long, env = "CAMPAIGN_SURVEY_INTERVAL", value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub survey_interval: Option<Duration>,
@@ -30,8 +33,8 @@ pub struct MonitorArgs {
     /// Default: the public authorities'.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE", value_name = "FILE")]
     pub otlp_certificate: Option<PathBuf>,
-    /// Which share of traces is pushed, 0 to 1. A run is traced as the call was that started it, and a caller who sends a `traceparent`
-    /// decides by its sampled flag.
+    /// Which share of traces is pushed, 0 to 1. A run is traced as the call was that started it, and a caller who is known, or whom
+    /// nobody asks, and who sends a `traceparent` decides by its sampled flag.
     #[arg(long, env = "CAMPAIGN_TRACE_RATIO", value_name = "SHARE", default_value = "0.01")]
     pub trace_ratio: TraceRatio,
 }

@@ -104,9 +104,11 @@ impl Reading {
             match frame {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.buffer.extend_from_slice(&data),
+                    // They are the last, whatever a body still gives: tonic's does, where a message was too large to be sent.
                     Err(frame) => {
                         let trailers = frame.into_trailers().unwrap_or_default();
-                        self.end = Status::from_header_map(&trailers).or(self.end.take());
+                        let end = Status::from_header_map(&trailers).or(self.end.take());
+                        return self.over(end.filter(|_| self.buffer.is_empty()));
                     }
                 },
                 Some(Err(status)) => return self.over(Some(status)),

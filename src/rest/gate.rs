@@ -9,6 +9,6 @@ pub trait Gate: Debug + Send + Sync {
     /// Whether he may call the method at this path of gRPC.
     fn method(&self, from: &Extensions, path: &str) -> Result<(), Status>;
 
-    /// Whether he may read the `OpenAPI` document.
-    fn document(&self, from: &Extensions) -> Result<(), Status>;
+    /// Whether he is known, as he must be to be told what there is.
+    fn known(&self, from: &Extensions) -> Result<(), Status>;
 }

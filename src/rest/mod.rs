@@ -5,7 +5,8 @@
 //! deadlines, and whatever else is a layer there, hold for it as well. What comes back is printed as proto3 JSON. Anything else on
 //! the port passes. A method that streams answers with a line for each message.
 //!
-//! Who may call is decided by a [`Gate`] as soon as the method is known, before anything of the body is read.
+//! Who is not known is told so before he is told what there is. Who may call is decided by the same [`Gate`] as soon as the method is
+//! known, before anything of the body is read.
 //!
 //! Everything is known at the start: a contract with a method without a path, two methods with one path, or a path with fields that
 //! are none, is not served.
@@ -37,7 +38,7 @@ use std::time::Duration;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::proto::{FILE_DESCRIPTOR_SET, grpc_timeout, soon_enough};
+use crate::proto::{FILE_DESCRIPTOR_SET, grpc_timeout, is_grpc, soon_enough};
 pub use browser::{BrowserLayer, Origin};
 pub use gate::Gate;
 pub use host::HostName;
@@ -95,8 +96,11 @@ impl RestLayer {
         })
     }
 
-    /// The answer to what can't be called, for this reason.
-    pub fn failed(&self, status: &tonic::Status) -> Response<Body> {
+    /// The answer to what can't be called, for this reason, in the form in which it was asked: gRPC's, or REST's.
+    pub fn refused(&self, status: &tonic::Status, asked: &HeaderMap) -> Response<Body> {
+        if is_grpc(asked) {
+            return status.clone().into_http();
+        }
         answer::error(&self.shared.pool, status)
     }
 
@@ -199,11 +203,10 @@ impl RestLayer {
 impl Shared {
     /// The gRPC call of a request, or what to answer at once.
     async fn prepare(&self, head: Parts, body: Body) -> Result<(&Route, Request<Body>), Response<Body>> {
+        let known = self.gate.known(&head.extensions);
+        known.map_err(|status| answer::error(&self.pool, &status))?;
         if head.uri.path() == OPENAPI_PATH && self.settings.document {
-            return Err(match self.gate.document(&head.extensions) {
-                Ok(()) => self.document(&head),
-                Err(status) => answer::error(&self.pool, &status),
-            });
+            return Err(self.document(&head));
         }
         let Some(path) = RequestPath::parse(head.uri.path()) else {
             let mut wrong = violations::Violations::default();

@@ -15,6 +15,15 @@ pub fn too_busy(most: usize) -> Status {
     unavailable("SERVER_BUSY", &text, &[])
 }
 
+/// A watch of health that is not begun because there are too many on this server.
+pub fn too_many_watches(most: usize) -> Status {
+    let text = format!(
+        "this server has {most} watches of its health open, the most it takes: check it in place of watching it"
+    );
+    let details = info("TOO_MANY_WATCHES", &[]);
+    Status::with_error_details(Code::ResourceExhausted, text, details)
+}
+
 /// A call that is not begun because its caller calls too often.
 pub fn too_often(rate: Rate, wait: Duration) -> Status {
     let text = format!(

@@ -21,7 +21,7 @@ mod violations;
 mod watch;
 
 pub use content::ContentService;
-pub use crowd::{too_busy, too_often};
+pub use crowd::{too_busy, too_many_watches, too_often};
 pub use customers::CustomersService;
 pub use deadline::{DeadlineLayer, DeadlineSettings};
 pub use orchestrator::OrchestratorService;

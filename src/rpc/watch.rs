@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
+use crate::auth::is_known;
 use crate::proto::{FILE_DESCRIPTOR_SET, is_grpc};
 use crate::telemetry::{CallSpan, Metrics};
 
@@ -93,7 +94,8 @@ where
         }
         let path = request.uri().path();
         let method = self.layer.methods.get(path.strip_prefix('/').unwrap_or(path)).cloned();
-        let span = CallSpan::rpc(method.as_deref(), request.headers());
+        let parent = is_known(request.extensions()).then(|| request.headers());
+        let span = CallSpan::rpc(method.as_deref(), parent);
         let answering = self.inner.call(request).instrument(span.span().clone());
         let open = Open {
             metrics: self.layer.metrics.clone(),

@@ -130,7 +130,7 @@ impl Gate for Guard {
         self.permit(from, path).map(|_| ()).map_err(|refused| refused.status())
     }
 
-    fn document(&self, from: &http::Extensions) -> Result<(), tonic::Status> {
+    fn known(&self, from: &http::Extensions) -> Result<(), tonic::Status> {
         self.permit_known(from).map(|_| ()).map_err(|refused| refused.status())
     }
 }

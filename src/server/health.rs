@@ -6,6 +6,8 @@
 //!
 //! Probes are answered with what was found last, at most some seconds ago, so that many probes ask the database no more than one.
 
+mod told;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,46 +18,26 @@ use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::domain::{Channel, TickKind, Timestamp};
 use crate::engine::{Engine, EngineError};
 use crate::store::StoreError;
 use crate::telemetry::{Metrics, Survey};
+use told::Told;
 
 /// How often the database is looked at.
 const EVERY: Duration = Duration::from_secs(5);
-
-/// A service that is healthy as long as the process answers.
-const LIVENESS: &str = "liveness";
-
-/// What is served, for the health service.
-const SERVICES: [&str; 6] = [
-    "campaign.v1.CampaignContentService",
-    "campaign.v1.CampaignOrchestratorService",
-    "campaign.v1.CampaignTickService",
-    "campaign.v1.CampaignTimelineService",
-    "campaign.v1.CustomerService",
-    "campaign.v1.SendingService",
-];
 
 /// What the server knows of its health.
 #[derive(Clone)]
 pub(super) struct Health {
     engine: Arc<Engine>,
-    reporter: HealthReporter,
     metrics: Metrics,
     /// After how long without a successful hourly tick it is not ready.
     max_tick_age: Option<Duration>,
-    known: Arc<Mutex<Known>>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    /// Why it is not ready, in one word; none: it is.
-    why_not: Option<&'static str>,
-    last_ticks: Vec<(TickKind, Timestamp)>,
+    told: Told,
+    last_ticks: Arc<Mutex<Vec<(TickKind, Timestamp)>>>,
 }
 
 impl Health {
@@ -68,18 +50,11 @@ impl Health {
     ) -> Self {
         let health = Self {
             engine: Arc::clone(engine),
-            reporter,
+            told: Told::begin(reporter, metrics.clone()).await,
             metrics,
             max_tick_age,
-            known: Arc::new(Mutex::new(Known {
-                why_not: Some("starting"),
-                last_ticks: Vec::new(),
-            })),
+            last_ticks: Arc::default(),
         };
-        health
-            .reporter
-            .set_service_status(LIVENESS, ServingStatus::Serving)
-            .await;
         health.look().await;
         health
     }
@@ -122,18 +97,12 @@ impl Health {
 
     fn note(&self, survey: &Survey) {
         self.metrics.surveyed(survey);
-        self.known().last_ticks.clone_from(&survey.last_ticks);
+        self.last_ticks().clone_from(&survey.last_ticks);
     }
 
     /// Says that the server stops. It lives until it is gone.
     pub(super) async fn stop(&self) {
-        self.known().why_not = Some("stopping");
-        self.metrics.is_ready(false);
-        for service in SERVICES.into_iter().chain([""]) {
-            self.reporter
-                .set_service_status(service, ServingStatus::NotServing)
-                .await;
-        }
+        self.told.stop().await;
     }
 
     /// The answers to probes over HTTP.
@@ -156,23 +125,13 @@ impl Health {
             Ok(Err(error)) => (Some(word(&error)), error.to_string()),
             Err(_) => (Some("database"), "the database does not answer".to_owned()),
         };
-        {
-            let mut known = self.known();
-            if known.why_not == Some("stopping") || (known.why_not == why_not) {
-                return;
-            }
-            known.why_not = why_not;
+        if !self.told.tell(why_not).await {
+            return;
         }
-        self.metrics.is_ready(why_not.is_none());
-        let status = if why_not.is_none() {
+        if why_not.is_none() {
             tracing::info!("the server is ready");
-            ServingStatus::Serving
         } else {
             tracing::error!("the server is not ready: {text}");
-            ServingStatus::NotServing
-        };
-        for service in SERVICES {
-            self.reporter.set_service_status(service, status).await;
         }
     }
 
@@ -188,8 +147,7 @@ impl Health {
     /// When the last tick of a kind succeeded, and how long that is ago.
     fn age_of(&self, kind: TickKind) -> Option<(Timestamp, chrono::Duration)> {
         let last = self
-            .known()
-            .last_ticks
+            .last_ticks()
             .iter()
             .find(|(of, _)| *of == kind)
             .map(|(_, at)| *at)?;
@@ -203,25 +161,19 @@ impl Health {
         };
         for channel in Channel::ALL.into_iter().filter(|channel| *channel != Channel::Wait) {
             let is_open = open.iter().any(|circuit| circuit.channel == channel);
-            let status = if is_open {
-                ServingStatus::NotServing
-            } else {
-                ServingStatus::Serving
-            };
-            let name = format!("channel.{}", channel.as_str());
-            self.reporter.set_service_status(name, status).await;
+            self.told.tell_of(channel, !is_open).await;
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_ticks(&self) -> MutexGuard<'_, Vec<(TickKind, Timestamp)>> {
+        self.last_ticks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl std::fmt::Debug for Health {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Health")
-            .field("known", &self.known)
+            .field("told", &self.told)
             .finish_non_exhaustive()
     }
 }
@@ -239,7 +191,7 @@ fn word(error: &EngineError) -> &'static str {
 
 /// Whether the server is ready, why not, and how old the last ticks are.
 async fn ready(State(health): State<Health>) -> Response {
-    let why_not = health.known().why_not;
+    let why_not = health.told.why_not();
     let tick = |kind| {
         health.age_of(kind).map(|(at, age)| {
             json!({

@@ -1,5 +1,6 @@
 //! A listener of its own for those who watch: without TLS and without asking who they are, as the probes of Kubernetes and scrapers
-//! need it. Nothing here tells of customers.
+//! need it. Nothing here tells of customers. It has the limits of the main one, and few connections, so that who reaches this one takes
+//! nothing away from callers.
 
 use anyhow::Context as _;
 use axum::Router;
@@ -10,13 +11,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
-use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
+use tonic_health::pb::health_server::HealthServer;
 
 use super::health::Health;
-use super::listener::{MAX_HEADER_BYTES, MAX_STREAMS};
+use super::listener::{self, Answers, ListenerSettings};
+use super::watches::BoundedHealth;
+use crate::config::Config;
 use crate::telemetry::Metering;
 
 /// The form of the metrics.
@@ -30,13 +33,17 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    /// Listens, and serves what is to be watched.
+    /// Listens, and serves what is to be watched; none: it is served nowhere.
     pub(super) async fn start(
-        listen: SocketAddr,
+        config: &Config,
         health: &Health,
         metering: &Metering,
-        service: HealthServer<impl HealthService>,
-    ) -> anyhow::Result<Self> {
+        service: HealthServer<BoundedHealth>,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(listen) = config.monitor.monitor_listen else {
+            return Ok(None);
+        };
+        let settings = ListenerSettings::of_monitor(config, metering.metrics().clone());
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("can't listen on {listen} (--monitor-listen, CAMPAIGN_MONITOR_LISTEN)"))?;
@@ -45,21 +52,14 @@ impl Monitor {
             .pages()
             .merge(pages(metering))
             .fallback(async || StatusCode::NOT_FOUND);
-        let router = tonic::transport::Server::builder()
-            .accept_http1(true)
-            .max_concurrent_streams(MAX_STREAMS)
-            .http2_max_header_list_size(MAX_HEADER_BYTES)
-            .add_routes(Routes::from(pages).add_service(service));
-        let serving = router.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
-        let serving = async {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "metrics and health are not served any more: {error}");
-            }
-        };
-        Ok(Self {
+        let routes = Routes::from(pages).add_service(service).prepare();
+        // It answers as long as there is anything to tell: until this is dropped.
+        let stopping = CancellationToken::new();
+        let serving = listener::serve(listener, settings, Answers::new(routes), stopping);
+        Ok(Some(Self {
             addr,
             _serving: AbortOnDropHandle::new(tokio::spawn(serving)),
-        })
+        }))
     }
 }
 

@@ -12,10 +12,10 @@ use std::task::{Context, Poll};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use super::network::network;
 use crate::auth::{Peer, name_of};
 use crate::clock::Clock;
 use crate::domain::{Bucket, Rate, Timestamp};
-use crate::proto::is_grpc;
 use crate::rest::RestLayer;
 use crate::rpc::too_often;
 use crate::telemetry::{Metrics, Refusal};
@@ -68,12 +68,7 @@ impl RateLayer {
         let wait = taken.err()?.to_std().unwrap_or_default();
         let status = too_often(limit.rate, wait);
         self.metrics.refused(Refusal::CallerTooOften);
-        let is_grpc = is_grpc(request.headers());
-        Some(if is_grpc {
-            status.into_http()
-        } else {
-            self.rest.failed(&status)
-        })
+        Some(self.rest.refused(&status, request.headers()))
     }
 }
 
@@ -95,17 +90,6 @@ impl Caller {
         }
         let peer = request.extensions().get::<Peer>();
         peer.map_or(Self::Unknown, |peer| Self::At(network(peer.addr.ip())))
-    }
-}
-
-/// Whoever has an address of IPv6 has all of its network.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
     }
 }
 
@@ -185,14 +169,5 @@ mod tests {
             assert!(callers.take(caller(n / 5000 * 5000), rate, now).is_err(), "{n}");
             assert!(callers.young.len() + callers.old.len() <= 2 * GENERATION);
         }
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_caller() {
-        let at = |text: &str| network(text.parse().expect("an address"));
-        assert_eq!(at("2001:db8:1:2::1"), at("2001:db8:1:2:ffff::2"));
-        assert_ne!(at("2001:db8:1:2::1"), at("2001:db8:1:3::1"));
-        assert_eq!(at("::ffff:192.0.2.1"), at("192.0.2.1"));
-        assert_ne!(at("192.0.2.2"), at("192.0.2.1"));
     }
 }

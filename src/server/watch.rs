@@ -1,4 +1,7 @@
 //! Counts and traces HTTP requests that are no gRPC: REST, pages and callbacks. Calls have a layer of their own further in.
+//!
+//! They are counted in front of everything, and traced behind where it was found out who makes them, as only who is known may say
+//! which trace a request is part of. So what is refused before that is counted, and not traced.
 
 use axum::extract::{MatchedPath, Request as PageRequest};
 use axum::middleware::Next;
@@ -10,12 +13,17 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
+use crate::auth::is_known;
 use crate::proto::is_grpc;
 use crate::telemetry::{CallSpan, Metrics, RouteTemplate};
 
-/// Counts and traces requests.
+/// Counts requests.
 #[derive(Debug, Clone)]
 pub(super) struct WatchLayer(pub(super) Metrics);
+
+/// Traces requests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TraceLayer;
 
 impl<S> Layer<S> for WatchLayer {
     type Service = Watched<S>;
@@ -28,7 +36,7 @@ impl<S> Layer<S> for WatchLayer {
     }
 }
 
-/// A service whose requests are counted and traced.
+/// A service whose requests are counted.
 #[derive(Debug, Clone)]
 pub(super) struct Watched<S> {
     inner: S,
@@ -55,18 +63,63 @@ where
             return Box::pin(self.inner.call(request));
         }
         let (begun, metrics, method) = (Instant::now(), self.metrics.clone(), request.method().clone());
-        let call = CallSpan::http(method.as_str(), request.headers());
-        let answering = self.inner.call(request).instrument(call.span().clone());
+        let answering = self.inner.call(request);
         Box::pin(async move {
             let response = answering.await?;
-            let route = response.extensions().get::<RouteTemplate>();
-            let route = route.map(|RouteTemplate(route)| &**route);
-            let status = response.status().as_u16();
+            let (route, status) = (route(&response), response.status().as_u16());
             metrics.served(method.as_str(), route, status, begun.elapsed());
-            call.served(method.as_str(), route, status);
             Ok(response)
         })
     }
+}
+
+impl<S> Layer<S> for TraceLayer {
+    type Service = Traced<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Traced(inner)
+    }
+}
+
+/// A service whose requests are traced.
+#[derive(Debug, Clone)]
+pub(super) struct Traced<S>(S);
+
+impl<S, A, B> Service<Request<A>> for Traced<S>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: Send,
+    B: Send,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        if is_grpc(request.headers()) {
+            return Box::pin(self.0.call(request));
+        }
+        let method = request.method().clone();
+        let parent = is_known(request.extensions()).then(|| request.headers());
+        let call = CallSpan::http(method.as_str(), parent);
+        let answering = self.0.call(request).instrument(call.span().clone());
+        Box::pin(async move {
+            let response = answering.await?;
+            call.served(method.as_str(), route(&response), response.status().as_u16());
+            Ok(response)
+        })
+    }
+}
+
+/// The template of the route that a request matched.
+fn route<B>(response: &Response<B>) -> Option<&str> {
+    let route = response.extensions().get::<RouteTemplate>();
+    route.map(|RouteTemplate(route)| &**route)
 }
 
 /// Tells which route a page's request matched.

@@ -1,4 +1,5 @@
-//! Traces over gRPC and HTTP: the context of a caller taken in, and ours handed on (W3C `traceparent`).
+//! Traces over gRPC and HTTP: the context of a caller taken in, and ours handed on (W3C `traceparent`). It is taken of who is known
+//! alone: it decides what is kept, so a stranger's would cost as much as he likes, and would lead into traces of others.
 
 use ::http::HeaderMap;
 use ::http::header::{HeaderName, HeaderValue};
@@ -70,8 +71,8 @@ pub fn client_span(provider: &'static str, channel: Channel) -> Span {
 pub struct CallSpan(Span);
 
 impl CallSpan {
-    /// That of a gRPC call to a method that is known.
-    pub fn rpc(method: Option<&str>, headers: &HeaderMap) -> Self {
+    /// That of a gRPC call to a method that is known. `headers`: those that may say which trace it is part of; none: nobody may say so.
+    pub fn rpc(method: Option<&str>, headers: Option<&HeaderMap>) -> Self {
         let method = method.unwrap_or("_OTHER");
         let span = tracing::info_span!(
             target: SPANS,
@@ -86,8 +87,8 @@ impl CallSpan {
         Self::within(span, headers)
     }
 
-    /// That of an HTTP request.
-    pub fn http(method: &str, headers: &HeaderMap) -> Self {
+    /// That of an HTTP request, likewise.
+    pub fn http(method: &str, headers: Option<&HeaderMap>) -> Self {
         let method = http_method(method);
         let span = tracing::info_span!(
             target: SPANS,
@@ -102,9 +103,10 @@ impl CallSpan {
         Self::within(span, headers)
     }
 
-    fn within(span: Span, headers: &HeaderMap) -> Self {
+    fn within(span: Span, headers: Option<&HeaderMap>) -> Self {
         // What REST stands for is within the request that said where it comes from.
-        if !Context::current().has_active_span() {
+        let headers = headers.filter(|_| !Context::current().has_active_span());
+        if let Some(headers) = headers {
             let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &In(headers));
             // Where nobody takes traces there is no span to set it on.
             let _ = span.set_parent(context);
@@ -130,7 +132,9 @@ impl CallSpan {
         self.0.record("http.response.status_code", status);
         if let Some(route) = route {
             self.0.record("http.route", route);
-            self.0.record("otel.name", format!("{} {route}", http_method(method)));
+            // Its name can't be recorded any more, as its context was in use.
+            let context = self.0.context();
+            context.span().update_name(format!("{} {route}", http_method(method)));
         }
         if status >= 500 {
             self.0.record("otel.status_code", "ERROR");

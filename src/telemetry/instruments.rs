@@ -25,6 +25,7 @@ const LAG: [f64; 14] = [
 pub(super) struct Instruments {
     pub(super) calls: Histogram<f64>,
     pub(super) refused: Counter<u64>,
+    pub(super) not_connected: Counter<u64>,
     pub(super) http_served: Histogram<f64>,
     pub(super) http_asked: Histogram<f64>,
     pub(super) database: Database,
@@ -106,6 +107,11 @@ impl Instruments {
                 "campaign.calls.refused",
                 "{call}",
                 "Calls that were refused before anything of them was read, as there were too many: of all, or of their caller",
+            ),
+            not_connected: counter(
+                "campaign.connections.refused",
+                "{connection}",
+                "Connections that were closed at once as there were too many, or did not come about, on all listeners",
             ),
             http_served: histogram(
                 "http.server.request.duration",

@@ -97,6 +97,37 @@ pub struct Connections {
     pub waiting: u32,
 }
 
+/// Why a connection was not let in, or did not come about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoConnection {
+    /// There are as many as there may be.
+    ServerFull,
+    /// Its address has as many as one may have.
+    AddressFull,
+    /// Too many, in all or of its address, have said nothing yet.
+    TooManyNew,
+    /// Its TLS handshake failed, or took too long.
+    HandshakeFailed,
+}
+
+impl NoConnection {
+    const ALL: [Self; 4] = [
+        Self::ServerFull,
+        Self::AddressFull,
+        Self::TooManyNew,
+        Self::HandshakeFailed,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::ServerFull => "SERVER_FULL",
+            Self::AddressFull => "ADDRESS_FULL",
+            Self::TooManyNew => "TOO_MANY_NEW",
+            Self::HandshakeFailed => "HANDSHAKE_FAILED",
+        }
+    }
+}
+
 /// What the database knows about the work, at an instant.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Survey {
@@ -157,6 +188,9 @@ impl Metrics {
         for refusal in Refusal::ALL {
             all.refused.add(0, &[KeyValue::new("reason", refusal.as_str())]);
         }
+        for why in NoConnection::ALL {
+            all.not_connected.add(0, &[KeyValue::new("reason", why.as_str())]);
+        }
         for channel in Channel::ALL {
             for outcome in OUTCOMES {
                 let labels = [
@@ -190,6 +224,12 @@ impl Metrics {
     pub fn refused(&self, why: Refusal) {
         let labels = [KeyValue::new("reason", why.as_str())];
         self.0.instruments.refused.add(1, &labels);
+    }
+
+    /// A connection that was not let in, or did not come about.
+    pub fn not_connected(&self, why: NoConnection) {
+        let labels = [KeyValue::new("reason", why.as_str())];
+        self.0.instruments.not_connected.add(1, &labels);
     }
 
     /// An HTTP request that was answered; `route`: the template that its path matched.

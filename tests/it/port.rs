@@ -1,10 +1,14 @@
 //! The port: who is let in, how much may be asked of it at a time, and what becomes of those who ask nothing.
 
+mod answers;
 mod callers;
 mod certificates;
 mod connections;
+mod frames;
 mod heavy;
+mod http2;
 mod programs;
+mod shares;
 
 use campaign_automation::proto::campaign::v1 as pb;
 use std::net::SocketAddr;

@@ -120,7 +120,10 @@ impl Ground {
     /// Claims runs as they are, under a token; gives those that were claimed.
     async fn claim(&self, claims: &[Claim], now: Timestamp) -> Vec<i64> {
         let txn = self.store.begin().await.expect("a transaction");
-        let claimed = txn.claim(&claims.iter().collect::<Vec<_>>(), now).await.expect("claimed");
+        let claimed = txn
+            .claim(&claims.iter().collect::<Vec<_>>(), now)
+            .await
+            .expect("claimed");
         txn.commit().await.expect("committed");
         claimed.into_iter().map(|id| id.0).collect()
     }

@@ -9,7 +9,9 @@ mod health;
 mod metrics;
 mod program;
 mod scrape;
+mod strangers;
 mod traces;
+mod watches;
 mod whole;
 
 use campaign_automation::config::Config;

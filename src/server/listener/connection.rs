@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -18,21 +18,27 @@ use tonic::body::Body;
 use tower::ServiceExt as _;
 
 use super::greeting::{Greeting, Heard};
+use super::places::Places;
 use super::rarely::Rarely;
 use super::{Answers, ListenerSettings};
 use crate::auth::Peer;
 use crate::random::Random;
 use crate::server::tls;
+use crate::telemetry::NoConnection;
 
 /// How long the other end has to read why there is no connection.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Cancelled when the connection of a request is asked to end, in the extensions of the request: for what would go on for ever.
+#[derive(Debug, Clone, Default)]
+pub(in crate::server) struct Ending(pub(in crate::server) CancellationToken);
 
 /// What all connections of a listener share.
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) http: auto::Builder<TokioExecutor>,
     /// For those that have not said anything yet.
-    pub(super) new_places: Arc<Semaphore>,
+    pub(super) new_places: Arc<Places>,
     pub(super) failures: Rarely,
     /// TLS as it is at the moment; none: there is none.
     pub(super) tls: Option<watch::Receiver<Arc<tls::Tls>>>,
@@ -56,12 +62,16 @@ impl Connections {
 
     /// Encrypts it, if need be.
     async fn greet(&self, stream: TcpStream, addr: SocketAddr) {
-        let failed = |why: &str| {
+        let failed = |counted: NoConnection, why: &str| {
+            self.settings.metrics.not_connected(counted);
             self.failures
                 .warn(|times| format!("no connection came about with {addr}, {times} in all by now: {why}"));
         };
-        let Ok(place) = Arc::clone(&self.new_places).try_acquire_owned() else {
-            failed("too many others have connected and said nothing yet");
+        let Ok(place) = self.new_places.take(addr.ip()) else {
+            failed(
+                NoConnection::TooManyNew,
+                "too many others have connected and said nothing yet",
+            );
             return;
         };
         let greeting = Greeting::new(place);
@@ -79,9 +89,12 @@ impl Connections {
             encrypted = timeout(self.settings.greeting_limit, acceptor.accept(stream).into_fallible()) => encrypted,
         };
         match encrypted {
-            Err(_) => failed("its TLS handshake took too long"),
+            Err(_) => failed(NoConnection::HandshakeFailed, "its TLS handshake took too long"),
             Ok(Err((error, stream))) => {
-                failed(&format!("its TLS handshake failed: {error}"));
+                failed(
+                    NoConnection::HandshakeFailed,
+                    &format!("its TLS handshake failed: {error}"),
+                );
                 let _ = timeout(LINGER, part(stream)).await;
             }
             Ok(Ok(stream)) => {
@@ -98,10 +111,13 @@ impl Connections {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (greeted, answers) = (Arc::clone(&greeting), self.answers.clone());
+        let ending = Ending::default();
+        let of_requests = ending.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             greeted.end();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer.clone());
+            request.extensions_mut().insert(of_requests.clone());
             answers.clone().oneshot(request)
         });
         let stream = TokioIo::new(Heard::new(stream, Arc::clone(&greeting)));
@@ -109,7 +125,7 @@ impl Connections {
         let begin = Instant::now();
         let mut greeted = pin!(sleep_until(begin + self.settings.greeting_limit));
         let mut age = pin!(sleep_until(begin + self.age()));
-        let (mut is_new, mut is_ending) = (true, false);
+        let mut is_new = true;
         loop {
             tokio::select! {
                 // An error is the other end's, or a limit that it exceeded. It is nothing to tell anybody.
@@ -121,15 +137,15 @@ impl Connections {
                     is_new = false;
                 }
                 () = age.as_mut() => {
-                    if is_ending {
+                    if ending.0.is_cancelled() {
                         return;
                     }
-                    is_ending = true;
+                    ending.0.cancel();
                     connection.as_mut().graceful_shutdown();
                     age.as_mut().reset(Instant::now() + self.settings.age_grace);
                 }
-                () = self.stopping.cancelled(), if !is_ending => {
-                    is_ending = true;
+                () = self.stopping.cancelled(), if !ending.0.is_cancelled() => {
+                    ending.0.cancel();
                     connection.as_mut().graceful_shutdown();
                     age.as_mut().reset(Instant::now() + self.settings.age_grace);
                 }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
+
+use super::places::Place;
 
 /// The length of what HTTP/2 begins with, in bytes. Before that nobody can tell whether it is HTTP/1 or 2.
 const PREFACE: usize = 24;
@@ -16,12 +17,12 @@ const PREFACE: usize = 24;
 pub(super) struct Greeting {
     bytes: AtomicUsize,
     is_over: AtomicBool,
-    place: Mutex<Option<OwnedSemaphorePermit>>,
+    place: Mutex<Option<Place>>,
 }
 
 impl Greeting {
     /// Nothing yet.
-    pub(super) fn new(place: OwnedSemaphorePermit) -> Arc<Self> {
+    pub(super) fn new(place: Place) -> Arc<Self> {
         Arc::new(Self {
             bytes: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),

@@ -125,7 +125,24 @@ async fn rest_asks_the_same() {
         ),
         ("/openapi.json", "GET", None, "", 401, "NO_CREDENTIALS"),
         ("/openapi.json", "GET", Some("token-of-crm"), "", 200, ""),
-        ("/api/v1/nothing", "GET", None, "", 404, "PATH_NOT_FOUND"),
+        // Nor is it told whether there is a path, or which methods it has.
+        ("/api/v1/nothing", "GET", None, "", 401, "NO_CREDENTIALS"),
+        ("/api/v1/nothing", "GET", Some("wrong"), "", 401, "TOKEN_INVALID"),
+        (
+            "/api/v1/nothing",
+            "GET",
+            Some("token-of-crm"),
+            "",
+            404,
+            "PATH_NOT_FOUND",
+        ),
+        ("/api/v1/%ff", "GET", None, "", 401, "NO_CREDENTIALS"),
+        ("/api/", "GET", None, "", 401, "NO_CREDENTIALS"),
+        (customer, "PATCH", None, "", 401, "NO_CREDENTIALS"),
+        (customer, "PATCH", Some("token-of-crm"), "", 405, "METHOD_NOT_ALLOWED"),
+        (customer, "OPTIONS", None, "", 401, "NO_CREDENTIALS"),
+        (customer, "OPTIONS", Some("token-of-crm"), "", 204, ""),
+        ("/openapi.json", "PATCH", None, "", 401, "NO_CREDENTIALS"),
     ] {
         let answer = rest(&it, method, path, token, body).await;
         assert_eq!(answer.status, status, "{method} {path} {token:?}: {}", answer.text());
@@ -135,6 +152,12 @@ async fn rest_asks_the_same() {
         let asks = if status == 401 { "Bearer" } else { "" };
         assert_eq!(answer.header("www-authenticate"), asks, "{path} {token:?}");
     }
+    let mut texts = Vec::new();
+    for (method, path) in [("GET", customer), ("PUT", customer), ("GET", "/api/v1/nothing")] {
+        texts.push(rest(&it, method, path, None, "").await.text().to_owned());
+    }
+    texts.dedup();
+    assert_eq!(texts.len(), 1, "what there is and what there is not are the same");
     let missing = rest(&it, "GET", customer, Some("token-of-crm"), "")
         .await
         .detail("ErrorInfo");

@@ -16,7 +16,11 @@ async fn connect(app: &App) -> TcpStream {
 
 #[tokio::test]
 async fn connections_beyond_the_most_are_closed_and_those_that_are_there_go_on() {
-    let app = App::start_with(Backend::Sqlite, |config| config.listener.max_connections = 3).await;
+    let app = App::start_with(Backend::Sqlite, |config| {
+        config.listener.max_connections = 3;
+        config.listener.max_connections_per_address = Some(0);
+    })
+    .await;
     let mut there = Vec::new();
     // One is the app's own.
     for _ in 0..2 {
@@ -75,6 +79,7 @@ async fn slow_handshakes_hold_up_nobody_and_end() {
         config.listener.tls_cert_file = Some(certificate);
         config.listener.tls_key_file = Some(key);
         config.listener.max_connections = 40;
+        config.listener.max_connections_per_address = Some(0);
         config.listener.greeting_limit = Duration::from_secs(3);
     })
     .await;

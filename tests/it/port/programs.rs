@@ -1,5 +1,6 @@
 //! The programs over TLS, and the server where the machine has no room for more connections.
 
+use campaign_automation::auth::digest_of;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
@@ -130,6 +131,76 @@ async fn a_new_certificate_is_shown_to_new_connections_and_a_bad_one_to_nobody()
     let (after, mut new) = shown().await;
     assert_ne!(after, before);
     assert_eq!((ask(&mut new).await, ask(&mut old).await), (Some(200), Some(200)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_are_held_against_new_authorities_and_those_that_are_there_go_on() {
+    let (files, authority) = (Files::new(), Authority::new("ours"));
+    let [old, new] = ["old", "new"].map(Authority::new);
+    files.pair("server", &authority.server());
+    files.write("clients.pem", &old.pem);
+    let flags = [
+        "--listen",
+        "127.0.0.1:0",
+        "--tls-cert-file",
+        "server.pem",
+        "--tls-key-file",
+        "server.key",
+        "--tls-client-ca-file",
+        "clients.pem",
+    ];
+    let served = Served::start(program(CAMPAIGND, files.folder(), &flags));
+    let [of_old, of_new] = [&old, &new].map(|authority| authority.client_until("spiffe://example.com/crm", 4000));
+    let asked = async |shown: &Pair| {
+        let connected = Client::of(&authority).showing(shown).connect(served.addr).await;
+        // With TLS 1.3 a client thinks that it is connected before the server has looked.
+        ask(&mut connected.ok()?).await
+    };
+    assert_eq!((asked(&of_old).await, asked(&of_new).await), (Some(200), None));
+    let there = Client::of(&authority).showing(&of_old).connect(served.addr).await;
+    let mut there = there.expect("a connection");
+    assert_eq!(ask(&mut there).await, Some(200));
+    let replace = |text: &str| {
+        let aside = files.write("aside", text);
+        std::fs::rename(aside, files.path("clients.pem")).expect("replaced");
+    };
+    replace("");
+    served.until("stays as it was");
+    assert_eq!((asked(&of_old).await, asked(&of_new).await), (Some(200), None));
+    replace(&new.pem);
+    served.until("was read again");
+    assert_eq!((asked(&of_old).await, asked(&of_new).await), (None, Some(200)));
+    assert_eq!(ask(&mut there).await, Some(200));
+}
+
+#[test]
+fn it_is_said_at_the_start_who_can_call() {
+    let files = Files::new();
+    let callers = format!(
+        "callers:\n  - {{name: crm, roles: [viewer], token_sha256: {}}}\n",
+        digest_of("x")
+    );
+    files.write("callers.yaml", &callers);
+    let only_here = "nobody is asked who he is, so only this machine can call";
+    let anybody = "nobody is asked who he is: whoever reaches this address may read and send everything";
+    let plain = "tokens and data are not encrypted, unless a proxy sees to it";
+    let asked = ["--callers-file", "callers.yaml"];
+    let public = ["--listen", "0.0.0.0:0", "--insecure-public"];
+    for (flags, says) in [
+        (&["--listen", "127.0.0.1:0"][..], Some(("INFO", only_here))),
+        (&[&["--listen", "127.0.0.1:0"][..], &asked].concat(), None),
+        (&public, Some(("WARN", anybody))),
+        (&[&public[..], &asked].concat(), Some(("WARN", plain))),
+    ] {
+        let served = Served::start(program(CAMPAIGND, files.folder(), flags));
+        served.signal("TERM");
+        let log = served.rest_of_log();
+        for (level, words) in [("INFO", only_here), ("WARN", anybody), ("WARN", plain)] {
+            let found = log.iter().find(|line| line.contains(words));
+            let is_said = found.is_some_and(|line| line.contains(level));
+            assert_eq!(is_said, says == Some((level, words)), "{flags:?}: {log:#?}");
+        }
+    }
 }
 
 /// Asks for a document on a connection of its own; none: there is no answer.

@@ -40,7 +40,10 @@ async fn claim_all(store: Store, ground: campaign_automation::domain::TimelineId
         };
         cursor = Cursor::after(last);
         let claims: Vec<Claim> = runs.iter().map(|run| leased(run, random.token(), now())).collect();
-        let claimed = txn.claim(&claims.iter().collect::<Vec<_>>(), now()).await.expect("claimed");
+        let claimed = txn
+            .claim(&claims.iter().collect::<Vec<_>>(), now())
+            .await
+            .expect("claimed");
         txn.commit().await.expect("committed");
         let mut of_mine = claims.iter().filter(|claim| claimed.contains(&claim.run.id));
         mine.extend(
@@ -201,7 +204,13 @@ async fn what_comes_back_at_once_holds_up_nobody(backend: Backend) {
                 ..leased(run, 0, now())
             })
             .collect();
-        assert_eq!(txn.claim(&claims.iter().collect::<Vec<_>>(), now()).await.expect("claimed").len(), runs.len());
+        assert_eq!(
+            txn.claim(&claims.iter().collect::<Vec<_>>(), now())
+                .await
+                .expect("claimed")
+                .len(),
+            runs.len()
+        );
         txn.commit().await.expect("committed");
     };
     assert_eq!((batches, walked.len()), (FRONT / 500 + 1, FRONT + 1));

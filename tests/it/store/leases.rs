@@ -30,10 +30,7 @@ fn done(run: &Run, token: i64, action: i64) -> Completion {
 
 async fn complete(ground: &Ground, completion: &Completion) -> HashMap<i64, Landed> {
     let txn = ground.store.begin().await.expect("a transaction");
-    let landed = txn
-        .complete(&[completion], now())
-        .await
-        .expect("recorded");
+    let landed = txn.complete(&[completion], now()).await.expect("recorded");
     txn.commit().await.expect("committed");
     landed.into_iter().map(|(id, landed)| (id.0, landed)).collect()
 }

@@ -42,7 +42,7 @@ fn id_after(output: &[u8], words: &str) -> String {
 }
 
 async fn all_calls_of_a_program_are_in_one_trace(backend: Backend) {
-    let world = World::start(backend, "any").await;
+    let world = World::start(backend).await;
     let server = world.serve(&[]).await;
     let timeline = server.prepare(customer("anna", "Etc/UTC"), vec![sms(1, 0, "A")]).await;
     let request = pb::UpsertCustomersRequest {
@@ -71,7 +71,7 @@ async fn all_calls_of_a_program_are_in_one_trace(backend: Backend) {
 }
 
 async fn a_program_is_part_of_the_trace_that_started_it(backend: Backend) {
-    let world = World::start(backend, "any").await;
+    let world = World::start(backend).await;
     let server = world.serve(&[]).await;
     server.prepare(customer("anna", "Etc/UTC"), vec![sms(1, 0, "A")]).await;
     let parent = format!("00-{TRACE}-{SPAN}-01");
@@ -93,7 +93,7 @@ async fn a_program_is_part_of_the_trace_that_started_it(backend: Backend) {
 }
 
 async fn what_is_not_to_be_kept_is_not(backend: Backend) {
-    let world = World::start(backend, "any").await;
+    let world = World::start(backend).await;
     let server = world.serve(&[("CAMPAIGN_TRACE_RATIO", "1")]).await;
     server.prepare(customer("anna", "Etc/UTC"), vec![sms(1, 0, "A")]).await;
     let unsampled = format!("00-{TRACE}-{SPAN}-00");

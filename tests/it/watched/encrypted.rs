@@ -20,7 +20,7 @@ async fn a_collector_gets_all_by_tls_and_knows_who_pushes() {
     let (files, authority) = (Files::new(), Authority::new("observability"));
     let collector = Collector::by_tls(&authority.server()).await;
     let trusted = files.write("ca.pem", &authority.pem);
-    let world = World::start(Backend::Sqlite, "any").await;
+    let world = World::start(Backend::Sqlite).await;
     let settings = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str()),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", trusted.to_str().expect("a path")),
@@ -49,7 +49,7 @@ async fn a_collector_that_nobody_vouches_for_gets_nothing() {
     let (files, authority) = (Files::new(), Authority::new("observability"));
     let collector = Collector::by_tls(&authority.server()).await;
     let other = files.write("other.pem", &Authority::new("another").pem);
-    let world = World::start(Backend::Sqlite, "any").await;
+    let world = World::start(Backend::Sqlite).await;
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str());
     let headers = ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20s3cr3t");
     let other = ("OTEL_EXPORTER_OTLP_CERTIFICATE", other.to_str().expect("a path"));
