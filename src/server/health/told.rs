@@ -108,6 +108,7 @@ fn status(is_well: bool) -> ServingStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use tonic::Request;
     use tonic_health::pb::HealthCheckRequest;
     use tonic_health::pb::health_check_response::ServingStatus as Served;
@@ -120,16 +121,21 @@ mod tests {
         for round in 0..500 {
             let reporter = HealthReporter::new();
             let told = Told::begin(reporter.clone(), Metrics::unread()).await;
+            let news = Arc::new(AtomicU32::new(0));
             let telling = [None, Some("database")].map(|why_not| {
-                let told = told.clone();
+                let (told, news) = (told.clone(), Arc::clone(&news));
                 tokio::spawn(async move {
                     while told.why_not() != Some(STOPPING) {
-                        told.tell(why_not).await;
+                        news.fetch_add(u32::from(told.tell(why_not).await), Ordering::Relaxed);
                         told.tell_of(Channel::Email, why_not.is_none()).await;
                     }
                     told.tell(None).await;
                 })
             });
+            // In the midst of it.
+            while news.load(Ordering::Relaxed) < 10 {
+                tokio::task::yield_now().await;
+            }
             told.stop().await;
             for telling in telling {
                 telling.await.expect("a task");
