@@ -4,7 +4,8 @@
 
 use anyhow::ensure;
 use sea_orm::sea_query::ArrayType;
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement, TransactionTrait as _, Value};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, Statement, TransactionTrait as _, Value};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::place::{FIRST_DAY, Place};
@@ -71,28 +72,24 @@ impl Floor {
         })
     }
 
-    /// Claims, records in the ledger and completes each row, in batches; how long that took.
+    /// Finds what is due and leases it in a transaction, and writes ledger and outcomes in another, batch by batch: what sending at
+    /// least once needs. How long that took.
     pub(crate) async fn execute(&mut self) -> anyhow::Result<Duration> {
         self.executed += 1;
-        let (day, is_sqlite) = (self.executed, self.is_sqlite);
-        let numbers: Vec<usize> = (1..=self.rows).collect();
-        let connections = self.connections.len();
+        let statements = Arc::new(Statements::of_day(self.is_sqlite, self.executed));
         let begun = Instant::now();
         let mut tasks = Vec::new();
-        for (at, connection) in self.connections.iter().cloned().enumerate() {
-            let batches = numbers.chunks(BATCH).skip(at).step_by(connections);
-            let batches: Vec<Vec<usize>> = batches.map(<[usize]>::to_vec).collect();
-            tasks.push(tokio::spawn(async move {
-                for batch in batches {
-                    execute_batch(&connection, is_sqlite, &batch, day).await?;
-                }
-                anyhow::Ok(())
-            }));
+        for connection in self.connections.iter().cloned() {
+            let statements = Arc::clone(&statements);
+            tasks.push(tokio::spawn(async move { execute_all(&connection, &statements).await }));
         }
+        let mut rows = 0;
         for task in tasks {
-            task.await??;
+            rows += task.await??;
         }
-        Ok(begun.elapsed())
+        let took = begun.elapsed();
+        ensure!(rows == self.rows, "{rows} rows written");
+        Ok(took)
     }
 
     /// Moves all rows to a day by one statement; how long that took.
@@ -142,64 +139,100 @@ async fn copy_sqlite(place: &Place, table: &str) -> anyhow::Result<()> {
     Ok(db.close().await?)
 }
 
-/// A claim in a transaction, and ledger and outcome in another: what sending at least once needs.
-async fn execute_batch(db: &DatabaseConnection, is_sqlite: bool, batch: &[usize], day: usize) -> anyhow::Result<()> {
-    let (backend, table, ids) = if is_sqlite {
-        let ids = serde_json::to_string(
-            &batch
-                .iter()
-                .map(|number| (format!("c{number:08}"), number))
-                .collect::<Vec<_>>(),
-        )?;
-        let table = "(select json_extract(value, '$[0]') as customer, json_extract(value, '$[1]') as run_id from json_each($1)) u";
-        (DbBackend::Sqlite, table, vec![Value::from(ids)])
-    } else {
-        let customers = batch.iter().map(|number| format!("c{number:08}").into()).collect();
-        let runs = batch.iter().map(|number| (*number as i64).into()).collect();
-        let values = vec![
-            Value::Array(ArrayType::String, Some(Box::new(customers))),
-            Value::Array(ArrayType::BigInt, Some(Box::new(runs))),
-        ];
-        (
-            DbBackend::Postgres,
-            "unnest($1::text[], $2::bigint[]) as u(customer, run_id)",
-            values,
-        )
-    };
-    let wake = if is_sqlite {
-        format!("strftime('%Y-%m-%dT00:00:00+00:00', '{FIRST_DAY}', '+{day} days')")
-    } else {
-        format!("timestamptz '{FIRST_DAY} 00:00:00+00' + interval '{day} days'")
-    };
-    let json = if is_sqlite { "" } else { "::jsonb" };
-    let lease = format!(
-        "update floor_customer_timeline_progress as p set lease_token = {day}, lease_expires_at = {wake}, \
-         in_flight_actions = '[{{\"id\":1,\"attempt\":1,\"due\":\"2026-01-05T12:00:00Z\"}}]'{json} \
-         from {table} where p.customer_id = u.customer and p.id = u.run_id"
-    );
-    let ledger = format!(
-        "insert into floor_action_executions (customer_id, progress_id, action_id, campaign_timeline_id, attempt, due_at, started_at, \
-         finished_at, channel, outcome, provider_id, content_revision) select u.customer, u.run_id, {day}, 1, 1, {wake}, {wake}, \
-         {wake}, 'email', 'completed', '6f1c0de0-0000-4000-8000-000000000001', 1 from {table} where true"
-    );
-    let done = format!(
-        "update floor_customer_timeline_progress as p set lease_token = null, lease_expires_at = null, in_flight_actions = '[]', \
-         completed_actions = '[{{\"id\":1,\"at\":\"2026-01-05T12:00:00Z\"}}]'{json}, next_action_at = {wake} \
-         from {table} where p.customer_id = u.customer and p.id = u.run_id"
-    );
-    for statements in [vec![lease], vec![ledger, done]] {
+/// The statements of a round.
+struct Statements {
+    backend: DbBackend,
+    lease: String,
+    ledger: String,
+    done: String,
+}
+
+impl Statements {
+    fn of_day(is_sqlite: bool, day: usize) -> Self {
+        let before = day - 1;
+        let (backend, table, now, wake, lock, json) = if is_sqlite {
+            (
+                DbBackend::Sqlite,
+                "(select json_extract(value, '$[0]') as customer, json_extract(value, '$[1]') as run_id from json_each($1)) u",
+                format!("strftime('%Y-%m-%dT13:00:00+00:00', '{FIRST_DAY}', '+{before} days')"),
+                format!("strftime('%Y-%m-%dT00:00:00+00:00', '{FIRST_DAY}', '+{day} days')"),
+                "",
+                "",
+            )
+        } else {
+            (
+                DbBackend::Postgres,
+                "unnest($1::text[], $2::bigint[]) as u(customer, run_id)",
+                format!("timestamptz '{FIRST_DAY} 13:00:00+00' + interval '{before} days'"),
+                format!("timestamptz '{FIRST_DAY} 00:00:00+00' + interval '{day} days'"),
+                "for update skip locked",
+                "::jsonb",
+            )
+        };
+        Self {
+            backend,
+            lease: format!(
+                "update floor_customer_timeline_progress as p set lease_token = {day}, lease_expires_at = {wake}, \
+                 in_flight_actions = '[{{\"id\":1,\"attempt\":1,\"due\":\"2026-01-05T12:00:00Z\"}}]'{json} \
+                 from (select customer_id, id from floor_customer_timeline_progress where campaign_timeline_id = 1 \
+                 and status = 'active' and next_action_at <= {now} and (lease_expires_at is null or lease_expires_at <= {now}) \
+                 order by next_action_at, id limit {BATCH} {lock}) u \
+                 where p.customer_id = u.customer_id and p.id = u.id returning customer_id, id"
+            ),
+            ledger: format!(
+                "insert into floor_action_executions (customer_id, progress_id, action_id, campaign_timeline_id, attempt, due_at, \
+                 started_at, finished_at, channel, outcome, provider_id, content_revision) select u.customer, u.run_id, {day}, 1, 1, \
+                 {wake}, {wake}, {wake}, 'email', 'completed', '6f1c0de0-0000-4000-8000-000000000001', 1 from {table} where true"
+            ),
+            done: format!(
+                "update floor_customer_timeline_progress as p set lease_token = null, lease_expires_at = null, in_flight_actions = '[]', \
+                 completed_actions = '[{day}]'{json}, next_action_at = {wake} \
+                 from {table} where p.customer_id = u.customer and p.id = u.run_id"
+            ),
+        }
+    }
+}
+
+/// Takes batch after batch until nothing is due; how many rows that were.
+async fn execute_all(db: &DatabaseConnection, statements: &Statements) -> anyhow::Result<usize> {
+    let Statements {
+        backend,
+        lease,
+        ledger,
+        done,
+    } = statements;
+    let mut all = 0;
+    loop {
         let txn = db.begin().await?;
-        for sql in statements {
-            let done = txn
-                .execute_raw(Statement::from_sql_and_values(backend, sql, ids.clone()))
-                .await?;
-            ensure!(
-                done.rows_affected() == batch.len() as u64,
-                "{} rows written",
-                done.rows_affected()
-            );
+        let leased = txn.query_all_raw(Statement::from_string(*backend, lease)).await?;
+        txn.commit().await?;
+        let ids: Result<Vec<(String, i64)>, DbErr> = leased
+            .iter()
+            .map(|row| Ok((row.try_get("", "customer_id")?, row.try_get("", "id")?)))
+            .collect();
+        let ids = ids?;
+        if ids.is_empty() {
+            return Ok(all);
+        }
+        all += ids.len();
+        let values = if *backend == DbBackend::Sqlite {
+            vec![Value::from(serde_json::to_string(&ids)?)]
+        } else {
+            let (customers, runs) = ids
+                .iter()
+                .map(|(customer, run)| (customer.as_str().into(), (*run).into()))
+                .unzip();
+            vec![
+                Value::Array(ArrayType::String, Some(Box::new(customers))),
+                Value::Array(ArrayType::BigInt, Some(Box::new(runs))),
+            ]
+        };
+        let txn = db.begin().await?;
+        for sql in [ledger, done] {
+            let statement = Statement::from_sql_and_values(*backend, sql, values.clone());
+            let written = txn.execute_raw(statement).await?.rows_affected();
+            ensure!(written == ids.len() as u64, "{written} rows written");
         }
         txn.commit().await?;
     }
-    Ok(())
 }

@@ -119,3 +119,77 @@ impl Turns {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{TimelineId, Timestamp};
+    use futures::poll;
+    use std::task::Poll;
+
+    fn turns(timelines: i64, splits: bool) -> Turns {
+        let wake = |id| TimelineWake {
+            id: TimelineId(id),
+            revision: 1,
+            earliest: Timestamp::UNIX_EPOCH,
+        };
+        Turns::new((1..=timelines).map(wake), Buckets::ALL, splits)
+    }
+
+    fn id(turn: &Turn) -> i64 {
+        turn.wake.id.0
+    }
+
+    #[tokio::test]
+    async fn all_have_their_turn_and_one_that_was_not_served_is_first_again() {
+        let turns = turns(3, false);
+        let mut order = Vec::new();
+        for again in [true, true, false, true, false, false] {
+            let turn = turns.next().await.expect("a turn");
+            order.push(id(&turn));
+            if again && order.len() == 2 {
+                turns.put_first(turn);
+            } else if again {
+                turns.put_last(turn);
+            } else {
+                turns.drop_one();
+            }
+        }
+        assert_eq!(order, [1, 2, 2, 3, 1, 3]);
+        assert!(turns.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_large_one_is_served_in_two_places_once() {
+        let turns = turns(1, true);
+        let whole = turns.next().await.expect("a turn");
+        let mut other = Box::pin(turns.next());
+        assert!(poll!(&mut other).is_pending(), "it may be put back");
+        turns.put_last(whole);
+        let (Some(lower), Some(upper)) = (turns.next().await, other.await) else {
+            panic!("no halves");
+        };
+        assert_eq!(
+            Some([lower.buckets, upper.buckets]),
+            Buckets::ALL.halves(),
+            "each has its half"
+        );
+        turns.put_last(lower);
+        turns.drop_one();
+        let again = turns.next().await.expect("a half");
+        turns.put_last(again);
+        assert_eq!(turns.len(), 1, "a half is not split");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_when_it_is_closed() {
+        let turns = turns(1, true);
+        let taken = turns.next().await.expect("a turn");
+        let mut other = Box::pin(turns.next());
+        assert!(poll!(&mut other).is_pending());
+        turns.close();
+        assert!(matches!(poll!(&mut other), Poll::Ready(None)));
+        turns.put_last(taken);
+        assert!(turns.next().await.is_none(), "what is put back later is gone");
+    }
+}

@@ -16,12 +16,15 @@ use crate::domain::{CustomerId, Lease, Origin, ProgressId, Run, Status, Timeline
 
 pub(super) const TABLE: &str = "customer_timeline_progress";
 
+/// The columns of a run. JSON comes as text, which is read into what it is in one step.
 pub(super) const COLUMNS: &str = "p.id, p.customer_id, p.campaign_timeline_id, p.stage_visit, p.lease_token, p.lease_expires_at, \
      p.next_action_at, p.not_before, p.day_started_at, p.started_at, p.ended_at, p.updated_at, p.current_day, p.day_date, \
      p.day_shifted_at, p.shifted_days, \
-     p.zone_is_default, p.origin, p.status, p.status_reason, p.time_zone, p.completed_actions, p.skipped_actions, \
-     p.failed_actions, p.deferred_actions, p.in_flight_actions, p.jumped_days, p.last_late, \
-     p.task_reports, p.trace_parent";
+     p.zone_is_default, p.origin, p.status, p.status_reason, p.time_zone, \
+     cast(p.completed_actions as text) as completed_actions, cast(p.skipped_actions as text) as skipped_actions, \
+     cast(p.failed_actions as text) as failed_actions, cast(p.deferred_actions as text) as deferred_actions, \
+     cast(p.in_flight_actions as text) as in_flight_actions, cast(p.jumped_days as text) as jumped_days, \
+     cast(p.last_late as text) as last_late, cast(p.task_reports as text) as task_reports, p.trace_parent";
 
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
@@ -57,14 +60,14 @@ struct Row {
     status: String,
     status_reason: String,
     time_zone: String,
-    completed_actions: serde_json::Value,
-    skipped_actions: serde_json::Value,
-    failed_actions: serde_json::Value,
-    deferred_actions: serde_json::Value,
-    in_flight_actions: serde_json::Value,
-    jumped_days: serde_json::Value,
-    last_late: serde_json::Value,
-    task_reports: serde_json::Value,
+    completed_actions: String,
+    skipped_actions: String,
+    failed_actions: String,
+    deferred_actions: String,
+    in_flight_actions: String,
+    jumped_days: String,
+    last_late: String,
+    task_reports: String,
     trace_parent: Option<String>,
 }
 
@@ -287,14 +290,14 @@ impl Row {
             day_started_at: self.day_started_at,
             day_shifted_at: self.day_shifted_at,
             shifted_days: self.shifted_days,
-            jumped_days: parsed("jumped_days", self.jumped_days)?,
-            completed: parsed("completed_actions", self.completed_actions)?,
-            skipped: parsed("skipped_actions", self.skipped_actions)?,
-            failed: parsed("failed_actions", self.failed_actions)?,
-            deferred: parsed("deferred_actions", self.deferred_actions)?,
-            task_reports: parsed("task_reports", self.task_reports)?,
-            in_flight: parsed("in_flight_actions", self.in_flight_actions)?,
-            last_late: parsed("last_late", self.last_late)?,
+            jumped_days: parsed("jumped_days", &self.jumped_days)?,
+            completed: parsed("completed_actions", &self.completed_actions)?,
+            skipped: parsed("skipped_actions", &self.skipped_actions)?,
+            failed: parsed("failed_actions", &self.failed_actions)?,
+            deferred: parsed("deferred_actions", &self.deferred_actions)?,
+            task_reports: parsed("task_reports", &self.task_reports)?,
+            in_flight: parsed("in_flight_actions", &self.in_flight_actions)?,
+            last_late: parsed("last_late", &self.last_late)?,
             next_action_at: self.next_action_at,
             lease: self
                 .lease_token
@@ -317,6 +320,6 @@ pub(super) fn is_usual(date: NaiveDate) -> bool {
 }
 
 /// What stands in a column of JSON. What it says instead is not repeated: errors of providers name addresses.
-pub(super) fn parsed<T: DeserializeOwned>(column: &str, json: serde_json::Value) -> Result<T, String> {
-    serde_json::from_value(json).map_err(|_| format!("{column} is not of the form that this version writes"))
+pub(super) fn parsed<T: DeserializeOwned>(column: &str, json: &str) -> Result<T, String> {
+    serde_json::from_str(json).map_err(|_| format!("{column} is not of the form that this version writes"))
 }

@@ -67,7 +67,7 @@ impl<C: ConnectionTrait> Session<C> {
             values.extend(keys);
         }
         let sql = format!(
-            "select e.customer_id, e.progress_id, e.action_id, e.attempt, p.status, p.lease_token, p.failed_actions, a.removed_at, \
+            "select e.customer_id, e.progress_id, e.action_id, e.attempt, p.status, p.lease_token, cast(p.failed_actions as text) as failed_actions, a.removed_at, \
              t.archived_at \
              from action_executions e join {TABLE} p on p.customer_id = e.customer_id and p.id = e.progress_id \
              join campaign_timeline_actions a on a.id = e.action_id \
@@ -79,8 +79,8 @@ impl<C: ConnectionTrait> Session<C> {
         );
         let dead = |row: &QueryResult| {
             // What can't be read is not tried again, and holds up no other.
-            let failed =
-                value(row, "failed_actions").and_then(|json| parsed::<Vec<Failed>>("failed_actions", json).ok());
+            let failed = value::<String>(row, "failed_actions")
+                .and_then(|json| parsed::<Vec<Failed>>("failed_actions", &json).ok());
             let known: Row =
                 read(row).map_err(|what| StoreError::corrupt("action_executions", "of dead letters", what))?;
             known.into_dead(&failed.unwrap_or_default())
