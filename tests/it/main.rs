@@ -53,6 +53,7 @@ mod rates;
 mod requests;
 mod rest;
 mod retries;
+mod roles;
 mod runs;
 mod runs_hold;
 mod scale;

@@ -91,6 +91,11 @@ impl App {
     /// A server with a changed configuration.
     pub(crate) async fn start_with(backend: Backend, change: impl FnOnce(&mut Config)) -> Self {
         let database = TestDatabase::create(backend).await.expect("a database");
+        Self::start_on(database, change).await
+    }
+
+    /// The same, on a database that is there.
+    pub(crate) async fn start_on(database: TestDatabase, change: impl FnOnce(&mut Config)) -> Self {
         let clock = Arc::new(ManualClock::new(at("2026-01-05T12:00:00Z")));
         let outbox = tempfile::tempdir().expect("a directory");
         let (server, channel) = serve(&database.url, outbox.path(), Arc::clone(&clock) as _, 7, change).await;

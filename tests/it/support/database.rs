@@ -73,6 +73,15 @@ impl TestDatabase {
 }
 
 impl TestDatabase {
+    /// One that is there, and is somebody else's to remove.
+    pub(crate) fn at(url: String) -> Self {
+        Self {
+            url,
+            _directory: None,
+            _watched: Watched,
+        }
+    }
+
     /// An empty database of this name in a PostgreSQL, which is reached by the URL of another one of its databases.
     pub(crate) async fn create_in(url: &str, name: &str) -> Self {
         let admin = Database::connect(url).await.expect("the server of TEST_DATABASE_URL");
