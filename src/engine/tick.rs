@@ -455,7 +455,7 @@ impl Engine {
                 0
             };
             if claims.more {
-                turns.put_last(turn);
+                turns.put_claimed(turn);
             } else {
                 turns.drop_one();
             }

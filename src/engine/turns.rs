@@ -12,9 +12,12 @@ pub(super) struct Turn {
     pub(super) wake: TimelineWake,
     pub(super) cursor: Cursor,
     pub(super) buckets: Buckets,
-    /// Whether it may be split.
-    is_whole: bool,
+    /// After how many more claims it is split; none: never.
+    splits_after: Option<u32>,
 }
+
+/// How many claims are made in one place before a timeline counts as large. Fewer would end with two that are half empty.
+const LARGE: u32 = 4;
 
 /// All that have something due, shared by whoever claims for a tick.
 #[derive(Debug)]
@@ -32,13 +35,13 @@ struct State {
 }
 
 impl Turns {
-    /// Those of some timelines, each from its beginning. `splits`: one that has more than a claim's worth is split.
+    /// Those of some timelines, each from its beginning. `splits`: a large one is split.
     pub(super) fn new(due: impl Iterator<Item = TimelineWake>, buckets: Buckets, splits: bool) -> Self {
         let turn = |wake| Turn {
             wake,
             cursor: Cursor::BEGIN,
             buckets,
-            is_whole: splits,
+            splits_after: splits.then_some(LARGE - 1),
         };
         Self {
             state: Mutex::new(State {
@@ -77,16 +80,25 @@ impl Turns {
         self.put(|queue| queue.push_front(turn));
     }
 
-    /// Puts one back that has more, after all others.
+    /// Puts one back that can't be served now, after all others.
     pub(super) fn put_last(&self, turn: Turn) {
-        self.put(|queue| match turn.buckets.halves().filter(|_| turn.is_whole) {
+        self.put(|queue| queue.push_back(turn));
+    }
+
+    /// Puts one back from which was claimed, and that has more, after all others.
+    pub(super) fn put_claimed(&self, turn: Turn) {
+        let halves = turn.buckets.halves().filter(|_| turn.splits_after == Some(0));
+        self.put(|queue| match halves {
             Some(halves) => queue.extend(halves.map(|buckets| Turn {
                 cursor: turn.cursor.clone(),
                 buckets,
-                is_whole: false,
+                splits_after: None,
                 ..turn
             })),
-            None => queue.push_back(turn),
+            None => queue.push_back(Turn {
+                splits_after: turn.splits_after.map(|claims| claims.saturating_sub(1)),
+                ..turn
+            }),
         });
     }
 
@@ -162,10 +174,15 @@ mod tests {
     #[tokio::test]
     async fn a_large_one_is_served_in_two_places_once() {
         let turns = turns(1, true);
+        for _ in 1..LARGE {
+            let whole = turns.next().await.expect("a turn");
+            assert_eq!((whole.buckets, turns.len()), (Buckets::ALL, 0));
+            turns.put_claimed(whole);
+        }
         let whole = turns.next().await.expect("a turn");
         let mut other = Box::pin(turns.next());
         assert!(poll!(&mut other).is_pending(), "it may be put back");
-        turns.put_last(whole);
+        turns.put_claimed(whole);
         let (Some(lower), Some(upper)) = (turns.next().await, other.await) else {
             panic!("no halves");
         };
@@ -174,10 +191,10 @@ mod tests {
             Buckets::ALL.halves(),
             "each has its half"
         );
-        turns.put_last(lower);
+        turns.put_claimed(lower);
         turns.drop_one();
         let again = turns.next().await.expect("a half");
-        turns.put_last(again);
+        turns.put_claimed(again);
         assert_eq!(turns.len(), 1, "a half is not split");
     }
 

@@ -105,7 +105,8 @@ const RESERVED: [(&[&str], &[&str]); 9] = [
     (&["sea_orm", "sqlx", "migrations"], &["store"]),
     (
         &["tonic", "tonic_health", "tonic_reflection", "tonic_types"],
-        &["auth", "rest", "rpc", "server", "client", "proto"],
+        // Telemetry goes out by OTLP, which is gRPC.
+        &["auth", "rest", "rpc", "server", "client", "proto", "telemetry"],
     ),
     (
         &["prost", "prost_types", "prost_reflect"],

@@ -73,6 +73,7 @@ async fn one_address_has_half_of_all_places_and_others_have_the_rest() {
 #[tokio::test]
 async fn one_address_may_have_all_places_where_that_is_asked_for() {
     let app = App::start_with(Backend::Sqlite, |config| {
+        watched(config);
         config.listener.max_connections = 4;
         config.listener.max_connections_per_address = Some(0);
     })

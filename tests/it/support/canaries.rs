@@ -49,6 +49,9 @@ const SECRETS: [&str; 12] = [
 /// Names of customers are `Customer` and their ids, and so are Rust's words for one.
 const NAMES: [&str; 2] = ["Customer ", "Canary Anna"];
 
+/// What refusals of numbers show as an example. It is also the number of some customers.
+const EXAMPLE: &str = "in E.164 form such as +14155552671";
+
 /// Links in mails, which say who got them.
 const LINKS: [&str; 5] = ["/u/", "/o/", "/c/", "/callbacks/twilio/message/", "/callbacks/gateway/"];
 
@@ -134,6 +137,7 @@ fn personal_in(text: &str) -> Option<String> {
 
 /// A number as `+` and nine digits or more, and any of those that most customers have without it.
 fn number_in(text: &str) -> Option<String> {
+    let text = text.replace(EXAMPLE, "");
     let number = |at: usize| {
         let rest = &text[at..];
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
