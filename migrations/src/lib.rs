@@ -10,7 +10,7 @@
 //!     on conflict (key) do update set value = excluded.value;
 //! ```
 //!
-//! `tests/it/upgrades` runs the statements of the version before against the schema of this one.
+//! `tests/it/upgrades` runs the statements of the version before against the schema of this one, and brings a database of it up to date.
 //!
 //! Timestamps in `SQLite` are text as sqlx writes them, always UTC, so that comparing text compares time.
 

@@ -53,7 +53,7 @@ async fn start(app: &App, actions: Vec<pb::ActionDefinition>) -> pb::Progress {
 
 /// Where a request asks its provider to report: what is below the public URL.
 #[track_caller]
-fn place(request: &Request) -> String {
+pub(crate) fn place(request: &Request) -> String {
     let url = request.parameter("StatusCallback");
     let path = url.strip_prefix(PUBLIC).unwrap_or_else(|| panic!("{url}: {request:?}"));
     path.to_owned()
@@ -67,7 +67,7 @@ async fn report_with(app: &App, place: &str, parameters: &[(&str, &str)]) -> Ans
 }
 
 /// Reports a status.
-async fn report(app: &App, place: &str, status: &str) {
+pub(crate) async fn report(app: &App, place: &str, status: &str) {
     report_code(app, place, status, "").await;
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::given::{action, customer, definition, shown, sms};
 use crate::support::http::{Behaviour, HttpServer, sid, twilio_error};
-use crate::support::{App, Backend, on_each_database};
+use crate::support::{App, Backend, TestDatabase, on_each_database};
 
 on_each_database!(
     messages_calls_and_tasks_reach_their_providers,
@@ -30,7 +30,18 @@ pub(crate) async fn app(
     crm: &HttpServer,
     change: impl FnOnce(&mut Config),
 ) -> App {
-    App::start_with(backend, |config| {
+    let database = TestDatabase::create(backend).await.expect("a database");
+    app_on(database, twilio, crm, change).await
+}
+
+/// The same, on a database that is there.
+pub(crate) async fn app_on(
+    database: TestDatabase,
+    twilio: &HttpServer,
+    crm: &HttpServer,
+    change: impl FnOnce(&mut Config),
+) -> App {
+    App::start_on(database, |config| {
         let url = |url: String| Some(ChannelUrl::parse(&url).expect("a URL"));
         let from = "+14155550100";
         config.channels.sms_url = url(format!("twilio+http://{ACCOUNT}:t0ken@{}", twilio.address()));

@@ -1,11 +1,14 @@
 //! Servers of two versions on one database, as they are while one replaces the other.
 //!
 //! There is one version of this program here, so the other is played: a later one by what its migration would leave behind, the one
-//! before by the statements that it runs, which are kept in `upgrades/`. With each release they are written anew:
+//! before by what is kept of it in `upgrades/`: the statements that it runs, and a small database in the middle of its work. With each
+//! release both are written anew, and until the first one with each change of the step that there is:
 //!
 //! ```text
 //! RECORD_STATEMENTS=1 cargo test --features test-support --test it upgrades
 //! ```
+
+mod snapshot;
 
 use campaign_automation::config::Config;
 use campaign_automation::proto::campaign::v1 as pb;
