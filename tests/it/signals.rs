@@ -7,10 +7,15 @@ use std::path::Path;
 use tokio::task::block_in_place;
 
 use crate::purge::{engagements, record};
+use crate::support::given::{definition, email};
 use crate::support::process::{CAMPAIGN_TICK, CAMPAIGND, Served, check, program, run};
-use crate::support::{App, Backend, TestDatabase, on_each_database, postgres_url};
+use crate::support::{App, Backend, Rows, TestDatabase, on_each_database};
 
-on_each_database!(a_purge_ends_after_what_it_has_begun);
+on_each_database!(
+    a_purge_ends_after_what_it_has_begun,
+    a_fence_changes_nothing_or_all,
+    a_migration_that_does_not_come_to_its_end_changes_nothing,
+);
 
 /// As whoever schedules it knows it: try again.
 const TRY_AGAIN: i32 = 75;
@@ -74,36 +79,49 @@ async fn a_purge_ends_after_what_it_has_begun(backend: Backend) {
     app.server.shutdown().await.expect("stopped");
 }
 
-// Who holds a database in a file keeps others from opening it, so what comes next is about PostgreSQL alone.
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fence_changes_nothing_or_all() {
-    if postgres_url().is_none() {
-        return;
-    }
+async fn a_fence_changes_nothing_or_all(backend: Backend) {
     let directory = tempfile::tempdir().expect("a directory");
-    let app = App::start(Backend::Postgres).await;
+    let app = App::start(backend).await;
+    let timeline = app.timeline(definition("hook", 1, vec![email(1, 0, "A")])).await;
     app.customer("anna", "Etc/UTC").await;
+    app.start_run("anna", &timeline).await;
     let stopped = app.stop_server().await;
     let url = &stopped.database.url;
-    let lock = "lock table customer_timeline_progress, customers in access exclusive mode";
-    let held = hold(url, lock).await;
-    let arguments = ["fence", "--before", "2020-01-01T00:00:00Z"];
-    end(begin(directory.path(), url, &arguments), "INT", held).await;
+    let rows = Rows::at(url, backend).await;
+    let before = rows.all().await;
+    let lock = match backend {
+        Backend::Sqlite => "delete from customers where customer_id = 'nobody'",
+        Backend::Postgres => "lock table customer_timeline_progress, customers in access exclusive mode",
+    };
+    let arguments = ["fence", "--before", "2026-01-05T13:00:00Z"];
+    for signal in ["TERM", "INT"] {
+        let held = hold(url, lock).await;
+        end(begin(directory.path(), url, &arguments), signal, held).await;
+        assert_eq!(rows.all().await, before, "{signal}");
+    }
+    let mut fence = program(CAMPAIGND, directory.path(), &arguments);
+    fence.env("CAMPAIGN_DATABASE_URL", url);
+    check(&block_in_place(|| run(fence)), 0, &["1 with something to fence"]);
+    assert_ne!(rows.all().await, before);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_migration_that_does_not_come_to_its_end_changes_nothing() {
-    if postgres_url().is_none() {
-        return;
-    }
+async fn a_migration_that_does_not_come_to_its_end_changes_nothing(backend: Backend) {
     let directory = tempfile::tempdir().expect("a directory");
-    let database = TestDatabase::create(Backend::Postgres).await.expect("a database");
+    let database = TestDatabase::create(backend).await.expect("a database");
+    if backend == Backend::Sqlite {
+        // A new file is opened by one at a time; one in this mode is opened while another writes to it.
+        let new = Database::connect(format!("{}?mode=rwc", database.url)).await;
+        let new = new.expect("the database");
+        new.execute_unprepared("pragma journal_mode = wal").await.expect("set");
+        new.close().await.expect("closed");
+    }
     // Another migrator is at work.
     let table = "create table seaql_migrations (version varchar primary key, applied_at bigint not null)";
     for signal in ["TERM", "INT"] {
         let held = hold(&database.url, table).await;
         end(begin(directory.path(), &database.url, &["migrate"]), signal, held).await;
+        // Nothing of it is there, or this would fail.
+        hold(&database.url, table).await.rollback().await.expect("let go");
     }
     let mut migrate = program(CAMPAIGND, directory.path(), &["migrate"]);
     migrate.env("CAMPAIGN_DATABASE_URL", &database.url);
