@@ -2,6 +2,8 @@
 //!
 //! The floor writes into copies of the service's tables with all their indexes, so that each row costs the database the same.
 
+#![expect(clippy::disallowed_types, reason = "what a `Session` costs is not part of the floor")]
+
 use anyhow::ensure;
 use sea_orm::sea_query::ArrayType;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement, TransactionTrait as _, Value};
