@@ -6,6 +6,7 @@
 //! `ROWS` is the number of runs.
 
 #![expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
+#![expect(clippy::disallowed_types, reason = "plans are asked for by statements of its own")]
 
 use anyhow::Context as _;
 use campaign_automation::clock::ManualClock;

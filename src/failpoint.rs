@@ -108,6 +108,7 @@ mod armed {
                 Some(signal) => {
                     let _ = kill_process(getpid(), signal);
                     // The signal may be taken by another thread, and this one shall not go on meanwhile.
+                    #[expect(clippy::disallowed_methods, reason = "this process ends")]
                     std::thread::sleep(std::time::Duration::from_millis(100));
                 }
                 None => panic!("CAMPAIGN_FAILPOINT says so"),

@@ -2,6 +2,8 @@
 //!
 //! The floor writes into copies of the service's tables with all their indexes, so that each row costs the database the same.
 
+#![expect(clippy::disallowed_types, reason = "what a `Session` costs is not part of the floor")]
+
 use anyhow::ensure;
 use sea_orm::sea_query::ArrayType;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, Statement, TransactionTrait as _, Value};
@@ -174,10 +176,10 @@ impl Statements {
             lease: format!(
                 "update floor_customer_timeline_progress as p set lease_token = {day}, lease_expires_at = {wake}, \
                  in_flight_actions = '[{{\"id\":1,\"attempt\":1,\"due\":\"2026-01-05T12:00:00Z\"}}]'{json} \
-                 from (select customer_id, id from floor_customer_timeline_progress where campaign_timeline_id = 1 \
+                 from (select customer_id as customer, id as run_id from floor_customer_timeline_progress where campaign_timeline_id = 1 \
                  and status = 'active' and next_action_at <= {now} and (lease_expires_at is null or lease_expires_at <= {now}) \
                  order by next_action_at, id limit {BATCH} {lock}) u \
-                 where p.customer_id = u.customer_id and p.id = u.id returning customer_id, id"
+                 where p.customer_id = u.customer and p.id = u.run_id returning customer_id, id"
             ),
             ledger: format!(
                 "insert into floor_action_executions (customer_id, progress_id, action_id, campaign_timeline_id, attempt, due_at, \

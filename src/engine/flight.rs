@@ -80,6 +80,10 @@ pub(super) struct Recorded {
 impl Flight {
     /// Nothing under way yet. `report`: keep what was recorded for [`Flight::finish`].
     pub(super) fn new(engine: &Arc<Engine>, report: bool) -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "no more is in it than was claimed, which the lanes bound"
+        )]
         let (served, queue) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             under_way: AtomicUsize::new(0),

@@ -1,8 +1,7 @@
 //! Running statements: on the pool for reading, in a transaction for writing.
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, QueryResult,
-    Statement, Value,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, QueryResult, Value,
 };
 use std::sync::Arc;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
@@ -131,9 +130,10 @@ impl<C: ConnectionTrait> Session<C> {
         StoreError::of(error, &self.place)
     }
 
-    fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
+    #[expect(clippy::disallowed_types, reason = "all statements are made here")]
+    fn statement(&self, sql: &str, values: Vec<Value>) -> sea_orm::Statement {
         self.statements.note(sql);
-        Statement::from_sql_and_values(self.backend, sql, values)
+        sea_orm::Statement::from_sql_and_values(self.backend, sql, values)
     }
 
     /// The variant of a piece of SQL for this database.

@@ -7,6 +7,10 @@
     clippy::unnecessary_wraps,
     reason = "tables of cases are long and plain, and all of a table have one form"
 )]
+#![expect(
+    clippy::disallowed_types,
+    reason = "tests look into the database by statements of their own"
+)]
 #[cfg(not(feature = "test-support"))]
 compile_error!("the tests kill servers at failpoints, which is in no release: cargo test --features test-support");
 

@@ -230,8 +230,8 @@ async fn about_people(app: &App) {
 
 /// The last request to the provider about a customer.
 fn asked(twilio: &HttpServer, customer: &str) -> Option<Request> {
-    let requests = twilio.requests().into_iter();
-    requests.filter(|request| request.body.contains(customer)).last()
+    let mut requests = twilio.requests().into_iter();
+    requests.rfind(|request| request.body.contains(customer))
 }
 
 /// Writes down all rows, as statements that put them into empty tables.
