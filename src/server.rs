@@ -139,10 +139,8 @@ impl Server {
         let keys = Arc::new(keys);
         let providers = providers::known(&routes);
         let callbacks = Callbacks::new(&config, &providers, &keys);
-        let senders = match given {
-            Some(given) => given,
-            None => senders(&config, routes, &trusted, &callbacks, &clock, &metrics)?,
-        };
+        let configured = || senders(&config, routes, &trusted, &callbacks, &clock, &metrics);
+        let senders = given.map_or_else(configured, Ok)?;
         let parts = Parts {
             store,
             clock: Arc::clone(&clock),

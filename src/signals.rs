@@ -3,6 +3,7 @@
 //! In a container a program is the first process, which no signal ends by itself: one that does nothing about SIGTERM goes on until it is
 //! killed, half a minute later.
 
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -42,8 +43,9 @@ where
     }
 }
 
-/// Does something that may end anywhere: what is not committed is as if it had not begun.
-pub async fn until_told_anywhere<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+/// Does something that may end anywhere: what is not committed is as if it had not begun. It is on the heap, as it is most of what a
+/// program does, and who waits for it stays small.
+pub async fn until_told_anywhere<T>(work: Pin<Box<impl Future<Output = anyhow::Result<T>>>>) -> anyhow::Result<T> {
     until_told(async |told| {
         told.run_until_cancelled(work)
             .await

@@ -81,8 +81,8 @@ impl Floor {
         let statements = Arc::new(Statements::of_day(self.is_sqlite, self.executed));
         let begun = Instant::now();
         let mut tasks = Vec::new();
-        for connection in self.connections.iter().cloned() {
-            let statements = Arc::clone(&statements);
+        for connection in &self.connections {
+            let (connection, statements) = (connection.clone(), Arc::clone(&statements));
             tasks.push(tokio::spawn(async move { execute_all(&connection, &statements).await }));
         }
         let mut rows = 0;

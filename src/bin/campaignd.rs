@@ -25,13 +25,13 @@ async fn main() -> ExitCode {
         Some(Command::Fence(args)) => fence(args).await,
         Some(Command::Purge(args)) => purge(args).await,
         Some(Command::Demo(args)) => {
-            until_told_anywhere(demo::run(DemoOptions {
+            until_told_anywhere(Box::pin(demo::run(DemoOptions {
                 outbox: args.outbox,
                 channels: Some(args.named.channels),
                 left_out: args.named.left_out,
                 database: None,
                 days: args.days,
-            }))
+            })))
             .await
         }
     };
@@ -114,7 +114,7 @@ fn clock() -> Arc<dyn Clock> {
 
 async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     telemetry::install(&args.log.settings(), None)?;
-    until_told_anywhere(server::migrate(&args.database)).await
+    until_told_anywhere(Box::pin(server::migrate(&args.database))).await
 }
 
 async fn purge(args: PurgeArgs) -> anyhow::Result<()> {
@@ -124,5 +124,5 @@ async fn purge(args: PurgeArgs) -> anyhow::Result<()> {
 
 async fn fence(args: FenceArgs) -> anyhow::Result<()> {
     telemetry::install(&args.log.settings(), None)?;
-    until_told_anywhere(server::fence(args, SystemClock.now(), &mut std::io::stdout())).await
+    until_told_anywhere(Box::pin(server::fence(args, SystemClock.now(), &mut std::io::stdout()))).await
 }

@@ -94,7 +94,7 @@ pub async fn run(cli: TickCli) -> ExitCode {
         Tick::Hourly(args) => (false, args),
         Tick::Daily(args) => (true, args),
     };
-    let ticked = until_told_anywhere(async { Ok(rounds(daily, &args).await) }).await;
+    let ticked = until_told_anywhere(Box::pin(async { Ok(rounds(daily, &args).await) })).await;
     let ticked = ticked.unwrap_or_else(|told| Err((TRY_AGAIN, told.to_string())));
     match ticked {
         Ok(()) => ExitCode::SUCCESS,

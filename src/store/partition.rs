@@ -105,13 +105,12 @@ mod tests {
         let whole = parts[0];
         let mut next = whole.begin;
         while let Some(part) = parts.pop() {
-            match part.halves() {
-                Some([lower, upper]) => parts.extend([upper, lower]),
-                None => {
-                    assert_eq!((part.begin, part.end), (next, next + 1));
-                    next += 1;
-                    singles += 1;
-                }
+            if let Some([lower, upper]) = part.halves() {
+                parts.extend([upper, lower]);
+            } else {
+                assert_eq!((part.begin, part.end), (next, next + 1));
+                next += 1;
+                singles += 1;
             }
         }
         assert_eq!((next, singles), (whole.end, whole.end - whole.begin));
