@@ -286,7 +286,8 @@ impl ExecutionFilter {
 }
 
 impl Txn {
-    /// Adds entries. Those of one action have different attempts.
+    /// Adds entries. Those of one action have different attempts. One that is there already, as it is in a database that was put
+    /// together from two backups, stays as it is: it must not hold up all that are recorded with it.
     pub async fn insert_executions(&self, executions: &[Execution]) -> Result<(), StoreError> {
         let mut batch = Batch::new(&[
             ("customer_id", Col::Text),
@@ -336,11 +337,21 @@ impl Txn {
         let columns = "customer_id, progress_id, action_id, campaign_timeline_id, attempt, due_at, started_at, finished_at, channel, \
                        outcome, reason, provider_id, detail, content_revision, provider_status, provider_error_code, \
                        provider_status_at";
-        self.execute(
-            &format!("insert into action_executions ({columns}) select {columns} from {table}"),
-            values,
-        )
-        .await?;
+        // SQLite takes ON CONFLICT after a SELECT for a join condition unless there is a WHERE before it.
+        let sql = format!(
+            "insert into action_executions ({columns}) select {columns} from {table} where true \
+             on conflict (customer_id, progress_id, action_id, attempt) do nothing"
+        );
+        let added = self.execute(&sql, values).await?;
+        let known = (executions.len() as u64).saturating_sub(added);
+        if known > 0 {
+            tracing::error!(
+                known,
+                "{known} of {} attempts were in action_executions already, though their runs did not know of them; they stay as \
+                 they are there",
+                executions.len()
+            );
+        }
         Ok(())
     }
 }

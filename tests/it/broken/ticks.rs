@@ -2,7 +2,7 @@
 
 use campaign_automation::proto::campaign::v1 as pb;
 
-use super::{action_id, alter, broken, broken_rows, mails};
+use super::{action_id, alter, broken, broken_rows, mails, run_sql};
 use crate::support::app::{daily, hourly};
 use crate::support::given::{definition, email};
 use crate::support::mailing::crowd;
@@ -10,6 +10,7 @@ use crate::support::{App, Backend, on_each_database};
 
 on_each_database!(
     a_row_that_cant_be_read_harms_no_other,
+    an_attempt_that_the_ledger_has_already_holds_up_nobody,
     what_names_an_action_that_is_not_there_goes_on,
 );
 
@@ -139,4 +140,27 @@ async fn what_names_an_action_that_is_not_there_goes_on(backend: Backend) {
     }
     app.set("2026-01-06T00:00:00Z");
     assert_eq!(app.daily().await.counts.expect("counts").completed_runs, 6);
+}
+
+/// As in a database that was put together from two backups.
+async fn an_attempt_that_the_ledger_has_already_holds_up_nobody(backend: Backend) {
+    let app = App::start(backend).await;
+    let timeline = app.timeline(definition("hook", 1, vec![email(1, 13, "A")])).await;
+    let ids = crowd(&app, &timeline, "calm", 3).await;
+    let entry = format!(
+        "insert into action_executions (customer_id, progress_id, action_id, campaign_timeline_id, attempt, due_at, started_at, \
+         finished_at, channel, outcome) select customer_id, id, {}, campaign_timeline_id, 1, updated_at, updated_at, updated_at, \
+         'email', 'retrying' from customer_timeline_progress where customer_id = '{}'",
+        action_id(&timeline),
+        ids[0]
+    );
+    run_sql(&app, &[entry]).await;
+    app.pass_hours(1);
+    for sent in [3, 0] {
+        let ticked = app.hourly().await;
+        assert_eq!((mails(&ticked), broken(&ticked), ticked.has_more), (sent, 0, false));
+        app.pass_hours(1);
+    }
+    assert_eq!(app.sent_count(), 3);
+    app.server.shutdown().await.expect("stopped");
 }
