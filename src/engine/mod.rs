@@ -33,6 +33,7 @@ mod purge;
 mod rates;
 mod redrive;
 mod release;
+mod running;
 mod schedule;
 mod sending;
 mod simulate;
@@ -98,8 +99,8 @@ use circuits::Circuits;
 use holds::HoldsView;
 use lanes::Lanes;
 use leases::Leases;
+use running::RunningTicks;
 use skew::ClockGuard;
-use tick::RunningTicks;
 
 /// How the engine behaves.
 #[derive(Debug, Clone)]
