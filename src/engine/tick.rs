@@ -390,12 +390,18 @@ impl Engine {
         let due = wakes.into_iter().filter(|wake| wake.earliest <= now);
         let at_a_time = !request.dry_run && limits.are_of_time_alone() && self.store.writes_at_a_time() > 1;
         let turns = Turns::new(due, request.buckets, at_a_time);
+        let serve = async || {
+            let served = self.serve_turns(request, &turns, limits, flight, events).await;
+            // Whoever is done has left nothing to others, and whoever stopped or failed stops them.
+            turns.close();
+            served
+        };
         if !at_a_time {
-            return self.serve_turns(request, &turns, limits, flight, events).await;
+            return serve().await;
         }
-        let serve = || self.serve_turns(request, &turns, limits, flight, events);
-        let (one, other) = futures::try_join!(serve(), serve())?;
-        Ok(one || other)
+        // Each ends by itself, also when the other fails: of a claim that is dropped while it is committed nobody would send.
+        let (one, other) = futures::join!(serve(), serve());
+        Ok(one? || other?)
     }
 
     /// Serves whoever's turn it is, until all is done. True: it stopped at a limit.
@@ -411,7 +417,6 @@ impl Engine {
         while let Some(mut turn) = turns.next().await {
             let id = turn.wake.id;
             if limits.reached() {
-                turns.close();
                 return Ok(true);
             }
             let freed = self.lanes.freed.notified();
@@ -446,7 +451,6 @@ impl Engine {
             limits.spend(claims.actions);
             events.note(flight.counts());
             if claims.spent {
-                turns.close();
                 return Ok(true);
             }
             blocked_in_a_row = if claims.blocked && claims.actions == 0 {
