@@ -4,9 +4,9 @@
 //! the fastest way in, and on `SQLite` a JSON document that `json_each` takes apart. sea-query's arrays can't hold NULL, so a
 //! NULL travels as a value that never occurs, and NULLIF turns it back.
 //!
-//! UNNEST costs as much for each cell as for a whole index entry, and most columns of a tick say the same for all rows. Such a
-//! column travels as an array of one: UNNEST pads it with NULL, and COALESCE puts the one in. So the text of a statement is the
-//! same whatever its rows have in common.
+//! UNNEST takes each column apart on its own before it puts rows together, and for a claim with its two dozen columns that was half of
+//! the statement, though most say the same for all rows. Such a column travels as an array of one: UNNEST pads it with NULL, and
+//! COALESCE puts the one in. So the text of a statement is the same whatever its rows have in common.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use sea_orm::sea_query::ArrayType;

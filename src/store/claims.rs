@@ -5,7 +5,7 @@
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
-use sea_orm::FromQueryResult;
+use sea_orm::{FromQueryResult, Value};
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
 
@@ -170,15 +170,10 @@ impl Txn {
         completions: &[&Completion],
         now: Timestamp,
     ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
-        let mut batch = Batch::new(PLANNED);
-        for done in completions {
-            push_planned(&mut batch, &done.before, &done.run, Some(done.token));
-        }
-        if batch.is_empty() {
+        if completions.is_empty() {
             return Ok(HashMap::new());
         }
-        let (table, mut values) = batch.bind(self.backend, 2);
-        values.insert(0, now.into());
+        let (table, values) = self.bind_completed(completions, now);
         let finished = self.finished();
         let sql = format!(
             "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
@@ -210,12 +205,7 @@ impl Txn {
         completions: &[&Completion],
         now: Timestamp,
     ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
-        let mut batch = Batch::new(PLANNED);
-        for done in completions {
-            push_planned(&mut batch, &done.before, &done.run, Some(done.token));
-        }
-        let (table, mut values) = batch.bind(self.backend, 2);
-        values.insert(0, now.into());
+        let (table, values) = self.bind_completed(completions, now);
         let finished = self.finished();
         let sql = format!(
             "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
@@ -252,16 +242,28 @@ impl Txn {
         Ok(landed.collect())
     }
 
-    /// How the lists of finished actions are stored.
+    /// Runs as they are after their sends, as the table `u`, and `now` as the first parameter.
+    fn bind_completed(&self, completions: &[&Completion], now: Timestamp) -> (String, Vec<Value>) {
+        let mut batch = Batch::new(PLANNED);
+        for done in completions {
+            push_planned(&mut batch, &done.before, &done.run, Some(done.token));
+        }
+        let (table, mut values) = batch.bind(self.backend, 2);
+        values.insert(0, now.into());
+        (table, values)
+    }
+
+    /// How the lists of finished actions are stored. On `SQLite` a list may be written otherwise than this service writes it, with
+    /// spaces, or be broken by now, and then it stays so: it must not hold up the others.
     fn finished(&self) -> String {
-        let list = |column: &str, given: &str| {
-            let appended = self.pick("p.{column} || u.{given}", 
-                "case when p.{column} = '[]' then u.{given} else substr(p.{column}, 1, length(p.{column}) - 1) || ',' || substr(u.{given}, 2) end");
-            let appended = appended.replace("{column}", column).replace("{given}", given);
-            format!(
-                "{column} = case when u.is_whole = 1 then u.{given} when u.{given} = '[]' then p.{column} else {appended} end"
-            )
-        };
+        let appended = self.pick(
+            "else p.COLUMN || u.GIVEN",
+            "when not json_valid(p.COLUMN) then p.COLUMN when json(p.COLUMN) = '[]' then u.GIVEN \
+             else substr(json(p.COLUMN), 1, length(json(p.COLUMN)) - 1) || ',' || substr(u.GIVEN, 2)",
+        );
+        let list =
+            format!("COLUMN = case when u.is_whole = 1 then u.GIVEN when u.GIVEN = '[]' then p.COLUMN {appended} end");
+        let list = |column: &str, given: &str| list.replace("COLUMN", column).replace("GIVEN", given);
         format!(
             "{}, {}",
             list("completed_actions", "completed"),

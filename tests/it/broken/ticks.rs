@@ -11,6 +11,7 @@ use crate::support::{App, Backend, on_each_database};
 on_each_database!(
     a_row_that_cant_be_read_harms_no_other,
     an_attempt_that_the_ledger_has_already_holds_up_nobody,
+    lists_that_are_written_with_spaces_go_on,
     what_names_an_action_that_is_not_there_goes_on,
 );
 
@@ -162,5 +163,24 @@ async fn an_attempt_that_the_ledger_has_already_holds_up_nobody(backend: Backend
         app.pass_hours(1);
     }
     assert_eq!(app.sent_count(), 3);
+    app.server.shutdown().await.expect("stopped");
+}
+
+/// By hand, or by another library. `PostgreSQL` does not keep how JSON was written.
+async fn lists_that_are_written_with_spaces_go_on(backend: Backend) {
+    let app = App::start(backend).await;
+    let actions = vec![email(1, 13, "A"), email(1, 14, "A"), email(1, 15, "A")];
+    let timeline = app.timeline(definition("hook", 1, actions)).await;
+    let lists = ["[]", " [ ]", "[ 900001 ] ", "[900001,\n900002]\n"];
+    let ids = crowd(&app, &timeline, "calm", lists.len()).await;
+    for (id, list) in ids.iter().zip(lists) {
+        alter(&app, id, &format!("completed_actions = '{list}'")).await;
+    }
+    for _ in 0..3 {
+        app.pass_hours(1);
+        let ticked = app.hourly().await;
+        let all = i64::try_from(lists.len()).expect("a number");
+        assert_eq!((mails(&ticked), broken(&ticked), ticked.has_more), (all, 0, false));
+    }
     app.server.shutdown().await.expect("stopped");
 }
