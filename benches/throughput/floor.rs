@@ -16,16 +16,10 @@ use crate::place::{FIRST_DAY, Place};
 const BATCH: usize = 1000;
 
 /// Over how many connections. `SQLite` has one writer.
-const CONNECTIONS: usize = 2;
+pub(crate) const CONNECTIONS: usize = 2;
 
-/// The tables that are copied, and what a copy by `like` leaves out.
-const TABLES: [(&str, &str); 2] = [
-    (
-        "customer_timeline_progress",
-        "with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0)",
-    ),
-    ("action_executions", ""),
-];
+/// The tables that are copied.
+const TABLES: [&str; 2] = ["customer_timeline_progress", "action_executions"];
 
 /// Plain SQL on copies of the service's tables.
 pub(crate) struct Floor {
@@ -49,16 +43,11 @@ impl Floor {
     }
 
     async fn new(place: &Place, rows: usize, with_actions: bool) -> anyhow::Result<Self> {
-        for (table, options) in TABLES {
-            if place.is_sqlite() {
-                copy_sqlite(place, table).await?;
-            } else {
-                // The identity goes on counting in the table itself.
-                let copy =
-                    format!("create table floor_{table} (like {table} including all excluding identity) {options}");
-                let fill = format!("insert into floor_{table} select * from {table}");
-                place.run(&[&copy, &fill]).await?;
-            }
+        for table in TABLES {
+            let copy = place.copy(table).await?;
+            place
+                .run(&[&format!("insert into {copy} select * from {table}")])
+                .await?;
         }
         place.vacuum().await?;
         let mut connections = Vec::new();
@@ -123,22 +112,6 @@ impl Floor {
         }
         Ok(took)
     }
-}
-
-/// A table with the same columns and indexes.
-async fn copy_sqlite(place: &Place, table: &str) -> anyhow::Result<()> {
-    let db = place.connect().await?;
-    let sql =
-        format!("select sql from sqlite_schema where tbl_name = '{table}' and sql is not null order by type desc");
-    let rows = db.query_all_raw(Statement::from_string(DbBackend::Sqlite, sql)).await?;
-    for row in rows {
-        let sql: String = row.try_get("", "sql")?;
-        let sql = sql.replace(table, &format!("floor_{table}"));
-        db.execute_unprepared(&sql).await?;
-    }
-    let fill = format!("insert into floor_{table} select * from {table}");
-    db.execute_unprepared(&fill).await?;
-    Ok(db.close().await?)
 }
 
 /// The statements of a round.

@@ -9,23 +9,39 @@
 //! - *ratio*: the median of what each round's service reached of that round's floor. Both take turns, so that noise of the
 //!   machine meets both, and each begins on a table that was vacuumed.
 //!
+//! Three kinds of work are measured beside other programs: calls about one customer each beside as many clients of `pgbench`, mails beside
+//! `smtp-source` of Postfix (`apt-get install postfix`, whose service need not run), and how much memory `campaignd` takes beside
+//! nothing.
+//!
 //! `ONLY` names the lines to measure, with commas; `ROUNDS` is how often (3), `DUE` how many actions the hourly tick carries out
-//! (200,000), `ACTIVE` how many runs the daily tick moves (1,000,000).
+//! (200,000), `ACTIVE` how many runs there are for the daily tick, for one that finds nothing, and for memory (1,000,000), `CALLS` how many
+//! calls about one customer there are (50,000), `STORED` how many rows the bulk calls store (200,000), `MAILS` how many mails go to
+//! the mail server (20,000). `PLANS=1` has the line `idle` show the query plans of a tick, too. With `PIPELINING=0` the mail
+//! server, too, waits for each command.
 
 #![expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
 
 mod app;
+mod bulk;
+mod callers;
+mod calls;
 mod daily;
 mod floor;
 mod hourly;
+mod idle;
 mod measure;
+mod memory;
 mod place;
+mod plans;
+mod programs;
 mod senders;
+mod smtp;
 
 use anyhow::{Context as _, bail};
 use std::io::Write as _;
 
 use measure::Line;
+use plans::Plans;
 
 /// What is measured, and how much of it.
 #[derive(Debug, Clone)]
@@ -34,6 +50,9 @@ struct Plan {
     rounds: usize,
     due: usize,
     active: usize,
+    calls: usize,
+    stored: usize,
+    mails: usize,
 }
 
 impl Plan {
@@ -49,6 +68,9 @@ impl Plan {
             rounds: number("ROUNDS", 3)?.max(1),
             due: number("DUE", 200_000)?,
             active: number("ACTIVE", 1_000_000)?,
+            calls: number("CALLS", 50_000)?,
+            stored: number("STORED", 200_000)?.next_multiple_of(bulk::BATCH),
+            mails: number("MAILS", 20_000)?,
         })
     }
 
@@ -59,16 +81,45 @@ impl Plan {
 }
 
 /// The lines of the table, by the names that `ONLY` takes.
-const WORK: [&str; 4] = ["hourly", "hourly-10ms", "daily", "daily-due"];
+const WORK: [&str; 11] = [
+    "hourly",
+    "hourly-10ms",
+    "daily",
+    "daily-due",
+    "idle",
+    "engagements",
+    "start",
+    "start-bulk",
+    "progress",
+    "smtp",
+    "memory",
+];
 
-async fn measure(name: &str, plan: &Plan) -> anyhow::Result<Line> {
-    match name {
-        "hourly" => hourly::measure(plan, hourly::AT_ONCE).await,
-        "hourly-10ms" => hourly::measure(plan, hourly::IN_10_MS).await,
-        "daily" => daily::measure(plan, daily::Days::WithoutActions).await,
-        "daily-due" => daily::measure(plan, daily::Days::WithActions).await,
+/// Measures what has this name; what the table says of it.
+async fn measure(name: &str, plan: &Plan, plans: Option<&Plans>) -> anyhow::Result<String> {
+    let line = match name {
+        "hourly" => hourly::measure(plan, hourly::AT_ONCE).await?,
+        "hourly-10ms" => hourly::measure(plan, hourly::IN_10_MS).await?,
+        "daily" => daily::measure(plan, daily::Days::WithoutActions).await?,
+        "daily-due" => daily::measure(plan, daily::Days::WithActions).await?,
+        "idle" => {
+            return Ok(idle::measure(plan, plans)
+                .await?
+                .map(|line| line.to_string())
+                .join("\n"));
+        }
+        "engagements" => bulk::engagements(plan).await?,
+        "start" => calls::start(plan).await?,
+        "start-bulk" => bulk::start(plan).await?,
+        "progress" => match calls::progress(plan).await? {
+            Some(line) => line,
+            None => return Ok("progress           no line on SQLite, which has no pgbench".to_owned()),
+        },
+        "smtp" => return Ok(smtp::measure(plan).await?.map(|line| line.to_string()).join("\n")),
+        "memory" => return Ok(memory::measure(plan).await?.to_string()),
         other => bail!("nothing is called {other}; there are {}", WORK.join(", ")),
-    }
+    };
+    Ok(line.to_string())
 }
 
 /// As `campaignd` has it.
@@ -78,6 +129,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let plan = Plan::from_environment()?;
+    let plans = std::env::var("PLANS").is_ok_and(|given| given == "1").then(Plans::keep);
     let mut out = std::io::stdout();
     let names: Vec<String> = if plan.only.is_empty() {
         WORK.map(str::to_owned).into()
@@ -86,7 +138,9 @@ async fn main() -> anyhow::Result<()> {
     };
     writeln!(out, "{}", Line::HEAD)?;
     for name in names {
-        let line = measure(&name, &plan).await.with_context(|| name.clone())?;
+        let line = measure(&name, &plan, plans.as_ref())
+            .await
+            .with_context(|| name.clone())?;
         writeln!(out, "{line}")?;
     }
     Ok(())

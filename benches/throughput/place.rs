@@ -1,29 +1,38 @@
 //! A database of a measurement's own, and rows in bulk.
 
+#![expect(clippy::disallowed_types, reason = "tables are copied by statements of its own")]
+
 use anyhow::Context as _;
 use campaign_automation::config::Config;
 use campaign_automation::server;
 use campaign_automation::store::StoreUrl;
-use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection};
-use std::path::PathBuf;
+use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, Statement};
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// The secret of the servers of tests.
-const SECRET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/secret.key");
+pub(crate) const SECRET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/secret.key");
 
 /// The day that it is at first, and the hour.
 pub(crate) const FIRST_DAY: &str = "2026-01-05";
-pub(crate) const NOON: &str = "2026-01-05T12:00:00Z";
+pub(crate) const NOON: &str = "2026-01-05T12:00:00+00:00";
 
 /// A database, which is dropped with its folder or when the next of its name is made.
 pub(crate) struct Place {
-    url: String,
+    pub(crate) url: String,
     directory: TempDir,
+    /// The day that it is at first.
+    day: String,
 }
 
 impl Place {
-    /// An empty one, migrated.
+    /// An empty one, migrated, for a clock that is moved by hand.
     pub(crate) async fn new(name: &str) -> anyhow::Result<Self> {
+        Self::on(name, FIRST_DAY.to_owned()).await
+    }
+
+    /// An empty one, migrated, whose first day is this one.
+    pub(crate) async fn on(name: &str, day: String) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let url = match std::env::var("DATABASE_URL") {
             Err(_) => format!("sqlite://{}", directory.path().join("bench.db").display()),
@@ -39,7 +48,7 @@ impl Place {
                 format!("{server}/{database}")
             }
         };
-        let place = Self { url, directory };
+        let place = Self { url, directory, day };
         server::migrate(&place.config()?.database).await?;
         Ok(place)
     }
@@ -57,7 +66,12 @@ impl Place {
         Ok(config)
     }
 
-    fn outbox(&self) -> PathBuf {
+    /// Its folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn outbox(&self) -> PathBuf {
         self.directory.path().join("outbox")
     }
 
@@ -85,35 +99,98 @@ impl Place {
 
     /// Stores `count` customers, and starts each on a timeline at the first day's midnight, with its next action at `wake`.
     pub(crate) async fn load(&self, timeline: i64, count: usize, wake: &str) -> anyhow::Result<()> {
-        let (series, from, id, json, stamp, date) = if self.is_sqlite() {
-            let series = format!("with recursive s(n) as (select 1 union all select n + 1 from s where n < {count}) ");
-            (series, "s".to_owned(), "printf('c%08d', n)", "", "", "")
-        } else {
-            let from = format!("generate_series(1, {count}) as s(n)");
-            (
-                String::new(),
-                from,
-                "'c' || lpad(n::text, 8, '0')",
-                "::jsonb",
-                "::timestamptz",
-                "::date",
-            )
-        };
-        let midnight = format!("'{FIRST_DAY}T00:00:00+00:00'{stamp}");
+        self.load_customers(count).await?;
+        self.load_runs(timeline, count, wake).await
+    }
+
+    /// Stores `count` customers.
+    pub(crate) async fn load_customers(&self, count: usize) -> anyhow::Result<()> {
+        let (with, from) = self.series(count);
+        let (id, midnight) = (self.customer("n"), self.midnight());
+        let json = self.pick("::jsonb", "");
         let customers = format!(
             "insert into customers (customer_id, bucket, display_name, email, time_zone, stage_visit, engagement_score, is_test, \
-             attributes, created_at, updated_at) {series} select {id}, n % 1024, 'Customer ' || n, 'c' || n || '@example.com', \
+             attributes, created_at, updated_at) {with} select {id}, n % 1024, 'Customer ' || n, 'c' || n || '@example.com', \
              'Etc/UTC', 0, 0, false, '{{}}'{json}, {midnight}, {midnight} from {from}"
         );
-        let runs = format!(
-            "insert into customer_timeline_progress (customer_id, campaign_timeline_id, next_action_at, not_before, day_started_at, \
-             started_at, updated_at, bucket, current_day, day_date, zone_is_default, origin, status, time_zone) {series} \
-             select {id}, {timeline}, {wake}{stamp}, {midnight}, {midnight}, {midnight}, {midnight}, n % 1024, 1, \
-             '{FIRST_DAY}'{date}, false, 'started', 'active', 'Etc/UTC' from {from}"
-        );
         let zone = "insert into time_zones (time_zone) values ('Etc/UTC') on conflict do nothing";
-        self.run(&[&customers, &runs, zone]).await?;
+        self.run(&[&customers, zone]).await?;
         self.vacuum().await
+    }
+
+    /// Starts the first `count` customers.
+    pub(crate) async fn load_runs(&self, timeline: i64, count: usize, wake: &str) -> anyhow::Result<()> {
+        let (with, from) = self.series(count);
+        let (columns, row) = self.run_row(timeline, &self.customer("n"), "n", wake);
+        let runs = format!("insert into customer_timeline_progress ({columns}) {with} select {row} from {from}");
+        self.run(&[&runs]).await?;
+        self.vacuum().await
+    }
+
+    /// The columns of a run that begins, and what they are for a customer with a number, all in SQL.
+    pub(crate) fn run_row(&self, timeline: i64, customer: &str, number: &str, wake: &str) -> (&'static str, String) {
+        let (midnight, day) = (self.midnight(), &self.day);
+        let (stamp, date) = (self.pick("::timestamptz", ""), self.pick("::date", ""));
+        let columns = "customer_id, campaign_timeline_id, next_action_at, not_before, day_started_at, started_at, updated_at, bucket, \
+             current_day, day_date, zone_is_default, origin, status, time_zone";
+        let row = format!(
+            "{customer}, {timeline}, {wake}{stamp}, {midnight}, {midnight}, {midnight}, {midnight}, {number} % 1024, 1, \
+             '{day}'{date}, false, 'started', 'active', 'Etc/UTC'"
+        );
+        (columns, row)
+    }
+
+    /// The id of the customer with a number, in SQL.
+    pub(crate) fn customer(&self, number: &str) -> String {
+        if self.is_sqlite() {
+            format!("printf('c%08d', {number})")
+        } else {
+            format!("'c' || lpad(({number})::text, 8, '0')")
+        }
+    }
+
+    /// The first day's midnight, in SQL.
+    pub(crate) fn midnight(&self) -> String {
+        format!("'{}T00:00:00+00:00'{}", self.day, self.pick("::timestamptz", ""))
+    }
+
+    /// A table of the numbers `n` to `count`: what stands before a SELECT, and in its FROM.
+    fn series(&self, count: usize) -> (String, String) {
+        if self.is_sqlite() {
+            let with = format!("with recursive s(n) as (select 1 union all select n + 1 from s where n < {count}) ");
+            (with, "s".to_owned())
+        } else {
+            (String::new(), format!("generate_series(1, {count}) as s(n)"))
+        }
+    }
+
+    fn pick(&self, postgres: &'static str, sqlite: &'static str) -> &'static str {
+        if self.is_sqlite() { sqlite } else { postgres }
+    }
+
+    /// An empty table with the columns and indexes of one of the service's, so that each row costs the database the same; its name.
+    pub(crate) async fn copy(&self, table: &str) -> anyhow::Result<String> {
+        let copy = format!("floor_{table}");
+        if !self.is_sqlite() {
+            let create = format!("create table {copy} (like {table} including all)");
+            self.run(&[&create]).await?;
+            if table == "customer_timeline_progress" {
+                // LIKE leaves them out.
+                let options =
+                    "fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0";
+                self.run(&[&format!("alter table {copy} set ({options})")]).await?;
+            }
+            return Ok(copy);
+        }
+        let db = self.connect().await?;
+        let sql =
+            format!("select sql from sqlite_schema where tbl_name = '{table}' and sql is not null order by type desc");
+        for row in db.query_all_raw(Statement::from_string(DbBackend::Sqlite, sql)).await? {
+            let sql: String = row.try_get("", "sql")?;
+            db.execute_unprepared(&sql.replace(table, &copy)).await?;
+        }
+        db.close().await?;
+        Ok(copy)
     }
 
     /// Clears away what earlier rounds left, and lets the planner know the tables. `SQLite` needs neither.
