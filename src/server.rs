@@ -421,7 +421,7 @@ fn engine_settings(config: &Config, routes: &config::Routes) -> EngineSettings {
         lanes: config.lanes(),
         identity: MailIdentity {
             from: routes.from.clone(),
-            postal_address: config.postal_address.clone(),
+            postal_address: config.postal_address.as_deref().map(Into::into),
         },
         public_url: config.public_url.clone(),
         bounce_address: config.feedback.bounce_address.clone(),

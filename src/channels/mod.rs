@@ -18,11 +18,12 @@ pub use self::http::{
 };
 pub use email::{
     DkimError, DkimSigner, MailOptions, MailReport, Mailbox, MailboxError, SmtpLimits, SmtpSender, TlsSetUpError,
-    is_link_target, read_mail_report, tracked_html,
+    is_link_target, mail_text, read_mail_report, tracked_html,
 };
 pub use outbox::OutboxSender;
 pub use render::{
-    Part, Place, RenderError, Rendered, Renderer, VARIABLES, VariableUses, check_template, least_segments,
+    Context, Part, Place, RenderError, Rendered, Renderer, TimelineValues, VARIABLES, Values, VariableUses,
+    check_template, least_segments,
 };
 pub use trust::{TrustError, TrustedRoots, certificates};
 pub use url::{ChannelUrl, ChannelUrlError, Login, SmtpServer, TlsMode};

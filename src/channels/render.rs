@@ -15,17 +15,17 @@ mod error;
 mod language;
 mod length;
 mod part;
+mod values;
 mod variables;
 
 pub use error::{Place, RenderError};
 pub use language::check_template;
 pub use length::least_segments;
 pub use part::Part;
+pub use values::{Context, TimelineValues, Values};
 pub use variables::{VARIABLES, VariableUses};
 
-use minijinja::value::{Serde, Value};
 use minijinja::{Environment, ErrorKind, Template, UndefinedBehavior};
-use serde_json::Value as Json;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,11 +110,10 @@ impl Renderer {
         Self::default()
     }
 
-    /// Fills in what `campaign` says on `channel`, with the values of `context`, an object.
-    pub fn render(&self, channel: Channel, campaign: &Campaign, context: &Json) -> Result<Rendered, RenderError> {
+    /// Fills in what `campaign` says on `channel`.
+    pub fn render(&self, channel: Channel, campaign: &Campaign, context: &Context) -> Result<Rendered, RenderError> {
         let compiled = self.compiled(campaign);
-        let values = Value::from(Serde(context));
-        let part = |part: Part| compiled.render(part, campaign, &values, context);
+        let part = |part: Part| compiled.render(part, campaign, context);
         let missing = |needs| RenderError::Missing {
             channel,
             campaign: campaign.id.clone(),
@@ -153,9 +152,13 @@ impl Renderer {
     }
 
     /// Fills in one text of `campaign`; none when it does not have it.
-    pub fn render_part(&self, part: Part, campaign: &Campaign, context: &Json) -> Result<Option<String>, RenderError> {
-        let values = Value::from(Serde(context));
-        self.compiled(campaign).render(part, campaign, &values, context)
+    pub fn render_part(
+        &self,
+        part: Part,
+        campaign: &Campaign,
+        context: &Context,
+    ) -> Result<Option<String>, RenderError> {
+        self.compiled(campaign).render(part, campaign, context)
     }
 
     /// The campaign's templates, compiled now unless they were before.
@@ -208,13 +211,7 @@ impl Compiled {
     }
 
     /// Fills in one text; none when the campaign does not have it.
-    fn render(
-        &self,
-        part: Part,
-        campaign: &Campaign,
-        values: &Value,
-        context: &Json,
-    ) -> Result<Option<String>, RenderError> {
+    fn render(&self, part: Part, campaign: &Campaign, context: &Context) -> Result<Option<String>, RenderError> {
         if part.of(campaign).is_empty() {
             return Ok(None);
         }
@@ -225,7 +222,7 @@ impl Compiled {
             .environment
             .get_template(part.as_str())
             .map_err(|error| RenderError::failed(part, &error))?;
-        let text = template.render(values.clone()).map_err(|error| {
+        let text = template.render(context.0.clone()).map_err(|error| {
             if error.kind() == ErrorKind::UndefinedError {
                 let at = Place {
                     part: Some(part),
@@ -261,15 +258,11 @@ impl Compiled {
 }
 
 /// The variables of a template that have no value; of these, the ones on the line of the error, if there are any.
-fn without_value(template: &Template<'_, '_>, context: &Json, line: Option<usize>) -> Vec<String> {
-    let has_value = |path: &str| {
-        let found = path.split('.').try_fold(context, |object, key| object.get(key));
-        found.is_some_and(|found| !found.is_null())
-    };
+fn without_value(template: &Template<'_, '_>, context: &Context, line: Option<usize>) -> Vec<String> {
     let mut names: Vec<String> = template
         .undeclared_variables(true)
         .into_iter()
-        .filter(|name| !has_value(name))
+        .filter(|name| !context.has(name))
         .collect();
     names.sort_unstable();
     let source = line
@@ -286,6 +279,7 @@ mod tests {
     use super::*;
     use crate::domain::{CampaignKind, MailHeaders, Tracking};
     use chrono::DateTime;
+    use minijinja::value::{Serde, Value};
     use serde_json::json;
 
     fn campaign(revision: i64, texts: &[(Part, &str)]) -> Campaign {
@@ -317,8 +311,12 @@ mod tests {
         }
     }
 
-    fn context() -> Json {
-        json!({"customer": {"name": "Zoë <O'Neil>", "plan": null, "tags": ["a", "b"], "orders": [{"id": 1}]}})
+    fn of(values: &serde_json::Value) -> Context {
+        Context(Value::from(Serde(values)))
+    }
+
+    fn context() -> Context {
+        of(&json!({"customer": {"name": "Zoë <O'Neil>", "plan": null, "tags": ["a", "b"], "orders": [{"id": 1}]}}))
     }
 
     /// Fills in one template as a text message.
@@ -430,7 +428,7 @@ mod tests {
     fn a_subject_is_one_line() {
         for name in ["a\nb", "a\r\nBcc: x@y.z", "a\0", "\u{202e}a"] {
             let texts = [(Part::Subject, "Hi {{ name }}"), (Part::TextBody, "{{ name }}")];
-            let rendered = Renderer::new().render(Channel::Email, &campaign(1, &texts), &json!({ "name": name }));
+            let rendered = Renderer::new().render(Channel::Email, &campaign(1, &texts), &of(&json!({ "name": name })));
             assert_eq!(rendered, Err(RenderError::ControlCharacter(Part::Subject)), "{name:?}");
         }
     }

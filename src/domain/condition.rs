@@ -9,7 +9,7 @@ use chrono::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{EngagementKind, Facts, Stage, TaskOutcome, Timestamp};
 pub use json::{from_json, to_json};
@@ -154,10 +154,19 @@ pub enum Fact {
 /// What conditions ask about a customer, so that no more is loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// What was done.
-    pub engagements: BTreeSet<EngagementQuery>,
+    /// What was done, and how long ago it may have been and still matter.
+    pub engagements: BTreeMap<EngagementQuery, Reach>,
     /// Names of attributes.
     pub attributes: BTreeSet<String>,
+}
+
+/// How far back something matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// So many hours.
+    Hours(u32),
+    /// However long ago it was.
+    Ever,
 }
 
 /// What a list of conditions says: each in turn, the first that says skip decides.
@@ -198,18 +207,45 @@ impl Asked {
     /// What these conditions ask.
     pub fn by<'a>(conditions: impl IntoIterator<Item = &'a Condition>) -> Self {
         let mut asked = Self::default();
-        for leaf in conditions.into_iter().flat_map(|condition| condition.test.leaves()) {
+        let leaves = conditions.into_iter().flat_map(|condition| {
+            let leaves = condition.test.leaves().into_iter();
+            leaves.map(|leaf| (leaf, condition.reach()))
+        });
+        for (leaf, reach) in leaves {
             match leaf {
-                Leaf::Engaged { query, .. } => drop(asked.engagements.insert(query.clone())),
+                Leaf::Engaged { query, .. } => asked.ask(query, reach),
                 Leaf::Attribute { name, .. } => drop(asked.attributes.insert(name.clone())),
                 Leaf::EngagementScoreAbove { .. } | Leaf::PipelineStage { .. } | Leaf::TaskOutcome { .. } => {}
             }
         }
         asked
     }
+
+    /// Also asks when a customer last did something.
+    pub fn ask(&mut self, query: &EngagementQuery, reach: Reach) {
+        let known = self.engagements.entry(query.clone()).or_insert(reach);
+        *known = reach.max(*known);
+    }
+
+    /// Since when what was done matters at an instant; none: since ever.
+    pub fn since(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.engagements.values().max() {
+            Some(Reach::Hours(hours)) => Some(now - Duration::hours(i64::from(*hours))),
+            Some(Reach::Ever) | None => None,
+        }
+    }
 }
 
 impl Condition {
+    /// How far back what it asks matters. Of one that says skip when something was done, what was before its window is never told;
+    /// of any other it is told why it said skip.
+    fn reach(&self) -> Reach {
+        match (&self.test, self.then) {
+            (Test::Leaf(Leaf::Engaged { within_hours, .. }), Then::Skip) => Reach::Hours(*within_hours),
+            _ => Reach::Ever,
+        }
+    }
+
     /// The keys of the actions that it is about.
     pub fn of_actions(&self) -> impl Iterator<Item = &str> {
         self.test.leaves().into_iter().filter_map(|leaf| match leaf {

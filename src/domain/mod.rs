@@ -37,7 +37,7 @@ pub use awaited::{AfterTimeout, AwaitedEvent};
 pub use campaign::{Campaign, CampaignKind, Tracking};
 pub use channel::{ActionType, Channel, DeliveryPolicy};
 pub use circuit::{ChannelHealth, ChannelStop, Circuit, CircuitCause, CircuitPolicy, CircuitState};
-pub use condition::{Asked, Condition, EngagementQuery, Test, Then};
+pub use condition::{Asked, Condition, EngagementQuery, Reach, Test, Then};
 pub use customer::{Customer, Engagement, EngagementKind, Zone, check_attributes};
 pub use delivery::{AttemptKey, DeliveryReport, ProviderState, ProviderStatus, Told};
 pub use feedback::{FeedbackKind, MailRefusal, MailStatus, bounced_too_often, soft_bounce_window};

@@ -4,8 +4,8 @@ use chrono::Duration;
 use std::collections::BTreeSet;
 
 use super::{
-    ActionId, ActionType, Asked, AwaitedEvent, CampaignId, Channel, Completion, Condition, Slug, Stage, TimelineId,
-    Timestamp,
+    ActionId, ActionType, Asked, AwaitedEvent, CampaignId, Channel, Completion, Condition, Reach, Slug, Stage,
+    TimelineId, Timestamp,
 };
 
 /// The most days that a timeline may have.
@@ -177,7 +177,7 @@ impl Timeline {
         };
         let mut asked = Asked::by(actions().flat_map(|action| &action.definition.conditions));
         let awaited = actions().filter_map(|action| action.definition.awaits.as_ref());
-        asked.engagements.extend(awaited.map(|awaited| awaited.query.clone()));
+        awaited.for_each(|awaited| asked.ask(&awaited.query, Reach::Ever));
         asked
     }
 }

@@ -4,6 +4,8 @@
 //! a server finds out itself it goes by at once; of the others it hears within a second of its next claim. Failures in a row
 //! are counted by each server for itself, as nobody writes to the database for a message that went.
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -357,7 +359,7 @@ impl Engine {
         let now = self.clock.now();
         let policy = self.circuits.policy;
         if is_probe {
-            self.change_circuit(channel, |circuit| {
+            self.change_rarely(channel, |circuit| {
                 let is_half_open = circuit.state == CircuitState::HalfOpen;
                 is_half_open.then(|| circuit.probed(health, what, &policy, now))
             })
@@ -372,7 +374,7 @@ impl Engine {
                     (CircuitCause::Failures, reason)
                 }
             };
-            self.change_circuit(channel, |circuit| {
+            self.change_rarely(channel, |circuit| {
                 circuit
                     .is_closed()
                     .then(|| circuit.opened(cause, &reason, &policy, now))
@@ -392,8 +394,17 @@ impl Engine {
     pub(super) async fn return_probe(&self, channel: Channel) {
         let now = self.clock.now();
         let is_half_open = |circuit: &Circuit| circuit.state == CircuitState::HalfOpen;
-        self.change_circuit(channel, |circuit| is_half_open(circuit).then(|| circuit.unprobed(now)))
+        self.change_rarely(channel, |circuit| is_half_open(circuit).then(|| circuit.unprobed(now)))
             .await;
+    }
+
+    /// As [`Self::change_circuit`], in a box of its own: each message has room for it, and hardly one needs it.
+    fn change_rarely<'a>(
+        &'a self,
+        channel: Channel,
+        change: impl Fn(&Circuit) -> Option<Circuit> + Send + 'a,
+    ) -> BoxFuture<'a, ()> {
+        self.change_circuit(channel, change).boxed()
     }
 
     /// Changes a circuit here and in the database, unless there is nothing to change in it.

@@ -410,7 +410,7 @@ impl Engine {
                     .filter_map(|decision| entry(&one.claim.run, timeline, decision, now))
             })
             .collect();
-        txn.insert_executions(&ledger).await?;
+        txn.insert_missing_executions(&ledger).await?;
         let Some(begun) = self.begin_probes(&txn, probes, now).await? else {
             return Ok(None);
         };

@@ -1,13 +1,11 @@
 //! What a campaign says to one customer: the values that its texts see, and what a mail has beside its texts.
 
-use chrono_tz::Tz;
+use std::sync::Arc;
 
 use super::Engine;
 use super::cache::Campaigns;
-use crate::channels::{MailOptions, Mailbox, Rendered};
-use crate::domain::{
-    Action, Campaign, CampaignKind, Channel, Customer, EmailAddress, FailureReason, PhoneNumber, Run, Stage, Timeline,
-};
+use crate::channels::{MailOptions, Mailbox, Rendered, TimelineValues, Values};
+use crate::domain::{Action, Campaign, CampaignKind, Channel, Customer, FailureReason, Run, Timeline};
 
 /// Who a deployment's mails are from.
 #[derive(Debug, Clone)]
@@ -15,7 +13,7 @@ pub struct MailIdentity {
     /// The sender of campaigns that name none.
     pub from: Mailbox,
     /// The sender's postal address, which law asks for in marketing mail; none: there is none to show.
-    pub postal_address: Option<String>,
+    pub postal_address: Option<Arc<str>>,
 }
 
 /// Why an action has no message.
@@ -43,7 +41,7 @@ impl Engine {
         run: &Run,
         timeline: &Timeline,
         action: &Action,
-        customer: &Customer,
+        customer: &Arc<Customer>,
         campaign: &Campaign,
     ) -> Result<Written, Unsendable> {
         let template = |error: String| (FailureReason::Template, format!("campaign {}: {error}", campaign.id));
@@ -59,28 +57,29 @@ impl Engine {
             zone: run.zone.tz,
             timeline: TimelineValues::of(timeline),
             day: action.definition.day_number,
-            customer,
-            sender: sender.as_ref().unwrap_or(&identity.from),
-            postal_address: identity.postal_address.as_deref(),
-            unsubscribe: unsubscribe.as_deref(),
+            customer: Arc::clone(customer),
+            sender: sender.as_ref().unwrap_or(&identity.from).clone(),
+            postal_address: identity.postal_address.clone(),
+            unsubscribe: unsubscribe.clone(),
         };
-        let is_marketing_mail = action.definition.channel == Channel::Email && campaign.kind == CampaignKind::Marketing;
+        let is_mail = action.definition.channel == Channel::Email;
+        let is_marketing_mail = is_mail && campaign.kind == CampaignKind::Marketing;
         if is_marketing_mail {
-            values.suffice_for_marketing()?;
+            suffice_for_marketing(&values)?;
         }
         let texts = self
             .renderer
-            .render(action.definition.channel, campaign, &values.context());
+            .render(action.definition.channel, campaign, &values.into());
         let texts = texts.map_err(|error| template(error.to_string()))?;
         let unsubscribe_url = unsubscribe.filter(|_| is_marketing_mail);
         if let Some(url) = &unsubscribe_url {
             shows_link(&texts, url).map_err(template)?;
         }
         let texts = self.tracked(texts, campaign.tracking, run, action.id);
-        let (bounces, reference) = (
-            self.settings.bounce_address.as_ref(),
-            self.mail_reference(customer, run.id, action.id),
-        );
+        let reference = is_mail
+            .then(|| self.mail_reference(customer, run.id, action.id))
+            .flatten();
+        let bounces = self.settings.bounce_address.as_ref();
         let options = MailOptions {
             preheader: None,
             sender,
@@ -96,78 +95,19 @@ impl Engine {
     }
 }
 
-/// What texts are filled in with.
-pub(super) struct Values<'a> {
-    pub(super) zone: Tz,
-    pub(super) timeline: TimelineValues<'a>,
-    pub(super) day: i32,
-    pub(super) customer: &'a Customer,
-    pub(super) sender: &'a Mailbox,
-    pub(super) postal_address: Option<&'a str>,
-    pub(super) unsubscribe: Option<&'a str>,
-}
-
-/// What texts see of a timeline.
-pub(super) struct TimelineValues<'a> {
-    pub(super) name: &'a str,
-    pub(super) slug: &'a str,
-    pub(super) duration_days: i32,
-}
-
-impl<'a> TimelineValues<'a> {
-    pub(super) fn of(timeline: &'a Timeline) -> Self {
-        Self {
-            name: &timeline.definition.name,
-            slug: timeline.definition.slug.as_str(),
-            duration_days: timeline.definition.duration_days,
-        }
+/// Marketing mail is not sent from a server that can't say who sends it, or how to make it stop.
+pub(super) fn suffice_for_marketing(values: &Values) -> Result<(), Unsendable> {
+    let lacks = |what: &str| {
+        let error = format!("marketing mail is not sent from a server without {what}");
+        Err((FailureReason::Misconfigured, error))
+    };
+    if values.unsubscribe.is_none() {
+        return lacks("links to unsubscribe: set --public-url (CAMPAIGN_PUBLIC_URL)");
     }
-}
-
-impl Values<'_> {
-    /// Marketing mail is not sent from a server that can't say who sends it, or how to make it stop.
-    pub(super) fn suffice_for_marketing(&self) -> Result<(), Unsendable> {
-        let lacks = |what: &str| {
-            let error = format!("marketing mail is not sent from a server without {what}");
-            Err((FailureReason::Misconfigured, error))
-        };
-        if self.unsubscribe.is_none() {
-            return lacks("links to unsubscribe: set --public-url (CAMPAIGN_PUBLIC_URL)");
-        }
-        if self.postal_address.is_none() {
-            return lacks("the sender's postal address: set --postal-address (CAMPAIGN_POSTAL_ADDRESS)");
-        }
-        Ok(())
+    if values.postal_address.is_none() {
+        return lacks("the sender's postal address: set --postal-address (CAMPAIGN_POSTAL_ADDRESS)");
     }
-
-    /// What templates see.
-    pub(super) fn context(&self) -> serde_json::Value {
-        let (customer, timeline) = (self.customer, &self.timeline);
-        serde_json::json!({
-            "customer": {
-                "id": customer.id.as_str(),
-                "name": customer.display_name,
-                "email": customer.email.as_ref().map(EmailAddress::as_str).unwrap_or_default(),
-                "phone": customer.phone.as_ref().map(PhoneNumber::as_str).unwrap_or_default(),
-                "time_zone": self.zone.name(),
-                "pipeline_stage": customer.pipeline_stage.as_ref().map(Stage::as_str).unwrap_or_default(),
-                "engagement_score": customer.engagement_score,
-                "attributes": customer.attributes,
-            },
-            "timeline": {
-                "name": timeline.name,
-                "slug": timeline.slug,
-                "duration_days": timeline.duration_days,
-            },
-            "day": self.day,
-            "links": { "unsubscribe": self.unsubscribe },
-            "sender": {
-                "name": self.sender.name().unwrap_or_default(),
-                "address": self.sender.address(),
-                "postal_address": self.postal_address,
-            },
-        })
-    }
+    Ok(())
 }
 
 /// Checks that each body shows the link to unsubscribe to this very customer: a condition in the text may hide it, which nobody

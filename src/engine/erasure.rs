@@ -3,6 +3,7 @@
 use super::once::Begin;
 use super::{Answer, Engine, EngineError, Once};
 use crate::domain::{Channel, CustomerId, NewSuppression, SuppressionReason, SuppressionScope, Timestamp};
+use crate::keys::hexadecimal;
 use crate::store::ErasedRows;
 
 /// Whom to erase.
@@ -87,7 +88,7 @@ impl Engine {
             answer.response = redact(&answer.method, &answer.response);
             txn.replace_answer(&answer).await?;
         }
-        let customer_hash = self.keys.address_hash("customer", id.as_str());
+        let customer_hash = hexadecimal(&self.keys.address_hash("customer", id.as_str()));
         txn.insert_erasure(&customer_hash, &command.reason, now).await?;
         let answer = operation
             .finish(Erasure {

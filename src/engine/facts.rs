@@ -17,7 +17,7 @@ use crate::store::{BrokenRun, LastEngagement, ReadRecipient, Reader, Txn};
 #[derive(Debug)]
 pub(super) struct BatchFacts {
     asked: Asked,
-    customers: HashMap<String, Customer>,
+    customers: HashMap<String, Arc<Customer>>,
     /// Customers that can't be read.
     broken: HashSet<String>,
     engagements: HashMap<ProgressId, BTreeMap<EngagementQuery, Timestamp>>,
@@ -45,7 +45,7 @@ impl Engine {
     ) -> Result<BatchFacts, EngineError> {
         let asked = timeline.asked();
         // The runs are locked, so whoever suppresses one of these customers has committed, or waits for this claim.
-        let (customers, engagements) = txn.known_of(runs, &asked, now).await?;
+        let (customers, engagements) = txn.known_of(runs, &asked, asked.since(now), now).await?;
         let transactional = if somebody_gets_no_marketing(&customers) {
             let campaigns = self.campaigns_held(txn, timeline).await?;
             transactional(campaigns.values().map(AsRef::as_ref))
@@ -70,7 +70,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<BatchFacts, EngineError> {
         let asked = timeline.asked();
-        let (customers, engagements) = reader.known_of(runs, &asked, now).await?;
+        let (customers, engagements) = reader.known_of(runs, &asked, None, now).await?;
         let transactional = if somebody_gets_no_marketing(&customers) {
             transactional(&reader.campaigns_by_id(&timeline.campaign_ids()).await?)
         } else {
@@ -130,7 +130,7 @@ impl BatchFacts {
             let anyhow = EngagementQuery { kind, of_action: None };
             let of_run = of_runs.entry(run).or_default();
             for query in about_it.into_iter().chain([anyhow]) {
-                if asked.engagements.contains(&query) {
+                if asked.engagements.contains_key(&query) {
                     let last = of_run.entry(query).or_insert(occurred_at);
                     *last = occurred_at.max(*last);
                 }
@@ -144,7 +144,7 @@ impl BatchFacts {
                     if !channels.is_empty() {
                         suppressed.insert(id.clone(), channels);
                     }
-                    known.insert(id, customer);
+                    known.insert(id, Arc::new(customer));
                 }
                 Err(id) => _ = broken.insert(id),
             }
@@ -177,7 +177,7 @@ impl BatchFacts {
     }
 
     /// The customer of a run, unless it is gone.
-    pub(super) fn customer(&self, run: &Run) -> Option<&Customer> {
+    pub(super) fn customer(&self, run: &Run) -> Option<&Arc<Customer>> {
         self.customers.get(run.customer_id.as_str())
     }
 

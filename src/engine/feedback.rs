@@ -125,11 +125,8 @@ impl Engine {
     /// The reference of the mail that an action of a run sends: the same over all attempts, in lower-case letters and digits. None: the
     /// customer has no mail address, or the numbers are beyond all that there will be.
     pub(super) fn mail_reference(&self, customer: &Customer, run: ProgressId, action: ActionId) -> Option<String> {
-        let hash = self.address_hash(&address_of(customer, Channel::Email)?);
-        let mut hash_begins = [0; HASH_BYTES];
-        for (byte, digits) in hash_begins.iter_mut().zip(hash.as_bytes().as_chunks::<2>().0) {
-            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-        }
+        let hash = self.address_digest(&address_of(customer, Channel::Email)?);
+        let hash_begins = *hash.first_chunk()?;
         let reference = MailReference {
             run,
             action,

@@ -83,7 +83,7 @@ async fn fence_range(
             continue;
         };
         let asked = timeline.asked();
-        let (customers, engagements) = txn.known_of(&runs, &asked, fence.before).await?;
+        let (customers, engagements) = txn.known_of(&runs, &asked, None, fence.before).await?;
         // A suppression may have come after a message, so what may have gone stays unknown.
         let known = BatchFacts::gather(&timeline, asked, customers, engagements).with_nobody_suppressed();
         let fenced_timeline = FencedTimeline::new(timeline.clone(), fence);
@@ -103,5 +103,5 @@ async fn fence_range(
     }
     report.changed += changed.len() as u64;
     txn.put_fenced(&changed, fence.before).await?;
-    Ok(txn.insert_executions(&ledger).await?)
+    Ok(txn.insert_missing_executions(&ledger).await?)
 }

@@ -47,7 +47,7 @@ const MOST_NAMED: usize = 100;
 #[derive(Debug)]
 pub(super) struct Flight {
     engine: Arc<Engine>,
-    served: mpsc::UnboundedSender<Served>,
+    served: mpsc::UnboundedSender<Box<Served>>,
     recorders: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
 }
@@ -129,7 +129,7 @@ impl Flight {
             let id = claimed.run.id;
             if let Ok(outcome) = AssertUnwindSafe(engine.serve(claimed)).catch_unwind().await {
                 // The recorder is there as long as anybody can send to it.
-                let _ = served.send(outcome);
+                let _ = served.send(Box::new(outcome));
             } else {
                 tracing::error!(
                     progress_id = id.0,
@@ -266,11 +266,20 @@ impl Shared {
     }
 }
 
+/// Whether the ledger may have entries of attempts that are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ledger {
+    /// It has none, as always but in a database that was put together from two backups.
+    HasNone,
+    /// It has some, which stay as they are.
+    HasSome,
+}
+
 struct Recorder {
     engine: Arc<Engine>,
     shared: Arc<Shared>,
     /// Shared by as many recorders as the database takes: while one writes, the next gathers.
-    queue: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Served>>>,
+    queue: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Box<Served>>>>,
 }
 
 impl Recorder {
@@ -281,7 +290,7 @@ impl Recorder {
     }
 
     /// The next outcomes that are recorded together; none: there will be no more.
-    async fn gather(&self) -> Option<Vec<Served>> {
+    async fn gather(&self) -> Option<Vec<Box<Served>>> {
         let mut queue = self.queue.lock().await;
         let first = queue.recv().await?;
         let begun = tokio::time::Instant::now();
@@ -308,16 +317,18 @@ impl Recorder {
         Some(group)
     }
 
-    async fn record(&self, group: Vec<Served>) {
+    async fn record(&self, mut group: Vec<Box<Served>>) {
         let size = group.len();
-        let mut group = group;
         group.sort_unstable_by(|a, b| a.run().cmp(&b.run()));
-        let mut uncertain = HashMap::new();
+        let (mut uncertain, mut ledger) = (HashMap::new(), Ledger::HasNone);
         for attempt in 1..=RECORD_TRIES {
-            match self.try_record(&group, &mut uncertain).await {
+            match self.try_record(&group, &mut uncertain, ledger).await {
                 Ok(landed) => {
                     self.account(group, &landed);
                     break;
+                }
+                Err(EngineError::Store(StoreError::Duplicate)) if ledger == Ledger::HasNone => {
+                    ledger = Ledger::HasSome;
                 }
                 Err(error) if attempt < RECORD_TRIES => {
                     tracing::warn!(%error, runs = size, "recording {size} runs failed, trying again");
@@ -336,40 +347,42 @@ impl Recorder {
     /// have recorded, as nobody heard what came of their commit.
     async fn try_record(
         &self,
-        group: &[Served],
+        group: &[Box<Served>],
         uncertain: &mut HashMap<ProgressId, Landed>,
+        ledger: Ledger,
     ) -> Result<HashMap<ProgressId, Landed>, EngineError> {
         let now = self.engine.clock.now();
         let txn = self.engine.store.begin().await?;
         let completions: Vec<&Completion> = group.iter().map(|served| &served.completion).collect();
         let mut recorded = txn.complete(&completions, now).await?;
         let landed = || {
-            let is_landed = |served: &&Served| recorded.contains_key(&served.completion.run.id);
+            let is_landed = |served: &&Box<Served>| recorded.contains_key(&served.completion.run.id);
             group.iter().filter(is_landed)
         };
         let mut executions: Vec<Execution> = landed().flat_map(|served| served.executions.iter().cloned()).collect();
         let reported: Vec<_> = landed()
             .filter(|served| served.may_be_reported())
-            .map(Served::run)
+            .map(|served| served.run())
             .collect();
         let kept = self.engine.reports_on(&txn, &reported, &mut executions, now).await?;
-        txn.insert_executions(&executions).await?;
+        match ledger {
+            Ledger::HasNone => txn.insert_executions(&executions).await?,
+            Ledger::HasSome => txn.insert_missing_executions(&executions).await?,
+        }
         self.engine.hear_recorded(&txn, kept, now).await?;
         // Claims that don't know of these don't wait: what they send, the provider refuses as well.
         for suppression in group.iter().flat_map(|served| &served.suppress) {
             txn.insert_suppression(suppression, now).await?;
         }
         let mut standing = HashMap::new();
-        for Served {
-            completion, executions, ..
-        } in group
+        for served in group
             .iter()
             .filter(|served| !recorded.contains_key(&served.completion.run.id))
         {
-            let run = &completion.run;
+            let run = &served.completion.run;
             // The lease is over because this very outcome ended it, if its attempts are there.
             if let Some(landed) = uncertain.get(&run.id)
-                && txn.has_executions(executions).await?
+                && txn.has_executions(&served.executions).await?
             {
                 standing.insert(run.id, *landed);
                 continue;
@@ -406,9 +419,10 @@ impl Recorder {
 
     /// Counts and reports what landed. Of a run that somebody else had taken over nothing did, and whoever took over accounts
     /// for it.
-    fn account(&self, group: Vec<Served>, landed: &HashMap<ProgressId, Landed>) {
+    fn account(&self, group: Vec<Box<Served>>, landed: &HashMap<ProgressId, Landed>) {
         let mut counts = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for served in group {
+            let served = *served;
             let Some(landed) = landed.get(&served.completion.run.id) else {
                 continue;
             };

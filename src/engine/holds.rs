@@ -4,6 +4,7 @@
 //! that all sends of a server share and that is never older than a second: so a hold that was set on another server stops what
 //! was claimed before it within that time.
 
+use futures::FutureExt as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -192,7 +193,12 @@ impl Engine {
 
     /// Whether an action that was claimed must not begin: it is held, or nobody can say in time whether it is.
     pub(super) async fn is_held_now(&self, timeline: &Timeline, action: &Action, start_by: Instant) -> bool {
-        match tokio::time::timeout_at(start_by, self.sending_holds()).await {
+        let holds = match self.holds.fresh() {
+            Some(holds) => Ok(Ok(holds)),
+            // Once a second; each message has room for it, so it has a box of its own.
+            None => tokio::time::timeout_at(start_by, self.sending_holds().boxed()).await,
+        };
+        match holds {
             Ok(Ok(holds)) => holds.on(timeline.id, &action.definition, self.clock.now()).is_some(),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the sending holds can't be read, and what was claimed is given back");

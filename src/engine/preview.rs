@@ -1,12 +1,13 @@
 //! What a campaign would say to a customer, without sending it.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::content::{TimelineValues, Values};
+use super::content::suffice_for_marketing;
 use super::definitions::CampaignContent;
 use super::simulate::SimulatedCustomer;
 use super::{Engine, EngineError};
-use crate::channels::{Mailbox, Part, Renderer};
+use crate::channels::{Context, Mailbox, Part, Renderer, TimelineValues, Values};
 use crate::domain::{Campaign, CampaignId, CampaignKind, Customer, SmsLength, TimelineId, Tracking};
 
 /// Stands for the link to unsubscribe, so that nobody who reads a preview unsubscribes the customer.
@@ -76,17 +77,17 @@ impl Engine {
             PreviewedCampaign::Stored(id) => self.campaign(&id).await?,
             PreviewedCampaign::Defined(content) => content.into_campaign(None, self.clock.now()),
         };
-        let customer = match command.customer {
+        let customer = Arc::new(match command.customer {
             SimulatedCustomer::Stored(id) => self.customer(&id).await?,
             SimulatedCustomer::MadeUp(customer) => *customer,
-        };
+        });
         let timeline = match command.timeline {
             Some(id) => Some(self.timeline(id).await?),
             None => None,
         };
         let made_up = TimelineValues {
-            name: "Preview",
-            slug: "preview",
+            name: "Preview".to_owned(),
+            slug: "preview".to_owned(),
             duration_days: 30,
         };
         let identity = &self.settings.identity;
@@ -96,25 +97,24 @@ impl Engine {
             zone: customer.zone(self.settings.default_zone).tz,
             timeline: timeline.as_ref().map_or(made_up, TimelineValues::of),
             day: command.day,
-            customer: &customer,
-            sender: &sender,
-            postal_address: identity.postal_address.as_deref(),
-            unsubscribe: self.settings.public_url.as_ref().map(|_| LINK),
+            customer: Arc::clone(&customer),
+            sender: sender.clone(),
+            postal_address: identity.postal_address.clone(),
+            unsubscribe: self.settings.public_url.as_ref().map(|_| LINK.to_owned()),
         };
         let mut warnings = Vec::new();
         let is_mail = !campaign.text_body.is_empty() || !campaign.html_body.is_empty();
         if is_mail && campaign.kind == CampaignKind::Marketing {
             warnings.extend(
-                values
-                    .suffice_for_marketing()
+                suffice_for_marketing(&values)
                     .err()
                     .map(|(_, error)| fatal(None, error)),
             );
         }
         // What the server lacks is said once, and the texts are shown all the same.
-        values.unsubscribe = Some(LINK);
-        values.postal_address = values.postal_address.or(Some("(no postal address)"));
-        let context = values.context();
+        values.unsubscribe = Some(LINK.to_owned());
+        values.postal_address = values.postal_address.or_else(|| Some("(no postal address)".into()));
+        let context = Context::from(values);
         // Its own renderer: texts that are not stored must not be taken for those of a revision.
         let renderer = Renderer::new();
         let (mut texts, mut sms_segments) = (Vec::new(), 0);

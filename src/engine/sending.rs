@@ -37,7 +37,7 @@ pub(super) struct Claimed {
     pub(super) hold: Hold,
     pub(super) run: Run,
     pub(super) timeline: Arc<Timeline>,
-    pub(super) customer: Option<Customer>,
+    pub(super) customer: Option<Arc<Customer>>,
     pub(super) campaigns: Campaigns,
     /// Room for each message, in order.
     pub(super) rooms: Vec<Seat>,
@@ -143,7 +143,7 @@ impl Engine {
                 put_off.push(channel);
             }
             if is_suppressed(&attempt.result) {
-                suppress.extend(self.suppression_of(customer.as_ref(), channel));
+                suppress.extend(self.suppression_of(customer.as_deref(), channel));
             }
             run.record(
                 &timeline,
@@ -182,7 +182,7 @@ impl Engine {
         timeline: &Timeline,
         action: &Action,
         in_flight: &InFlight,
-        customer: Option<&Customer>,
+        customer: Option<&Arc<Customer>>,
         campaigns: &Campaigns,
         Seat { room, is_probe }: Seat,
         (token, term): (i64, Term),
@@ -211,7 +211,7 @@ impl Engine {
         let started_at = self.clock.now();
         let is_stopped = self.is_held_now(timeline, action, term.start_by).await || self.stopping.is_cancelled();
         let is_too_late = Instant::now() > term.start_by || !self.leases.is_held(run.id, token, self.clock.now());
-        if is_stopped || is_too_late || self.is_quiet(customer, channel, started_at) {
+        if is_stopped || is_too_late || self.is_quiet(customer.map(AsRef::as_ref), channel, started_at) {
             return Attempt::without(Attempted::HandedBack, started_at);
         }
         let stopped = if is_test || is_probe {
@@ -329,7 +329,7 @@ impl Engine {
         timeline: &Timeline,
         action: &Action,
         in_flight: &InFlight,
-        customer: Option<&Customer>,
+        customer: Option<&Arc<Customer>>,
         campaigns: &Campaigns,
     ) -> Result<(Message, i64), (FailureReason, String)> {
         let customer = customer.ok_or((

@@ -119,7 +119,7 @@ impl Engine {
         } = simulation;
         let (id, zone) = (customer.id.clone(), customer.zone(self.settings.default_zone));
         let run = Run::start(timeline, id, Origin::Started, zone, FirstDay::SendPassed, 1, *start);
-        let (_, engagements) = reader.known_of(&[run], &timeline.asked(), *start).await?;
+        let (_, engagements) = reader.known_of(&[run], &timeline.asked(), None, *start).await?;
         let mut done = BTreeMap::new();
         for engagement in engagements {
             let query = EngagementQuery {
@@ -154,7 +154,8 @@ impl Engine {
             let outside = Outside {
                 render: &|run, timeline, action, customer| {
                     let campaign = campaign_of(action, &campaigns)?;
-                    engine.write(run, timeline, action, customer, campaign).map(drop)
+                    let customer = Arc::new(customer.clone());
+                    engine.write(run, timeline, action, &customer, campaign).map(drop)
                 },
                 is_abandoned: &|| abandoned.is_cancelled(),
             };

@@ -176,7 +176,7 @@ impl Engine {
         });
         let views: Vec<Option<RunView>> = views.collect();
         let skipped = views.iter().flatten().flat_map(|view| view.executions.iter().cloned());
-        txn.insert_executions(&skipped.collect::<Vec<_>>()).await?;
+        txn.insert_missing_executions(&skipped.collect::<Vec<_>>()).await?;
         Ok(views)
     }
 }

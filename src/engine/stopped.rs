@@ -80,7 +80,7 @@ impl Engine {
             run,
         };
         txn.complete(&[&completion], now).await?;
-        txn.insert_executions(&entries).await?;
+        txn.insert_missing_executions(&entries).await?;
         txn.forget_stopped(customer, id).await?;
         txn.commit().await?;
         flight.count(|counts| {

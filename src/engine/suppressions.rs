@@ -6,6 +6,7 @@ use crate::domain::{
     Address, Channel, Customer, CustomerId, Keyword, NewSuppression, PhoneNumber, Suppression, SuppressionReason,
     SuppressionScope,
 };
+use crate::keys::{ADDRESS_HASH_LEN, hexadecimal};
 use crate::store::{CustomerRow, Page, SuppressionFilter};
 
 /// Whom a suppression is on.
@@ -178,7 +179,13 @@ impl Engine {
         })
     }
 
+    /// The hash of an address as it is stored, in lower-case digits.
     pub(super) fn address_hash(&self, address: &Address) -> String {
+        hexadecimal(&self.address_digest(address))
+    }
+
+    /// The hash of an address.
+    pub(super) fn address_digest(&self, address: &Address) -> [u8; ADDRESS_HASH_LEN] {
         self.keys.address_hash(address.kind(), &address.normalised())
     }
 }

@@ -85,7 +85,7 @@ impl Engine {
             let handed_over = ledger.iter().find(|execution| execution.action_id == action.id);
             let entry = entry(&run, &action, &command, reported, handed_over, now);
             txn.put_task_reports(&run).await?;
-            txn.insert_executions(&[entry]).await?;
+            txn.insert_missing_executions(&[entry]).await?;
         }
         let view = self.view_in(txn, run, timeline).await?;
         let was_reported = reported.is_none();

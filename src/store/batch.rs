@@ -11,6 +11,7 @@
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use sea_orm::sea_query::ArrayType;
 use sea_orm::{DbBackend, Value};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// The type of a column.
@@ -32,8 +33,8 @@ pub(super) enum Col {
 
 /// A value of a row.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Cell {
-    Text(String),
+pub(super) enum Cell<'a> {
+    Text(Cow<'a, str>),
     Bool(bool),
     Int(i32),
     BigInt(i64),
@@ -47,25 +48,69 @@ pub(super) enum Cell {
 #[derive(Debug)]
 pub(super) struct Batch {
     columns: &'static [(&'static str, Col)],
-    rows: Vec<Vec<Cell>>,
+    /// By column; nothing before the first row.
+    cells: Vec<Cells>,
+    rows: usize,
+}
+
+/// What a column has.
+#[derive(Debug)]
+enum Cells {
+    /// The same in all rows.
+    Same(Value),
+    /// Something for each row.
+    Each(Vec<Value>),
+}
+
+impl Cells {
+    /// With the cell of another row after `rows` rows.
+    fn push(&mut self, cell: Cell<'_>, col: Col, rows: usize) {
+        match self {
+            Self::Same(same) if cell.is(same) => {}
+            Self::Same(same) => {
+                let mut each = Vec::with_capacity(2 * (rows + 1));
+                each.resize(rows, std::mem::replace(same, Value::Bool(None)));
+                each.push(cell.into_value(col));
+                *self = Self::Each(each);
+            }
+            Self::Each(each) => each.push(cell.into_value(col)),
+        }
+    }
+
+    fn at(&self, row: usize) -> Option<&Value> {
+        match self {
+            Self::Same(same) => Some(same),
+            Self::Each(each) => each.get(row),
+        }
+    }
 }
 
 impl Batch {
     pub(super) fn new(columns: &'static [(&'static str, Col)]) -> Self {
         Self {
             columns,
-            rows: Vec::new(),
+            cells: Vec::new(),
+            rows: 0,
         }
     }
 
     /// Adds a row with a cell for each column, in their order.
-    pub(super) fn push<const N: usize>(&mut self, cells: [Cell; N]) {
+    pub(super) fn push<const N: usize>(&mut self, cells: [Cell<'_>; N]) {
         debug_assert_eq!(N, self.columns.len(), "a cell for each column");
-        self.rows.push(cells.into());
+        let columns = cells.into_iter().zip(self.columns).enumerate();
+        for (at, (cell, (_, col))) in columns {
+            match self.cells.get_mut(at) {
+                Some(known) => known.push(cell, *col, self.rows),
+                // One column says how many rows there are.
+                None if at == 0 => self.cells.push(Cells::Each(vec![cell.into_value(*col)])),
+                None => self.cells.push(Cells::Same(cell.into_value(*col))),
+            }
+        }
+        self.rows += 1;
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows == 0
     }
 
     /// The table `u` and its parameters, whose numbers begin with `first`.
@@ -97,23 +142,16 @@ impl Batch {
             let _ = write!(names, "{comma}{name}");
         }
         let table = format!("(select {outer} from unnest({params}) as r({names})) as u");
-        // One column says how many rows there are.
-        let is_same = |at: usize| at > 0 && self.rows.windows(2).all(|pair| pair[0][at] == pair[1][at]);
-        let lengths: Vec<usize> = (0..self.columns.len())
-            .map(|at| if is_same(at) { 1 } else { self.rows.len() })
-            .collect();
-        let mut columns: Vec<Vec<Value>> = lengths.iter().map(|length| Vec::with_capacity(*length)).collect();
-        for (row, cells) in self.rows.into_iter().enumerate() {
-            for (at, cell) in cells.into_iter().enumerate().filter(|(at, _)| row < lengths[*at]) {
-                columns[at].push(array_value(cell, self.columns[at].1));
-            }
-        }
-        let types = self.columns.iter().map(|(_, col)| array_type(*col));
-        let values = types
-            .zip(columns)
-            .map(|(array, column)| Value::Array(array, Some(Box::new(column))))
-            .collect();
-        (table, values)
+        let mut cells = self.cells.into_iter();
+        let values = self.columns.iter().map(|(_, col)| {
+            let column = match cells.next() {
+                Some(Cells::Same(same)) => vec![present(same)],
+                Some(Cells::Each(each)) => each.into_iter().map(present).collect(),
+                None => Vec::new(),
+            };
+            Value::Array(array_type(*col), Some(Box::new(column)))
+        });
+        (table, values.collect())
     }
 
     fn bind_json(self, first: usize) -> (String, Vec<Value>) {
@@ -124,11 +162,11 @@ impl Batch {
             .map(|(at, (name, _))| format!("json_extract(value, '$[{at}]') as {name}"))
             .collect();
         let table = format!("(select {} from json_each(${first})) as u", columns.join(", "));
-        let rows: Vec<Vec<serde_json::Value>> = self
-            .rows
-            .into_iter()
-            .map(|row| row.into_iter().map(json_value).collect())
-            .collect();
+        let row = |row| {
+            let cells = self.cells.iter().filter_map(|cells| cells.at(row));
+            cells.map(json_value).collect::<Vec<_>>()
+        };
+        let rows: Vec<Vec<serde_json::Value>> = (0..self.rows).map(row).collect();
         (table, vec![Value::from(serde_json::json!(rows).to_string())])
     }
 }
@@ -175,35 +213,78 @@ fn array_type(col: Col) -> ArrayType {
     }
 }
 
-fn array_value(cell: Cell, col: Col) -> Value {
-    match cell {
-        Cell::Text(text) => text.into(),
-        Cell::Bool(truth) => truth.into(),
-        Cell::Int(number) => number.into(),
-        Cell::BigInt(number) => number.into(),
-        Cell::Time(time) => time.into(),
-        Cell::Date(date) => date.into(),
-        Cell::Json(json) => json.into(),
-        Cell::Null => match col {
-            Col::OptBigInt | Col::BigInt | Col::Int => (-1_i64).into(),
-            Col::OptTime | Col::Time | Col::Date => no_time().into(),
-            Col::OptText | Col::Text => "".into(),
-            Col::Bool => false.into(),
-            Col::Json => serde_json::Value::Null.into(),
-        },
+/// A value of an array of `PostgreSQL`, with what stands there for NULL.
+fn present(value: Value) -> Value {
+    match value {
+        Value::BigInt(None) => (-1_i64).into(),
+        Value::Int(None) => (-1_i32).into(),
+        Value::ChronoDateTimeUtc(None) => no_time().into(),
+        Value::ChronoDate(None) => no_time().date_naive().into(),
+        Value::String(None) => "".into(),
+        Value::Bool(None) => false.into(),
+        Value::Json(None) => serde_json::Value::Null.into(),
+        present => present,
     }
 }
 
-fn json_value(cell: Cell) -> serde_json::Value {
-    match cell {
-        Cell::Text(text) => text.into(),
-        Cell::Bool(truth) => truth.into(),
-        Cell::Int(number) => number.into(),
-        Cell::BigInt(number) => number.into(),
-        Cell::Time(time) => sqlite_time(time).into(),
-        Cell::Date(date) => date.to_string().into(),
-        Cell::Json(json) => json,
-        Cell::Null => serde_json::Value::Null,
+/// A value of a document for `SQLite`.
+fn json_value(value: &Value) -> serde_json::Value {
+    match value {
+        Value::String(Some(text)) => text.as_str().into(),
+        Value::Bool(Some(truth)) => (*truth).into(),
+        Value::Int(Some(number)) => (*number).into(),
+        Value::BigInt(Some(number)) => (*number).into(),
+        Value::ChronoDateTimeUtc(Some(time)) => sqlite_time(*time).into(),
+        Value::ChronoDate(Some(date)) => date.to_string().into(),
+        Value::Json(Some(json)) => json.as_ref().clone(),
+        _ => serde_json::Value::Null,
+    }
+}
+
+impl Cell<'_> {
+    /// Whether it is this value.
+    fn is(&self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Text(text), Value::String(Some(value))) => text == value,
+            (Self::Bool(truth), Value::Bool(Some(value))) => truth == value,
+            (Self::Int(number), Value::Int(Some(value))) => number == value,
+            (Self::BigInt(number), Value::BigInt(Some(value))) => number == value,
+            (Self::Time(time), Value::ChronoDateTimeUtc(Some(value))) => time == value,
+            (Self::Date(date), Value::ChronoDate(Some(value))) => date == value,
+            (Self::Json(json), Value::Json(Some(value))) => *json == **value,
+            (
+                Self::Null,
+                Value::String(None)
+                | Value::Bool(None)
+                | Value::Int(None)
+                | Value::BigInt(None)
+                | Value::ChronoDateTimeUtc(None)
+                | Value::ChronoDate(None)
+                | Value::Json(None),
+            ) => true,
+            _ => false,
+        }
+    }
+
+    fn into_value(self, col: Col) -> Value {
+        match self {
+            Self::Text(text) => text.into_owned().into(),
+            Self::Bool(truth) => truth.into(),
+            Self::Int(number) => number.into(),
+            Self::BigInt(number) => number.into(),
+            Self::Time(time) => time.into(),
+            Self::Date(date) => date.into(),
+            Self::Json(json) => json.into(),
+            Self::Null => match col {
+                Col::OptBigInt | Col::BigInt => Value::BigInt(None),
+                Col::Int => Value::Int(None),
+                Col::OptTime | Col::Time => Value::ChronoDateTimeUtc(None),
+                Col::Date => Value::ChronoDate(None),
+                Col::OptText | Col::Text => Value::String(None),
+                Col::Bool => Value::Bool(None),
+                Col::Json => Value::Json(None),
+            },
+        }
     }
 }
 
@@ -212,55 +293,55 @@ fn sqlite_time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, false)
 }
 
-impl From<&str> for Cell {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
+impl<'a> From<&'a str> for Cell<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text.into())
     }
 }
 
-impl From<String> for Cell {
+impl From<String> for Cell<'_> {
     fn from(text: String) -> Self {
-        Self::Text(text)
+        Self::Text(text.into())
     }
 }
 
-impl From<bool> for Cell {
+impl From<bool> for Cell<'_> {
     fn from(truth: bool) -> Self {
         Self::Bool(truth)
     }
 }
 
-impl From<i32> for Cell {
+impl From<i32> for Cell<'_> {
     fn from(number: i32) -> Self {
         Self::Int(number)
     }
 }
 
-impl From<i64> for Cell {
+impl From<i64> for Cell<'_> {
     fn from(number: i64) -> Self {
         Self::BigInt(number)
     }
 }
 
-impl From<DateTime<Utc>> for Cell {
+impl From<DateTime<Utc>> for Cell<'_> {
     fn from(time: DateTime<Utc>) -> Self {
         Self::Time(time)
     }
 }
 
-impl From<NaiveDate> for Cell {
+impl From<NaiveDate> for Cell<'_> {
     fn from(date: NaiveDate) -> Self {
         Self::Date(date)
     }
 }
 
-impl From<serde_json::Value> for Cell {
+impl From<serde_json::Value> for Cell<'_> {
     fn from(json: serde_json::Value) -> Self {
         Self::Json(json)
     }
 }
 
-impl<T: Into<Self>> From<Option<T>> for Cell {
+impl<T: Into<Self>> From<Option<T>> for Cell<'_> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
     }

@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::batch::{Batch, Cell, Col};
 use super::broken::{read, value};
+use super::finished::{completed_text, skipped_text};
 use super::progress::TABLE;
 use super::{StoreError, Txn};
 use crate::domain::{CustomerId, ProgressId, Run, Status, Timestamp};
@@ -26,10 +27,6 @@ pub struct Before {
     pub day_date: NaiveDate,
     /// Its zone.
     pub tz: Tz,
-    /// How many actions its row lists as completed and as skipped; none: that is not known, as the run knows of more than its
-    /// row. Both lists only grow while a run is planned and sent for, so what is new is appended to them, and a year of them is
-    /// not written anew for each message.
-    pub finished: Option<(usize, usize)>,
 }
 
 impl Before {
@@ -40,11 +37,6 @@ impl Before {
             current_day: run.current_day,
             day_date: run.day_date,
             tz: run.zone.tz,
-            // What people report of tasks is taken in when a run is read.
-            finished: run
-                .task_reports
-                .is_empty()
-                .then_some((run.completed.len(), run.skipped.len())),
         }
     }
 }
@@ -128,10 +120,9 @@ impl Txn {
         }
         let (table, mut values) = batch.bind(self.backend, 2);
         values.insert(0, now.into());
-        let finished = self.finished();
         let sql = format!(
             "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, in_flight_actions = u.in_flight, \
-             {finished}, failed_actions = u.failed, deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
+             completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
              day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
              shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
              next_action_at = u.wake, updated_at = $1, is_woken = false \
@@ -174,10 +165,9 @@ impl Txn {
             return Ok(HashMap::new());
         }
         let (table, values) = self.bind_completed(completions, now);
-        let finished = self.finished();
         let sql = format!(
             "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
-             {finished}, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, jumped_days = u.jumped, \
+             completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, jumped_days = u.jumped, \
              day_shifted_at = u.day_shifted, current_day = u.new_day, day_date = u.new_date, day_started_at = u.day_begin, \
              shifted_days = u.shifted, ended_at = u.ended, next_action_at = u.wake, is_woken = false, status = u.new_status, \
              updated_at = $1 from {table} join (select id as timeline_id, is_active, revision from campaign_timelines) t \
@@ -206,10 +196,9 @@ impl Txn {
         now: Timestamp,
     ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
         let (table, values) = self.bind_completed(completions, now);
-        let finished = self.finished();
         let sql = format!(
             "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
-             {finished}, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, \
+             completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, \
              jumped_days = case when {UNMOVED} then u.jumped else p.jumped_days end, \
              day_shifted_at = case when {UNMOVED} then u.day_shifted else p.day_shifted_at end, \
              current_day = case when {UNMOVED} then u.new_day else p.current_day end, \
@@ -251,24 +240,6 @@ impl Txn {
         let (table, mut values) = batch.bind(self.backend, 2);
         values.insert(0, now.into());
         (table, values)
-    }
-
-    /// How the lists of finished actions are stored. On `SQLite` a list may be written otherwise than this service writes it, with
-    /// spaces, or be broken by now, and then it stays so: it must not hold up the others.
-    fn finished(&self) -> String {
-        let appended = self.pick(
-            "else p.COLUMN || u.GIVEN",
-            "when not json_valid(p.COLUMN) then p.COLUMN when json(p.COLUMN) = '[]' then u.GIVEN \
-             else substr(json(p.COLUMN), 1, length(json(p.COLUMN)) - 1) || ',' || substr(u.GIVEN, 2)",
-        );
-        let list =
-            format!("COLUMN = case when u.is_whole = 1 then u.GIVEN when u.GIVEN = '[]' then p.COLUMN {appended} end");
-        let list = |column: &str, given: &str| list.replace("COLUMN", column).replace("GIVEN", given);
-        format!(
-            "{}, {}",
-            list("completed_actions", "completed"),
-            list("skipped_actions", "skipped")
-        )
     }
 
     /// Prolongs leases that are held under their tokens still, and says which are.
@@ -317,9 +288,8 @@ pub(super) const PLANNED: &[(&str, Col)] = &[
     ("token", Col::OptBigInt),
     ("lease_until", Col::OptTime),
     ("in_flight", Col::Json),
-    ("is_whole", Col::Int),
-    ("completed", Col::Json),
-    ("skipped", Col::Json),
+    ("completed", Col::Text),
+    ("skipped", Col::Text),
     ("failed", Col::Json),
     ("deferred", Col::Json),
     ("jumped", Col::Json),
@@ -336,7 +306,6 @@ pub(super) const PLANNED: &[(&str, Col)] = &[
 ];
 
 pub(super) fn push_planned(batch: &mut Batch, before: &Before, run: &Run, token: Option<i64>) {
-    let (completed, skipped) = before.finished.unwrap_or_default();
     batch.push([
         run.customer_id.as_str().into(),
         run.id.0.into(),
@@ -348,9 +317,8 @@ pub(super) fn push_planned(batch: &mut Batch, before: &Before, run: &Run, token:
         token.into(),
         Cell::from(run.lease.map(|lease| lease.expires_at)),
         json!(run.in_flight).into(),
-        i32::from(before.finished.is_none()).into(),
-        json!(run.completed.get(completed..).unwrap_or_default()).into(),
-        json!(run.skipped.get(skipped..).unwrap_or_default()).into(),
+        completed_text(&run.completed).into(),
+        skipped_text(&run.skipped).into(),
         json!(run.failed).into(),
         json!(run.deferred).into(),
         json!(run.jumped_days).into(),

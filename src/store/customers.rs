@@ -1,19 +1,17 @@
 //! `customers`.
 
 use chrono_tz::Tz;
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
+use sea_orm::{ConnectionTrait, QueryResult};
 
 use super::batch::{Batch, Cell, Col};
 use super::broken::{read, value};
+use super::row::row;
 use super::session::{Session, values};
 use super::suppressions::{SuppressedRow, suppressed_of_customer};
 use super::{Page, StoreError, Txn};
 use crate::domain::{Customer, CustomerId, EmailAddress, Invalid, PhoneNumber, Stage, Suppressed, Timestamp};
 
 const TABLE: &str = "customers";
-
-const COLUMNS: &str = "c.customer_id, c.display_name, c.email, c.phone, c.time_zone, c.pipeline_stage, c.stage_visit, \
-     c.engagement_score, c.attributes, c.is_test, c.source_time, c.created_at, c.updated_at";
 
 /// A customer as it is written.
 #[derive(Debug)]
@@ -33,21 +31,23 @@ pub struct CustomerFilter {
     pub pipeline_stage: Option<Stage>,
 }
 
-#[derive(FromQueryResult)]
-struct Row {
-    customer_id: String,
-    display_name: String,
-    email: Option<String>,
-    phone: Option<String>,
-    time_zone: Option<String>,
-    pipeline_stage: Option<String>,
-    stage_visit: i64,
-    engagement_score: i32,
-    attributes: serde_json::Value,
-    is_test: bool,
-    source_time: Option<Timestamp>,
-    created_at: Timestamp,
-    updated_at: Timestamp,
+row! {
+    const COLUMNS;
+    struct Row of "c" {
+        customer_id: String,
+        display_name: String,
+        email: Option<String>,
+        phone: Option<String>,
+        time_zone: Option<String>,
+        pipeline_stage: Option<String>,
+        stage_visit: i64,
+        engagement_score: i32,
+        attributes: serde_json::Value,
+        is_test: bool,
+        source_time: Option<Timestamp>,
+        created_at: Timestamp,
+        updated_at: Timestamp,
+    }
 }
 
 /// A customer with the channels by which it must not be written to, or the id of one of whom that can't be read.

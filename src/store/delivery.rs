@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::batch::{Batch, Col};
 use super::executions::{COLUMNS, Execution, ExecutionReason, Row};
+use super::finished::completed_text;
 use super::progress::TABLE;
 use super::session::{Session, values};
 use super::{Reader, StoreError, Txn};
@@ -162,7 +163,7 @@ impl Txn {
         let values = values![
             run.customer_id.as_str(),
             run.id.0,
-            json!(run.completed),
+            completed_text(&run.completed),
             json!(run.failed),
             json!(run.deferred),
             run.updated_at,

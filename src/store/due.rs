@@ -174,10 +174,15 @@ impl<C: ConnectionTrait> Session<C> {
         };
         for row in rows.iter().take(limit) {
             match read_run(row) {
-                Ok(run) => due.runs.push(run),
-                Err(broken) => due.broken.push(broken),
+                Ok(run) => {
+                    due.last = Some(Cursor::after(&run));
+                    due.runs.push(run);
+                }
+                Err(broken) => {
+                    due.last = Cursor::after_row(row).or(due.last);
+                    due.broken.push(broken);
+                }
             }
-            due.last = Cursor::after_row(row).or(due.last);
         }
         Ok(due)
     }

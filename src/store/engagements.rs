@@ -14,6 +14,9 @@ const TABLE: &str = "engagement_events";
 /// Later than any event: the end of the year 9999, the last that is written with four digits and so compares as text.
 pub(super) const END_OF_TIME: Option<Timestamp> = Timestamp::from_timestamp(253_402_300_799, 0);
 
+/// Earlier than any event: the first that compares as text.
+const BEGINNING_OF_TIME: Timestamp = Timestamp::from_timestamp(-62_135_596_800, 0).expect("an instant");
+
 /// What a customer last did, seen from one of its runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastEngagement {
@@ -78,17 +81,18 @@ impl<C: ConnectionTrait> Session<C> {
     }
 
     /// What is known of the customers of runs: themselves and what is suppressed of them, in no order, each read on its own, and what
-    /// they last did up to `now`, as far as conditions ask for it.
+    /// they last did up to `now`, as far as conditions ask for it. `since`: what they did before does not matter.
     pub async fn known_of(
         &self,
         runs: &[Run],
         asked: &Asked,
+        since: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(Vec<ReadRecipient>, Vec<LastEngagement>), StoreError> {
         let ids: BTreeSet<&CustomerId> = runs.iter().map(|run| &run.customer_id).collect();
         let customers = self.read_recipients(ids).await?;
-        let kinds = asked.engagements.iter().map(|query| &query.kind).collect();
-        let engagements = self.last_engagements(runs, &kinds, now).await?;
+        let kinds = asked.engagements.keys().map(|query| &query.kind).collect();
+        let engagements = self.last_engagements(runs, &kinds, since, now).await?;
         Ok((customers, engagements))
     }
 
@@ -98,6 +102,7 @@ impl<C: ConnectionTrait> Session<C> {
         &self,
         runs: &[Run],
         kinds: &BTreeSet<&EngagementKind>,
+        since: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Vec<LastEngagement>, StoreError> {
         let mut of_runs = Batch::new(&[("customer_id", Col::Text), ("run_id", Col::BigInt)]);
@@ -115,13 +120,14 @@ impl<C: ConnectionTrait> Session<C> {
         }
         let words: BTreeSet<String> = kinds.iter().map(|kind| format!("'{}'", kind.as_str())).collect();
         let words = words.into_iter().collect::<Vec<_>>().join(", ");
-        let (table, of_runs) = of_runs.bind(self.backend, 2);
-        let (names, of_names) = names.bind(self.backend, 2 + of_runs.len());
-        let values = values![now].into_iter().chain(of_runs).chain(of_names).collect();
+        let (table, of_runs) = of_runs.bind(self.backend, 3);
+        let (names, of_names) = names.bind(self.backend, 3 + of_runs.len());
+        let since = since.unwrap_or(BEGINNING_OF_TIME);
+        let values = values![since, now].into_iter().chain(of_runs).chain(of_names).collect();
         let sql = format!(
             "select u.run_id, e.kind, e.name, case when e.progress_id = u.run_id then e.action_id end as action_id, \
              max(e.occurred_at) as occurred_at from {table} join {TABLE} e on e.customer_id = u.customer_id \
-             and e.kind in ({words}) and e.occurred_at <= $1 where e.name is null or e.name in (select u.name from {names}) \
+             and e.kind in ({words}) and e.occurred_at >= $1 and e.occurred_at <= $2 where e.name is null or e.name in (select u.name from {names}) \
              group by u.run_id, e.kind, e.name, case when e.progress_id = u.run_id then e.action_id end"
         );
         let rows: Vec<LastRow> = self.rows(&sql, values).await?;

@@ -1,10 +1,11 @@
 //! `action_executions`: the ledger of attempts and decisions. It only grows; what providers report later is added to an entry in
 //! `delivery`.
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, Value};
 use std::fmt::Write as _;
 
 use super::batch::{Batch, Cell, Col};
+use super::row::row;
 use super::session::{Number, Session, values};
 use super::{Page, StoreError, Txn};
 use crate::domain::{
@@ -168,30 +169,29 @@ pub struct ExecutionFilter {
 /// Where an entry stands among all: by customer, run, action, attempt.
 pub type ExecutionKey = (String, i64, i64, i32);
 
-pub(super) const COLUMNS: &str = "e.customer_id, e.progress_id, e.action_id, e.campaign_timeline_id, e.attempt, e.due_at, e.started_at, \
-     e.finished_at, e.channel, e.outcome, e.reason, e.provider_id, e.detail, e.content_revision, \
-     e.provider_status, e.provider_error_code, e.provider_status_at, e.resolved_at";
-
-#[derive(FromQueryResult)]
-pub(super) struct Row {
-    customer_id: String,
-    progress_id: i64,
-    action_id: i64,
-    campaign_timeline_id: i64,
-    attempt: i32,
-    due_at: Timestamp,
-    started_at: Timestamp,
-    finished_at: Timestamp,
-    channel: String,
-    outcome: String,
-    reason: Option<String>,
-    provider_id: Option<String>,
-    detail: Option<String>,
-    content_revision: Option<i64>,
-    provider_status: Option<String>,
-    provider_error_code: Option<String>,
-    provider_status_at: Option<Timestamp>,
-    resolved_at: Option<Timestamp>,
+row! {
+    pub(super) const COLUMNS;
+    /// An entry.
+    pub(super) struct Row of "e" {
+        customer_id: String,
+        progress_id: i64,
+        action_id: i64,
+        campaign_timeline_id: i64,
+        attempt: i32,
+        due_at: Timestamp,
+        started_at: Timestamp,
+        finished_at: Timestamp,
+        channel: String,
+        outcome: String,
+        reason: Option<String>,
+        provider_id: Option<String>,
+        detail: Option<String>,
+        content_revision: Option<i64>,
+        provider_status: Option<String>,
+        provider_error_code: Option<String>,
+        provider_status_at: Option<Timestamp>,
+        resolved_at: Option<Timestamp>,
+    }
 }
 
 impl<C: ConnectionTrait> Session<C> {
@@ -286,9 +286,32 @@ impl ExecutionFilter {
 }
 
 impl Txn {
-    /// Adds entries. Those of one action have different attempts. One that is there already, as it is in a database that was put
-    /// together from two backups, stays as it is: it must not hold up all that are recorded with it.
+    /// Adds entries. Those of one action have different attempts. [`StoreError::Duplicate`] when one of them is there already, and
+    /// then this transaction can do no more; [`Self::insert_missing_executions`] can, and takes PostgreSQL half as long again.
     pub async fn insert_executions(&self, executions: &[Execution]) -> Result<(), StoreError> {
+        self.insert_entries(executions, "").await.map(drop)
+    }
+
+    /// Adds entries. One that is there already, as it is in a database that was put together from two backups, stays as it is: it must
+    /// not hold up all that are recorded with it.
+    pub async fn insert_missing_executions(&self, executions: &[Execution]) -> Result<(), StoreError> {
+        // SQLite takes ON CONFLICT after a SELECT for a join condition unless there is a WHERE before it.
+        let missing = "where true on conflict (customer_id, progress_id, action_id, attempt) do nothing";
+        let added = self.insert_entries(executions, missing).await?;
+        let known = (executions.len() as u64).saturating_sub(added);
+        if known > 0 {
+            tracing::error!(
+                known,
+                "{known} of {} attempts were in action_executions already, though their runs did not know of them; they stay as \
+                 they are there",
+                executions.len()
+            );
+        }
+        Ok(())
+    }
+
+    /// Adds entries, and says how many.
+    async fn insert_entries(&self, executions: &[Execution], condition: &str) -> Result<u64, StoreError> {
         let mut batch = Batch::new(&[
             ("customer_id", Col::Text),
             ("progress_id", Col::BigInt),
@@ -322,37 +345,23 @@ impl Txn {
                 execution.channel.as_str().into(),
                 execution.outcome.as_str().into(),
                 Cell::from(execution.reason.map(ExecutionReason::as_str)),
-                Cell::from(execution.provider_id.clone()),
-                Cell::from(execution.detail.clone()),
+                Cell::from(execution.provider_id.as_deref()),
+                Cell::from(execution.detail.as_deref()),
                 execution.content_revision.into(),
                 Cell::from(state.map(|state| state.status.as_str())),
-                Cell::from(state.and_then(|state| state.error_code.clone())),
+                Cell::from(state.and_then(|state| state.error_code.as_deref())),
                 Cell::from(state.map(|state| state.at)),
             ]);
         }
         if batch.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let (table, values) = batch.bind(self.backend, 1);
         let columns = "customer_id, progress_id, action_id, campaign_timeline_id, attempt, due_at, started_at, finished_at, channel, \
                        outcome, reason, provider_id, detail, content_revision, provider_status, provider_error_code, \
                        provider_status_at";
-        // SQLite takes ON CONFLICT after a SELECT for a join condition unless there is a WHERE before it.
-        let sql = format!(
-            "insert into action_executions ({columns}) select {columns} from {table} where true \
-             on conflict (customer_id, progress_id, action_id, attempt) do nothing"
-        );
-        let added = self.execute(&sql, values).await?;
-        let known = (executions.len() as u64).saturating_sub(added);
-        if known > 0 {
-            tracing::error!(
-                known,
-                "{known} of {} attempts were in action_executions already, though their runs did not know of them; they stay as \
-                 they are there",
-                executions.len()
-            );
-        }
-        Ok(())
+        let sql = format!("insert into action_executions ({columns}) select {columns} from {table} {condition}");
+        self.execute(&sql, values).await
     }
 }
 

@@ -52,11 +52,7 @@ impl Txn {
         let mut batch = Batch::new(PLANNED);
         for run in runs {
             // What was listed as skipped may not be any more.
-            let before = Before {
-                finished: None,
-                ..Before::of(run, 0)
-            };
-            push_planned(&mut batch, &before, run, None);
+            push_planned(&mut batch, &Before::of(run, 0), run, None);
         }
         if batch.is_empty() {
             return Ok(());

@@ -4,27 +4,19 @@
 
 use chrono::{Datelike as _, NaiveDate};
 use chrono_tz::Tz;
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 use serde::de::DeserializeOwned;
 use std::fmt::Write as _;
 
 use super::batch::{Batch, Col};
 use super::broken::{BrokenRun, ReadRun, read, value};
+use super::finished::{completed_of, skipped_of};
+use super::row::row;
 use super::session::{Session, values};
 use super::{Page, StoreError, Txn};
 use crate::domain::{CustomerId, Lease, Origin, ProgressId, Run, Status, TimelineId, Timestamp, TraceParent, Zone};
 
 pub(super) const TABLE: &str = "customer_timeline_progress";
-
-/// The columns of a run. JSON comes as text, which is read into what it is in one step.
-pub(super) const COLUMNS: &str = "p.id, p.customer_id, p.campaign_timeline_id, p.stage_visit, p.lease_token, p.lease_expires_at, \
-     p.next_action_at, p.not_before, p.day_started_at, p.started_at, p.ended_at, p.updated_at, p.current_day, p.day_date, \
-     p.day_shifted_at, p.shifted_days, \
-     p.zone_is_default, p.origin, p.status, p.status_reason, p.time_zone, \
-     cast(p.completed_actions as text) as completed_actions, cast(p.skipped_actions as text) as skipped_actions, \
-     cast(p.failed_actions as text) as failed_actions, cast(p.deferred_actions as text) as deferred_actions, \
-     cast(p.in_flight_actions as text) as in_flight_actions, cast(p.jumped_days as text) as jumped_days, \
-     cast(p.last_late as text) as last_late, cast(p.task_reports as text) as task_reports, p.trace_parent";
 
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
@@ -37,38 +29,41 @@ pub struct ProgressFilter {
     pub status: Option<Status>,
 }
 
-#[derive(FromQueryResult)]
-struct Row {
-    id: i64,
-    customer_id: String,
-    campaign_timeline_id: i64,
-    stage_visit: Option<i64>,
-    lease_token: Option<i64>,
-    lease_expires_at: Option<Timestamp>,
-    next_action_at: Option<Timestamp>,
-    not_before: Timestamp,
-    day_started_at: Timestamp,
-    started_at: Timestamp,
-    ended_at: Option<Timestamp>,
-    updated_at: Timestamp,
-    current_day: i32,
-    day_date: NaiveDate,
-    day_shifted_at: Option<Timestamp>,
-    shifted_days: i32,
-    zone_is_default: bool,
-    origin: String,
-    status: String,
-    status_reason: String,
-    time_zone: String,
-    completed_actions: String,
-    skipped_actions: String,
-    failed_actions: String,
-    deferred_actions: String,
-    in_flight_actions: String,
-    jumped_days: String,
-    last_late: String,
-    task_reports: String,
-    trace_parent: Option<String>,
+row! {
+    pub(super) const COLUMNS;
+    /// A run. JSON comes as text, which is read into what it is in one step.
+    struct Row of "p" {
+        id: i64,
+        customer_id: String,
+        campaign_timeline_id: i64,
+        stage_visit: Option<i64>,
+        lease_token: Option<i64>,
+        lease_expires_at: Option<Timestamp>,
+        next_action_at: Option<Timestamp>,
+        not_before: Timestamp,
+        day_started_at: Timestamp,
+        started_at: Timestamp,
+        ended_at: Option<Timestamp>,
+        updated_at: Timestamp,
+        current_day: i32,
+        day_date: NaiveDate,
+        day_shifted_at: Option<Timestamp>,
+        shifted_days: i32,
+        zone_is_default: bool,
+        origin: String,
+        status: String,
+        status_reason: String,
+        time_zone: String,
+        completed_actions: String,
+        skipped_actions: String,
+        failed_actions: String = "cast(p.failed_actions as text)",
+        deferred_actions: String = "cast(p.deferred_actions as text)",
+        in_flight_actions: String = "cast(p.in_flight_actions as text)",
+        jumped_days: String = "cast(p.jumped_days as text)",
+        last_late: String = "cast(p.last_late as text)",
+        task_reports: String = "cast(p.task_reports as text)",
+        trace_parent: Option<String>,
+    }
 }
 
 impl<C: ConnectionTrait> Session<C> {
@@ -291,8 +286,8 @@ impl Row {
             day_shifted_at: self.day_shifted_at,
             shifted_days: self.shifted_days,
             jumped_days: parsed("jumped_days", &self.jumped_days)?,
-            completed: parsed("completed_actions", &self.completed_actions)?,
-            skipped: parsed("skipped_actions", &self.skipped_actions)?,
+            completed: completed_of(&self.completed_actions).ok_or_else(|| unlike("completed_actions"))?,
+            skipped: skipped_of(&self.skipped_actions).ok_or_else(|| unlike("skipped_actions"))?,
             failed: parsed("failed_actions", &self.failed_actions)?,
             deferred: parsed("deferred_actions", &self.deferred_actions)?,
             task_reports: parsed("task_reports", &self.task_reports)?,
@@ -319,7 +314,11 @@ pub(super) fn is_usual(date: NaiveDate) -> bool {
     (1..=9999).contains(&date.year())
 }
 
+fn unlike(column: &str) -> String {
+    format!("{column} is not of the form that this version writes")
+}
+
 /// What stands in a column of JSON. What it says instead is not repeated: errors of providers name addresses.
 pub(super) fn parsed<T: DeserializeOwned>(column: &str, json: &str) -> Result<T, String> {
-    serde_json::from_str(json).map_err(|_| format!("{column} is not of the form that this version writes"))
+    serde_json::from_str(json).map_err(|_| unlike(column))
 }

@@ -1,10 +1,10 @@
 //! `customer_timeline_progress`: starting many runs at once.
 
 use sea_orm::FromQueryResult;
-use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 
 use super::batch::{Batch, Col};
+use super::finished::skipped_text;
 use super::progress::TABLE;
 use super::{StoreError, Txn};
 use crate::domain::{CustomerId, Origin, ProgressId, Run, Status, TimelineId};
@@ -80,7 +80,7 @@ impl Txn {
             ("status", Col::Text),
             ("status_reason", Col::Text),
             ("time_zone", Col::Text),
-            ("skipped_actions", Col::Json),
+            ("skipped_actions", Col::Text),
             ("trace_parent", Col::OptText),
         ]);
         for run in runs {
@@ -105,7 +105,7 @@ impl Txn {
                 run.status.as_str().into(),
                 run.status_reason.as_str().into(),
                 run.zone.tz.name().into(),
-                json!(run.skipped).into(),
+                skipped_text(&run.skipped).into(),
                 run.trace_parent
                     .as_ref()
                     .map(|parent| parent.as_str().to_owned())

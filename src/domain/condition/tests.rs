@@ -268,15 +268,34 @@ fn what_is_asked_is_known_before() {
     let conditions = conditions(&list);
     let asked = Asked::by(&conditions);
     let expected = [
-        query(EngagementKind::EmailOpened, Some("a")),
-        query(EngagementKind::EmailOpened, None),
-        query(EngagementKind::Custom("demo".to_owned()), None),
-        query(EngagementKind::Replied, Some("b")),
+        (query(EngagementKind::EmailOpened, Some("a")), Reach::Ever),
+        (query(EngagementKind::EmailOpened, None), Reach::Ever),
+        (query(EngagementKind::Custom("demo".to_owned()), None), Reach::Ever),
+        (query(EngagementKind::Replied, Some("b")), Reach::Hours(1)),
     ];
     assert_eq!(asked.engagements, expected.into());
     assert_eq!(asked.attributes, ["plan".to_owned()].into());
     let of_actions: Vec<&str> = conditions.iter().flat_map(Condition::of_actions).collect();
     assert_eq!(of_actions, ["a", "b"]);
+}
+
+#[test]
+fn no_more_is_read_than_windows_reach() {
+    let skip = |hours: u32| json!({"if": "email_opened", "within_hours": hours, "then": "skip"});
+    let execute = json!({"if": "email_opened", "within_hours": 5, "then": "execute"});
+    let no_event = json!({"if": "engagement_score_above", "threshold": 1, "then": "skip"});
+    let since = |hours| Some(now() - Duration::hours(hours));
+    for (list, expected) in [
+        (json!([]), None),
+        (json!([no_event]), None),
+        (json!([skip(48)]), since(48)),
+        (json!([skip(48), no_event, skip(72), skip(2)]), since(72)),
+        // It is told when the customer last opened a mail.
+        (json!([skip(48), execute]), None),
+    ] {
+        let list = conditions(&list);
+        assert_eq!(Asked::by(&list).since(now()), expected, "{list:?}");
+    }
 }
 
 #[test]
