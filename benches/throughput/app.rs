@@ -98,7 +98,12 @@ impl App {
 
     /// Makes it the next day.
     pub(crate) fn next_day(&self) {
-        self.clock.advance(chrono::Duration::days(1));
+        self.pass(chrono::Duration::days(1));
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&self, time: chrono::Duration) {
+        self.clock.advance(time);
     }
 
     /// How many statements the service has run.
@@ -125,12 +130,7 @@ pub(crate) async fn apply(channel: &Channel, definition: Definition<'_>) -> anyh
         text_body: definition.text,
         ..Default::default()
     };
-    let request = pb::ApplyCampaignRequest {
-        campaign: Some(campaign),
-        ..Default::default()
-    };
-    let mut content = CampaignContentServiceClient::new(channel.clone());
-    content.apply_campaign(request).await?;
+    apply_campaign(channel, campaign).await?;
     let mail = |day_number: &i32| pb::ActionDefinition {
         key: format!("d{day_number}"),
         day_number: *day_number,
@@ -148,8 +148,24 @@ pub(crate) async fn apply(channel: &Channel, definition: Definition<'_>) -> anyh
         actions: definition.days.iter().map(mail).collect(),
         ..Default::default()
     };
+    apply_timeline(channel, definition).await
+}
+
+/// Stores what a campaign says.
+pub(crate) async fn apply_campaign(channel: &Channel, campaign: pb::CampaignDefinition) -> anyhow::Result<()> {
+    let request = pb::ApplyCampaignRequest {
+        campaign: Some(campaign),
+        ..Default::default()
+    };
+    let mut content = CampaignContentServiceClient::new(channel.clone());
+    content.apply_campaign(request).await?;
+    Ok(())
+}
+
+/// Stores a timeline; its id.
+pub(crate) async fn apply_timeline(channel: &Channel, timeline: pb::TimelineDefinition) -> anyhow::Result<i64> {
     let request = pb::ApplyTimelineRequest {
-        timeline: Some(definition),
+        timeline: Some(timeline),
         ..Default::default()
     };
     let mut timelines = CampaignTimelineServiceClient::new(channel.clone());

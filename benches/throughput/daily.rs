@@ -34,12 +34,7 @@ pub(crate) async fn measure(plan: &Plan, days: Days) -> anyhow::Result<Line> {
     };
     place.load(timeline, plan.active, "null").await?;
     let mut floor = Floor::of_daily(&place, plan.active, days == Days::WithActions).await?;
-    let mut line = Line {
-        work,
-        rounds: Vec::new(),
-        times: Vec::new(),
-        statements: 0.0,
-    };
+    let mut line = Line::new(work);
     for round in 0..plan.rounds {
         if days == Days::WithActions {
             // As if they had been carried out.
@@ -59,7 +54,6 @@ pub(crate) async fn measure(plan: &Plan, days: Days) -> anyhow::Result<Line> {
         line.times.push(took);
         line.rounds.push((of_floor, per_second(plan.active, took)));
     }
-    line.times.sort_unstable();
     app.stop().await?;
-    Ok(line)
+    Ok(line.sorted())
 }

@@ -1,14 +1,18 @@
 //! The hourly tick: one mail for each of many customers.
 
 use anyhow::ensure;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::Plan;
-use crate::app::App;
+use crate::app::{App, Definition};
 use crate::floor::Floor;
-use crate::measure::Line;
+use crate::measure::{Line, NO_FLOOR};
 use crate::place::{NOON, Place};
 use crate::senders::Taker;
+
+/// How many mails are under way with a provider that answers at once.
+pub(crate) const AT_A_TIME: usize = 64;
 
 /// How the provider is.
 pub(crate) struct Provider {
@@ -21,7 +25,7 @@ pub(crate) struct Provider {
 pub(crate) const AT_ONCE: Provider = Provider {
     work: "hourly",
     takes: Duration::ZERO,
-    at_a_time: 64,
+    at_a_time: AT_A_TIME,
 };
 
 /// One that takes a while, of which two hundred mails are under way. No floor in SQL: nothing can be faster than 20,000 a second.
@@ -31,45 +35,144 @@ pub(crate) const IN_10_MS: Provider = Provider {
     at_a_time: 200,
 };
 
+/// What one day's mails came to.
+pub(crate) struct Day {
+    /// Mails in a second.
+    pub(crate) rate: f64,
+    /// How long after the tick began each was taken over.
+    pub(crate) lateness: Vec<Duration>,
+    /// Statements for each mail.
+    pub(crate) statements: f64,
+}
+
+/// A server whose customers have one mail each day, at the first hour.
+pub(crate) struct Daily {
+    pub(crate) place: Place,
+    pub(crate) app: App,
+    taker: Arc<Taker>,
+    due: usize,
+}
+
+impl Daily {
+    /// With so many customers whose first mail is due.
+    pub(crate) async fn start(plan: &Plan, name: &str, provider: &Provider, due: usize) -> anyhow::Result<Self> {
+        let place = Place::new(name).await?;
+        let taker = Taker::new(provider.takes);
+        let app = App::start(&place, taker.senders(), provider.at_a_time).await?;
+        let days = plan.days()?;
+        let timeline = app.define(days, 1..=days).await?;
+        place.load(timeline, due, &format!("'{NOON}'")).await?;
+        Ok(Self { place, app, taker, due })
+    }
+
+    /// Makes it the next day.
+    pub(crate) async fn next_day(&self) -> anyhow::Result<()> {
+        self.app.next_day();
+        self.app.advance().await?;
+        self.place.vacuum().await
+    }
+
+    /// The mails of a day.
+    pub(crate) async fn day(&self) -> anyhow::Result<Day> {
+        self.taker.lateness(Instant::now());
+        let (before, begun) = (self.app.statements(), Instant::now());
+        let sent = self.app.execute().await?;
+        let took = begun.elapsed();
+        ensure!(sent == self.due as u64, "{sent} mails were sent");
+        Ok(Day {
+            rate: per_second(self.due, took),
+            lateness: self.taker.lateness(begun),
+            statements: (self.app.statements() - before) as f64 / self.due as f64,
+        })
+    }
+}
+
+impl Line {
+    /// Adds a day beside its floor.
+    pub(crate) fn add(&mut self, floor: f64, day: Day) {
+        self.rounds.push((floor, day.rate));
+        self.times.extend(day.lateness);
+        self.statements = day.statements;
+    }
+}
+
 pub(crate) async fn measure(plan: &Plan, provider: Provider) -> anyhow::Result<Line> {
-    let Provider { work, takes, at_a_time } = provider;
-    let place = Place::new(work).await?;
-    let taker = Taker::new(takes);
-    let app = App::start(&place, taker.senders(), at_a_time).await?;
-    let days = plan.days()?;
-    let timeline = app.define(days, 1..=days).await?;
-    place.load(timeline, plan.due, &format!("'{NOON}'")).await?;
-    let mut floor = Floor::of_hourly(&place, plan.due).await?;
+    let daily = Daily::start(plan, provider.work, &provider, plan.due).await?;
+    let mut floor = Floor::of_hourly(&daily.place, plan.due).await?;
     // Statements are prepared, templates read, and rows grown to their usual size.
     floor.execute().await?;
-    app.execute().await?;
-    let mut line = Line {
-        work,
-        rounds: Vec::new(),
-        times: Vec::new(),
-        statements: 0.0,
-    };
+    daily.day().await?;
+    let mut line = Line::new(provider.work);
     for _ in 0..plan.rounds {
-        app.next_day();
-        app.advance().await?;
-        taker.lateness(Instant::now());
-        place.vacuum().await?;
-        let of_floor = match takes {
+        daily.next_day().await?;
+        let of_floor = match provider.takes {
             Duration::ZERO => per_second(plan.due, floor.execute().await?),
-            takes => at_a_time as f64 / takes.as_secs_f64(),
+            takes => provider.at_a_time as f64 / takes.as_secs_f64(),
         };
-        place.vacuum().await?;
+        daily.place.vacuum().await?;
+        line.add(of_floor, daily.day().await?);
+    }
+    daily.app.stop().await?;
+    Ok(line.sorted())
+}
+
+/// How long all wait when very many are due at the same instant, and the tick comes in that instant.
+pub(crate) async fn lateness(plan: &Plan) -> anyhow::Result<Line> {
+    let daily = Daily::start(plan, "lateness", &AT_ONCE, plan.active).await?;
+    let mut line = Line::new("lateness");
+    for round in 0..plan.rounds {
+        if round > 0 {
+            daily.next_day().await?;
+        }
+        line.add(NO_FLOOR, daily.day().await?);
+    }
+    daily.app.stop().await?;
+    Ok(line.sorted())
+}
+
+/// How long a hundred customers of a small timeline wait that are due behind very many of a large one.
+pub(crate) async fn fairness(plan: &Plan) -> anyhow::Result<Line> {
+    const FEW: usize = 100;
+    let place = Place::new("fairness").await?;
+    let taker = Taker::of_timeline("small");
+    let app = App::start(&place, taker.senders(), AT_A_TIME).await?;
+    let days = plan.days()?;
+    let large = app.define(days, 1..=days).await?;
+    let small = Definition {
+        slug: "small",
+        is_active: true,
+        duration_days: days,
+        days: (1..=days).collect(),
+        text: "Hello {{ customer.name }}".to_owned(),
+    };
+    let small = app.apply(small).await?;
+    let noon = format!("'{NOON}'");
+    place.load(large, plan.active, &noon).await?;
+    place.load_runs(small, FEW, &noon).await?;
+    let mut line = Line::new("fairness");
+    for round in 0..plan.rounds {
+        if round > 0 {
+            app.next_day();
+            app.advance().await?;
+            place.vacuum().await?;
+        }
         let (before, begun) = (app.statements(), Instant::now());
         let sent = app.execute().await?;
-        let took = begun.elapsed();
-        ensure!(sent == plan.due as u64, "{sent} mails were sent");
-        line.statements = (app.statements() - before) as f64 / plan.due as f64;
-        line.times.extend(taker.lateness(begun));
-        line.rounds.push((of_floor, per_second(plan.due, took)));
+        ensure!(sent == (plan.active + FEW) as u64, "{sent} mails were sent");
+        let lateness = taker.lateness(begun);
+        ensure!(lateness.len() == FEW, "{} of them to the few", lateness.len());
+        let last = lateness.iter().max().copied().unwrap_or_default();
+        line.add(
+            NO_FLOOR,
+            Day {
+                rate: per_second(FEW, last),
+                lateness,
+                statements: (app.statements() - before) as f64 / sent as f64,
+            },
+        );
     }
-    line.times.sort_unstable();
     app.stop().await?;
-    Ok(line)
+    Ok(line.sorted())
 }
 
 pub(crate) fn per_second(count: usize, took: Duration) -> f64 {

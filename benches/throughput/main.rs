@@ -13,9 +13,13 @@
 //! `smtp-source` of Postfix (`apt-get install postfix`, whose service need not run), and how much memory `campaignd` takes beside
 //! nothing.
 //!
+//! Some lines are beside others: the hourly tick of real campaigns beside that of plain ones with as many mails (`hourly-real`), after 90
+//! days beside the first day (`hourly-day-90`), and ticks among more and more runs beside those among 100,000 (`growth`, which also
+//! draws `benches/growth.svg`).
+//!
 //! `ONLY` names the lines to measure, with commas; `ROUNDS` is how often (3), `DUE` how many actions the hourly tick carries out
 //! (200,000), `ACTIVE` how many runs there are for the daily tick, for one that finds nothing, and for memory (1,000,000), `CALLS` how many
-//! calls about one customer there are (50,000), `STORED` how many rows the bulk calls store (200,000), `MAILS` how many mails go to
+//! calls about one customer there are (50,000), `GROWTH` how far the tables grow (10,000,000), `STORED` how many rows the bulk calls store (200,000), `MAILS` how many mails go to
 //! the mail server (20,000). `PLANS=1` has the line `idle` show the query plans of a tick, too. With `PIPELINING=0` the mail
 //! server, too, waits for each command.
 
@@ -27,6 +31,7 @@ mod callers;
 mod calls;
 mod daily;
 mod floor;
+mod growth;
 mod hourly;
 mod idle;
 mod measure;
@@ -34,6 +39,7 @@ mod memory;
 mod place;
 mod plans;
 mod programs;
+mod real;
 mod senders;
 mod smtp;
 
@@ -50,6 +56,7 @@ struct Plan {
     rounds: usize,
     due: usize,
     active: usize,
+    growth: usize,
     calls: usize,
     stored: usize,
     mails: usize,
@@ -68,6 +75,7 @@ impl Plan {
             rounds: number("ROUNDS", 3)?.max(1),
             due: number("DUE", 200_000)?,
             active: number("ACTIVE", 1_000_000)?,
+            growth: number("GROWTH", 10_000_000)?,
             calls: number("CALLS", 50_000)?,
             stored: number("STORED", 200_000)?.next_multiple_of(bulk::BATCH),
             mails: number("MAILS", 20_000)?,
@@ -81,9 +89,13 @@ impl Plan {
 }
 
 /// The lines of the table, by the names that `ONLY` takes.
-const WORK: [&str; 11] = [
+const WORK: [&str; 16] = [
     "hourly",
     "hourly-10ms",
+    "hourly-real",
+    "hourly-day-90",
+    "lateness",
+    "fairness",
     "daily",
     "daily-due",
     "idle",
@@ -93,6 +105,7 @@ const WORK: [&str; 11] = [
     "progress",
     "smtp",
     "memory",
+    "growth",
 ];
 
 /// Measures what has this name; what the table says of it.
@@ -100,6 +113,10 @@ async fn measure(name: &str, plan: &Plan, plans: Option<&Plans>) -> anyhow::Resu
     let line = match name {
         "hourly" => hourly::measure(plan, hourly::AT_ONCE).await?,
         "hourly-10ms" => hourly::measure(plan, hourly::IN_10_MS).await?,
+        "hourly-real" => real::first_day(plan).await?,
+        "hourly-day-90" => real::many_days(plan).await?,
+        "lateness" => hourly::lateness(plan).await?,
+        "fairness" => hourly::fairness(plan).await?,
         "daily" => daily::measure(plan, daily::Days::WithoutActions).await?,
         "daily-due" => daily::measure(plan, daily::Days::WithActions).await?,
         "idle" => {
@@ -117,6 +134,10 @@ async fn measure(name: &str, plan: &Plan, plans: Option<&Plans>) -> anyhow::Resu
         },
         "smtp" => return Ok(smtp::measure(plan).await?.map(|line| line.to_string()).join("\n")),
         "memory" => return Ok(memory::measure(plan).await?.to_string()),
+        "growth" => {
+            let lines = growth::measure(plan).await?;
+            return Ok(lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+        }
         other => bail!("nothing is called {other}; there are {}", WORK.join(", ")),
     };
     Ok(line.to_string())

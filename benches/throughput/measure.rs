@@ -9,7 +9,7 @@ pub(crate) const NO_FLOOR: f64 = f64::NAN;
 /// A line of the table.
 #[derive(Debug)]
 pub(crate) struct Line {
-    pub(crate) work: &'static str,
+    pub(crate) work: String,
     /// Per second, by round: what the floor reached, and what the service did. [`NO_FLOOR`] where there is none.
     pub(crate) rounds: Vec<(f64, f64)>,
     /// How long single pieces took, sorted.
@@ -20,9 +20,9 @@ pub(crate) struct Line {
 
 impl Line {
     /// One with nothing measured yet.
-    pub(crate) fn new(work: &'static str) -> Self {
+    pub(crate) fn new(work: impl Into<String>) -> Self {
         Self {
-            work,
+            work: work.into(),
             rounds: Vec::new(),
             times: Vec::new(),
             statements: 0.0,

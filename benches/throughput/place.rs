@@ -127,6 +127,26 @@ impl Place {
         self.vacuum().await
     }
 
+    /// Starts the first `count` customers: one of `each` on a timeline, with its next action at `wake`, and the others on another,
+    /// with nothing to do.
+    pub(crate) async fn load_shares(
+        &self,
+        timeline: i64,
+        others: i64,
+        count: usize,
+        each: usize,
+        wake: &str,
+    ) -> anyhow::Result<()> {
+        let (with, from) = self.series(count);
+        let (columns, row) = self.run_row(timeline, &self.customer("n"), "n", wake);
+        let (_, other_row) = self.run_row(others, &self.customer("n"), "n", "null");
+        let insert = format!("insert into customer_timeline_progress ({columns}) {with} select");
+        let due = format!("{insert} {row} from {from} where n % {each} = 0");
+        let rest = format!("{insert} {other_row} from {from} where n % {each} <> 0");
+        self.run(&[rest.as_str(), due.as_str()]).await?;
+        self.vacuum().await
+    }
+
     /// The columns of a run that begins, and what they are for a customer with a number, all in SQL.
     pub(crate) fn run_row(&self, timeline: i64, customer: &str, number: &str, wake: &str) -> (&'static str, String) {
         let (midnight, day) = (self.midnight(), &self.day);
@@ -156,11 +176,17 @@ impl Place {
 
     /// A table of the numbers `n` to `count`: what stands before a SELECT, and in its FROM.
     fn series(&self, count: usize) -> (String, String) {
+        self.numbers("s", count)
+    }
+
+    /// The same under a name.
+    pub(crate) fn numbers(&self, name: &str, count: usize) -> (String, String) {
         if self.is_sqlite() {
-            let with = format!("with recursive s(n) as (select 1 union all select n + 1 from s where n < {count}) ");
-            (with, "s".to_owned())
+            let with =
+                format!("with recursive {name}(n) as (select 1 union all select n + 1 from {name} where n < {count}) ");
+            (with, name.to_owned())
         } else {
-            (String::new(), format!("generate_series(1, {count}) as s(n)"))
+            (String::new(), format!("generate_series(1, {count}) as {name}(n)"))
         }
     }
 

@@ -1,8 +1,10 @@
 //! Ways out that reach nobody, so that nothing but the service is measured.
 
-use campaign_automation::channels::{Message, Outcome, Sender, Senders};
+use campaign_automation::channels::{Mailbox, Message, Outcome, Sender, Senders, mail_text};
+use chrono::DateTime;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use std::hint::black_box;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,10 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Taker {
     takes: Duration,
+    /// Whether a mail is made of each message, as for a mail server.
+    makes_mails: Option<Mailbox>,
+    /// The timeline whose messages are noted; none: those of all.
+    noted: Option<&'static str>,
     taken: Mutex<Vec<Instant>>,
 }
 
@@ -17,8 +23,30 @@ impl Taker {
     pub(crate) fn new(takes: Duration) -> Arc<Self> {
         Arc::new(Self {
             takes,
+            makes_mails: None,
+            noted: None,
             taken: Mutex::default(),
         })
+    }
+
+    /// One that answers at once, and notes the messages of one timeline alone.
+    pub(crate) fn of_timeline(slug: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            takes: Duration::ZERO,
+            makes_mails: None,
+            noted: Some(slug),
+            taken: Mutex::default(),
+        })
+    }
+
+    /// One that makes a mail of each message, and takes that over at once.
+    pub(crate) fn of_mails() -> anyhow::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            takes: Duration::ZERO,
+            makes_mails: Some(Mailbox::parse("Shop <shop@example.com>")?),
+            noted: None,
+            taken: Mutex::default(),
+        }))
     }
 
     /// This for all channels.
@@ -46,8 +74,16 @@ impl Sender for Taker {
             if !self.takes.is_zero() {
                 tokio::time::sleep(self.takes).await;
             }
-            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            taken.push(Instant::now());
+            if let Some(from) = &self.makes_mails {
+                match mail_text(message, from, DateTime::UNIX_EPOCH) {
+                    Ok(text) => drop(black_box(text)),
+                    Err(outcome) => return outcome,
+                }
+            }
+            if self.noted.is_none_or(|slug| message.timeline.as_str() == slug) {
+                let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+                taken.push(Instant::now());
+            }
             Outcome::Delivered {
                 provider_id: message.idempotency_key.clone(),
             }

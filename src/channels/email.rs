@@ -21,7 +21,7 @@ mod session;
 mod tracking;
 
 pub use dkim::{DkimError, DkimSigner};
-pub use mail::{Mailbox, MailboxError};
+pub use mail::{Mailbox, MailboxError, mail_text};
 pub use options::MailOptions;
 pub use report::{MailReport, read_mail_report};
 pub use tracking::{is_link_target, tracked_html};

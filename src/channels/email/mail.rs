@@ -113,6 +113,12 @@ pub(in crate::channels) struct Mail {
     pub(in crate::channels) text: String,
 }
 
+/// The mail that a message becomes, unsigned, as a mail server gets it; or what came of it, when it cannot be one. The mail is dated
+/// `now`, and from `from` unless the message names somebody else.
+pub fn mail_text(message: &Message, from: &Mailbox, now: DateTime<Utc>) -> Result<String, Outcome> {
+    build_mail(message, from, None, now).map(|mail| mail.text)
+}
+
 /// Makes a mail of `message`, dated `now`; or says what came of it, when it cannot be one.
 ///
 /// Names and subjects with control characters are refused here once more, because lettre panics on a display name with a
