@@ -77,13 +77,20 @@ pub struct Zone {
     pub is_default: bool,
 }
 
+impl Zone {
+    /// The zone of a customer that has this one, or none.
+    pub fn of_customer(given: Option<Tz>, default: Tz) -> Self {
+        Self {
+            tz: given.unwrap_or(default),
+            is_default: given.is_none(),
+        }
+    }
+}
+
 impl Customer {
     /// The zone in which the customer is served.
     pub fn zone(&self, default: Tz) -> Zone {
-        Zone {
-            tz: self.time_zone.unwrap_or(default),
-            is_default: self.time_zone.is_none(),
-        }
+        Zone::of_customer(self.time_zone, default)
     }
 }
 

@@ -4,15 +4,16 @@ use chrono_tz::Tz;
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::definitions::concurrent;
 use super::once::Begin;
 use super::{ActionName, Answer, Assignment, Engine, EngineError, Once};
 use crate::domain::{
-    ActionId, Customer, CustomerId, EmailAddress, Engagement, PhoneNumber, ProgressId, Run, Stage, Timestamp,
+    ActionId, Customer, CustomerId, EmailAddress, Engagement, PhoneNumber, ProgressId, Run, Stage, Timeline, Timestamp,
     check_attributes,
 };
-use crate::store::{CustomerFilter, Page, StoreError, Txn};
+use crate::store::{BrokenRun, CustomerFilter, Page, StoreError, Txn};
 
 /// A customer as the CRM gives it.
 #[derive(Debug, Clone)]
@@ -119,6 +120,9 @@ pub struct UpsertOutcome {
     pub assignment: Option<Assignment>,
 }
 
+/// The timeline of a run that an event is about, or why the run can't be read.
+type RunAbout = Result<Option<Arc<Timeline>>, BrokenRun>;
+
 /// What came of one event.
 #[derive(Debug)]
 pub enum RecordOutcome {
@@ -210,22 +214,16 @@ impl Engine {
     pub async fn record_engagements(&self, events: Vec<Engagement>) -> Result<Vec<RecordOutcome>, EngineError> {
         let txn = self.store.begin().await?;
         let ids: BTreeSet<&CustomerId> = events.iter().map(|event| &event.customer_id).collect();
-        let known: HashSet<CustomerId> = txn
-            .customers_for_share(ids)
-            .await?
-            .into_iter()
-            .map(|customer| customer.id)
-            .collect();
-        let mut refused: Vec<Option<EngineError>> = Vec::with_capacity(events.len());
-        for event in &events {
-            refused.push(match event.about {
-                _ if !known.contains(&event.customer_id) => {
-                    Some(EngineError::CustomerNotFound(event.customer_id.clone()))
-                }
-                Some((run, action)) => unknown_action(&txn, &event.customer_id, run, action).await?,
-                None => None,
-            });
-        }
+        let known = txn.customers_for_share(ids).await?;
+        let runs = self.runs_about(&txn, &events).await?;
+        let refuse = |event: &Engagement| {
+            if !known.contains(event.customer_id.as_str()) {
+                return Some(EngineError::CustomerNotFound(event.customer_id.clone()));
+            }
+            let (run, action) = event.about?;
+            unknown_action(runs.get(&(event.customer_id.as_str(), run)), event, run, action)
+        };
+        let refused: Vec<Option<EngineError>> = events.iter().map(refuse).collect();
         let mut seen = HashSet::new();
         let key = |event: &Engagement| (event.customer_id.as_str().to_owned(), event.event_id.clone());
         let mut fresh: Vec<Engagement> = events
@@ -244,6 +242,35 @@ impl Engine {
             None => RecordOutcome::Duplicate,
         });
         Ok(outcomes.collect())
+    }
+
+    /// The runs that events are about, by customer and id.
+    async fn runs_about<'a>(
+        &self,
+        txn: &Txn,
+        events: &'a [Engagement],
+    ) -> Result<HashMap<(&'a str, ProgressId), RunAbout>, EngineError> {
+        let about = |event: &'a Engagement| Some((&event.customer_id, event.about?.0));
+        let asked: BTreeSet<(&CustomerId, ProgressId)> = events.iter().filter_map(about).collect();
+        let read = txn
+            .runs_asked(asked.iter().map(|(customer, run)| (*customer, Some(*run))))
+            .await?;
+        let mut found = HashMap::new();
+        for run in read {
+            let (customer, id, about) = match run {
+                Ok((run, revision)) => {
+                    let timeline = self.held_timeline(txn, run.timeline_id, revision).await?;
+                    (run.customer_id.to_string(), run.id, Ok(timeline))
+                }
+                Err(broken) => (broken.customer_id.clone(), broken.id, Err(broken)),
+            };
+            found.insert((customer, id), about);
+        }
+        let of_run = |(customer, run): (&'a CustomerId, ProgressId)| {
+            let about = found.remove(&(customer.to_string(), run))?;
+            Some(((customer.as_str(), run), about))
+        };
+        Ok(asked.into_iter().filter_map(of_run).collect())
     }
 
     /// A page of a customer's events, the newest first.
@@ -287,30 +314,27 @@ impl Engine {
     }
 }
 
-/// Why an event can't be about an action of a run.
-async fn unknown_action(
-    txn: &Txn,
-    customer: &CustomerId,
+/// Why an event can't be about an action of a run, of which this was found.
+fn unknown_action(
+    found: Option<&RunAbout>,
+    event: &Engagement,
     run: ProgressId,
     action: ActionId,
-) -> Result<Option<EngineError>, EngineError> {
-    let found = match txn.run(customer, run).await {
-        Err(StoreError::BrokenRun(broken)) => return Ok(Some(StoreError::BrokenRun(broken).into())),
-        found => found?,
+) -> Option<EngineError> {
+    let customer = event.customer_id.clone();
+    let timeline = match found {
+        None => return Some(EngineError::RunNotFound { customer, run }),
+        Some(Err(broken)) => return Some(StoreError::BrokenRun(broken.clone()).into()),
+        Some(Ok(timeline)) => timeline,
     };
-    let Some(found) = found else {
-        return Ok(Some(EngineError::RunNotFound {
-            customer: customer.clone(),
-            run,
-        }));
-    };
-    let timeline = txn.timeline(found.timeline_id).await?;
-    let known = timeline.is_some_and(|timeline| timeline.action(action).is_some());
-    Ok((!known).then(|| EngineError::ActionNotFound {
-        customer: customer.clone(),
+    let is_known = timeline
+        .as_ref()
+        .is_some_and(|timeline| timeline.action(action).is_some());
+    (!is_known).then(|| EngineError::ActionNotFound {
+        customer,
         run,
         action: ActionName::Id(action),
-    }))
+    })
 }
 
 /// What is to be stored for a customer.

@@ -218,6 +218,9 @@ pub enum EngineError {
     /// Somebody else did the same at the same time.
     #[error("somebody else changed it at the same time")]
     Concurrent,
+    /// It broke off, and the log says why.
+    #[error("it broke off inside the server")]
+    BrokeOff,
     /// The request id was used for another request.
     #[error("the request id was used for another request")]
     RequestIdReused(String),

@@ -44,6 +44,7 @@ mod suppressions;
 mod survey;
 mod task;
 mod tick;
+mod together;
 mod tracking;
 mod turns;
 mod view;
@@ -101,6 +102,9 @@ use lanes::Lanes;
 use leases::Leases;
 use running::RunningTicks;
 use skew::ClockGuard;
+use starts::{StartAnswer, StartCall};
+use together::Together;
+use view::ShowCall;
 
 /// How the engine behaves.
 #[derive(Debug, Clone)]
@@ -177,6 +181,9 @@ pub struct Engine {
     running: RunningTicks,
     /// Permits to simulate.
     simulations: Semaphore,
+    /// Starts that are asked for one by one, and runs that are.
+    starts: Arc<Together<StartCall, StartAnswer>>,
+    shows: Arc<Together<ShowCall, Option<RunView>>>,
     tracker: TaskTracker,
     stopping: CancellationToken,
 }
@@ -197,6 +204,7 @@ impl Engine {
         let txn = store.begin().await?;
         let deployment = txn.deployment_id(random.uuid()).await?;
         txn.commit().await?;
+        let starts = Together::new(starts::turns(&store));
         let clock_guard = ClockGuard::new(store.clone(), Arc::clone(&clock), settings.max_clock_skew);
         Ok(Arc::new(Self {
             store,
@@ -215,6 +223,8 @@ impl Engine {
             deployment,
             running: RunningTicks::default(),
             simulations: Semaphore::new(simulate::AT_A_TIME),
+            starts,
+            shows: Together::new(view::TURNS),
             tracker,
             stopping,
         }))

@@ -10,6 +10,7 @@ use crate::domain::{
     Customer, CustomerId, FirstDay, Origin, ProgressId, Run, Stage, Timeline, TimelineId, Timestamp, plan,
 };
 use crate::store::{StoreError, Txn};
+use crate::telemetry;
 
 /// The run that was assigned for a stage.
 #[derive(Debug)]
@@ -269,7 +270,7 @@ impl Engine {
             },
             customer.zone(self.settings.default_zone),
         );
-        let run = Run::start(
+        let mut run = Run::start(
             &timeline,
             customer.id.clone(),
             origin,
@@ -278,6 +279,11 @@ impl Engine {
             1,
             now,
         );
+        run.trace_parent = telemetry::current();
+        let held = txn.hold_timelines(&[timeline.id].into()).await?;
+        if held.iter().any(|held| held.is_archived) {
+            return Err(EngineError::Concurrent);
+        }
         let started = self.enter(txn, vec![(Arc::new(timeline), run)], now).await?;
         let view = started.into_iter().next().flatten().ok_or(EngineError::Concurrent)?;
         Ok(Assignment::Started(Box::new(view)))

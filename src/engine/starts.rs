@@ -1,18 +1,20 @@
-//! Starting runs: one, or many with as many statements as one.
+//! Starting runs: one, or many with as many statements as one, be they asked for by one call or by many that come at the same time.
 
+use chrono_tz::Tz;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::definitions::refuse_archived;
 use super::once::Begin;
+use super::together::{OfCustomer, Turns};
 use super::{Answer, Engine, EngineError, Once, RunView};
 use crate::domain::schedule::instant;
 use crate::domain::{
-    ActionId, Customer, CustomerId, FirstDay, Origin, ProgressId, Run, SkipReason, Status, Timeline, TimelineId,
-    Timestamp, plan,
+    ActionId, CustomerId, FirstDay, Origin, ProgressId, Run, SkipReason, Status, Timeline, TimelineId, Timestamp,
+    TraceParent, Zone, plan,
 };
-use crate::store::{Execution, ExecutionOutcome, ExecutionReason, RunOf, Txn};
-use crate::telemetry;
+use crate::failpoint::{Failpoint, reach};
+use crate::store::{Begun, Execution, ExecutionOutcome, ExecutionReason, RunOf, Store, Txn};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -29,14 +31,29 @@ pub struct StartRun {
     pub start_day: i32,
     /// Whether it may be started again.
     pub allow_restart: bool,
+    /// The trace that it is part of.
+    pub trace_parent: Option<TraceParent>,
 }
+
+/// A call that starts one run.
+#[derive(Debug)]
+pub(super) struct StartCall {
+    command: StartRun,
+    once: Once<'static, RunView>,
+}
+
+/// What comes of such a call.
+pub(super) type StartAnswer = Result<Answer<RunView>, EngineError>;
 
 /// What came of starts, in their order.
 pub type Started = Vec<Result<RunView, EngineError>>;
 
+/// The zones of customers of starts, by their ids, who are locked.
+type Customers = HashMap<String, Option<Tz>>;
+
 /// What is known about the customers and timelines of starts.
 struct Known {
-    customers: HashMap<CustomerId, Customer>,
+    customers: Customers,
     timelines: HashMap<TimelineId, Arc<Timeline>>,
     last_runs: HashMap<RunOf, (ProgressId, Option<Status>)>,
 }
@@ -50,17 +67,84 @@ enum Decided {
     Refused(EngineError),
 }
 
+/// How many transactions there are at a time of starts that are asked for one by one.
+pub(super) fn turns(store: &Store) -> Turns {
+    match store.writes_at_a_time() {
+        1 => Turns { usual: 1, most: 1 },
+        usual => Turns { usual, most: 8 },
+    }
+}
+
+impl OfCustomer for StartCall {
+    fn customer(&self) -> &CustomerId {
+        &self.command.customer
+    }
+}
+
 impl Engine {
-    /// Starts a run of a timeline.
-    pub async fn start_run(&self, command: StartRun, once: Once<'_, RunView>) -> Result<Answer<RunView>, EngineError> {
+    /// Starts a run of a timeline, together with others that are asked for at the same time.
+    pub async fn start_run(self: &Arc<Self>, command: StartRun, once: Once<'static, RunView>) -> StartAnswer {
         self.clock_agrees()?;
-        let operation = match self.begin_once(once).await? {
-            Begin::Do(operation) => operation,
-            Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
+        let engine = Arc::clone(self);
+        let carry_out = move |calls| {
+            let engine = Arc::clone(&engine);
+            async move { engine.start_together(calls).await }
         };
-        let started = self.start_all(&operation.txn, &[command], operation.now).await?;
-        let view = started.into_iter().next().ok_or(EngineError::Concurrent)??;
-        operation.finish(view).await
+        let call = StartCall { command, once };
+        let answer = self.starts.ask(&self.tracker, call, carry_out).await;
+        answer.unwrap_or(Err(EngineError::BrokeOff))
+    }
+
+    async fn start_together(&self, calls: Vec<StartCall>) -> Vec<StartAnswer> {
+        match self.try_starts(&calls).await {
+            Ok(answers) => answers,
+            Err(EngineError::Store(error)) if error.is_of_all() => {
+                calls.iter().map(|_| Err(error.clone().into())).collect()
+            }
+            // One of them is to blame, and must not take the others with it.
+            Err(_) => {
+                let mut answers = Vec::with_capacity(calls.len());
+                for call in &calls {
+                    let alone = self.try_starts(std::slice::from_ref(call)).await;
+                    answers.push(alone.and_then(|mut answers| answers.pop().ok_or(EngineError::BrokeOff)?));
+                }
+                answers
+            }
+        }
+    }
+
+    /// Carries out calls, each about another customer, in one transaction.
+    async fn try_starts(&self, calls: &[StartCall]) -> Result<Vec<StartAnswer>, EngineError> {
+        let (txn, now) = (self.store.begin().await?, self.clock.now());
+        let customers = locked(&txn, calls.iter().map(|call| &call.command)).await?;
+        let keys = calls.iter().filter_map(|call| call.once.key.as_ref());
+        let mut became = txn.answered_requests(keys, now).await?;
+        let mut of_call = |call: &StartCall| became.remove(&call.once.key.as_ref()?.customer_id);
+        let before: Vec<Option<Begun>> = calls.iter().map(&mut of_call).collect();
+        let new = calls.iter().zip(&before).filter(|(_, before)| before.is_none());
+        let new: Vec<&StartRun> = new.map(|(call, _)| &call.command).collect();
+        let mut started = self.start_all(&txn, customers, &new, now).await?.into_iter();
+        let mut answers = Vec::with_capacity(calls.len());
+        let mut kept = Vec::new();
+        for (call, before) in calls.iter().zip(before) {
+            answers.push(match before {
+                Some(Begun::Answered(response)) => Ok(Answer::Repeated(response)),
+                Some(Begun::Reused) => {
+                    let id = call.once.key.as_ref().map(|key| key.request_id.clone());
+                    Err(EngineError::RequestIdReused(id.unwrap_or_default()))
+                }
+                Some(Begun::New) | None => started.next().unwrap_or(Err(EngineError::Concurrent)).map(|view| {
+                    let key = call.once.key.as_ref();
+                    kept.extend(key.map(|key| (key, (call.once.encode)(&view))));
+                    Answer::Fresh(view)
+                }),
+            });
+        }
+        txn.keep_answers(kept, now).await?;
+        reach(Failpoint::BeforeCallCommit);
+        txn.commit().await?;
+        reach(Failpoint::AfterCallCommit);
+        Ok(answers)
     }
 
     /// Starts runs of timelines, each on its own. What is asked for twice is live the second time.
@@ -74,12 +158,23 @@ impl Engine {
             Begin::Do(operation) => operation,
             Begin::Repeat(response) => return Ok(Answer::Repeated(response)),
         };
-        let started = self.start_all(&operation.txn, commands, operation.now).await?;
+        let customers = locked(&operation.txn, commands).await?;
+        let commands: Vec<&StartRun> = commands.iter().collect();
+        let started = self
+            .start_all(&operation.txn, customers, &commands, operation.now)
+            .await?;
         operation.finish(started).await
     }
 
-    async fn start_all(&self, txn: &Txn, commands: &[StartRun], now: Timestamp) -> Result<Started, EngineError> {
-        let known = known(txn, commands).await?;
+    /// Starts runs of customers who are locked.
+    async fn start_all(
+        &self,
+        txn: &Txn,
+        customers: Customers,
+        commands: &[&StartRun],
+        now: Timestamp,
+    ) -> Result<Started, EngineError> {
+        let known = self.known(txn, customers, commands).await?;
         let mut runs: Vec<(Arc<Timeline>, Run)> = Vec::new();
         let mut places: HashMap<RunOf, usize> = HashMap::new();
         let mut decided: Vec<Decided> = Vec::with_capacity(commands.len());
@@ -106,10 +201,30 @@ impl Engine {
         Ok(started.collect())
     }
 
+    /// Reads what else starts are about. The timelines stay as they are until the end of the transaction.
+    async fn known(&self, txn: &Txn, customers: Customers, commands: &[&StartRun]) -> Result<Known, EngineError> {
+        let ids: BTreeSet<TimelineId> = commands.iter().map(|command| command.timeline).collect();
+        let runs: BTreeSet<RunOf> = commands
+            .iter()
+            .map(|command| (command.customer.clone(), command.timeline))
+            .collect();
+        let mut timelines = HashMap::new();
+        for held in txn.hold_timelines(&ids).await? {
+            let timeline = self.held_timeline(txn, held.id, held.revision).await?;
+            timelines.extend(timeline.map(|timeline| (timeline.id, timeline)));
+        }
+        Ok(Known {
+            customers,
+            timelines,
+            last_runs: txn.last_runs_of(&runs).await?,
+        })
+    }
+
     /// The run that a start makes, or why it makes none.
     fn decide(&self, command: &StartRun, known: &Known, now: Timestamp) -> Result<(Arc<Timeline>, Run), EngineError> {
-        let customer = known.customers.get(&command.customer);
-        let customer = customer.ok_or_else(|| EngineError::CustomerNotFound(command.customer.clone()))?;
+        let customer = &command.customer;
+        let zone = known.customers.get(customer.as_str());
+        let zone = *zone.ok_or_else(|| EngineError::CustomerNotFound(customer.clone()))?;
         let timeline = known.timelines.get(&command.timeline);
         let timeline = timeline.ok_or(EngineError::TimelineNotFound(command.timeline))?;
         refuse_archived(timeline)?;
@@ -120,7 +235,7 @@ impl Engine {
                 duration: timeline.definition.duration_days,
             });
         }
-        if let Some((id, status)) = known.last_runs.get(&(customer.id.clone(), timeline.id)) {
+        if let Some((id, status)) = known.last_runs.get(&(customer.clone(), timeline.id)) {
             let Some(status) = status else {
                 return Err(EngineError::Broken(*id));
             };
@@ -134,40 +249,35 @@ impl Engine {
         if !timeline.definition.is_active {
             return Err(EngineError::TimelineInactive(timeline.id));
         }
-        let run = Run::start(
+        let mut run = Run::start(
             timeline,
-            customer.id.clone(),
+            customer.clone(),
             Origin::Started,
-            customer.zone(self.settings.default_zone),
+            Zone::of_customer(zone, self.settings.default_zone),
             command.first_day,
             command.start_day,
             now,
         );
+        run.trace_parent.clone_from(&command.trace_parent);
         Ok((Arc::clone(timeline), run))
     }
 
-    /// Plans and stores new runs, each of another customer or timeline, of customers that are locked. None: somebody else was
-    /// faster.
+    /// Plans and stores new runs, each of another customer or timeline, of customers that are locked and timelines that are held. None:
+    /// somebody else was faster.
     pub(super) async fn enter(
         &self,
         txn: &Txn,
         mut runs: Vec<(Arc<Timeline>, Run)>,
         now: Timestamp,
     ) -> Result<Vec<Option<RunView>>, EngineError> {
-        let timelines: BTreeSet<TimelineId> = runs.iter().map(|(timeline, _)| timeline.id).collect();
-        // Who archives a timeline at this moment is first, or waits and then stops the run.
-        let held = txn.hold_unarchived(&timelines).await?;
-        let trace = telemetry::current();
         for (timeline, run) in &mut runs {
-            run.trace_parent.clone_from(&trace);
             plan::settle(timeline, run, now);
             debug_assert_eq!(run.status, Status::Active, "a run starts active");
         }
-        let new = runs.iter().filter(|(timeline, _)| held.contains(&timeline.id));
-        let new: Vec<&Run> = new.map(|(_, run)| run).collect();
+        let new: Vec<&Run> = runs.iter().map(|(_, run)| run).collect();
         let mut ids = txn.insert_runs(&new).await?.into_iter();
         let views = runs.into_iter().map(|(timeline, run)| {
-            let id = held.contains(&timeline.id).then(|| ids.next()).flatten().flatten()?;
+            let id = ids.next().flatten()?;
             let run = Run { id, ..run };
             let skipped = run.skipped.iter();
             let executions = skipped.filter_map(|skipped| skipped_at_start(&timeline, &run, skipped.id, now));
@@ -181,28 +291,10 @@ impl Engine {
     }
 }
 
-/// Reads all that starts are about. The customers stay locked.
-async fn known(txn: &Txn, commands: &[StartRun]) -> Result<Known, EngineError> {
-    let customers: BTreeSet<&CustomerId> = commands.iter().map(|command| &command.customer).collect();
-    let timelines: BTreeSet<TimelineId> = commands.iter().map(|command| command.timeline).collect();
-    let runs: BTreeSet<RunOf> = commands
-        .iter()
-        .map(|command| (command.customer.clone(), command.timeline))
-        .collect();
-    let customers = txn.customers_for_update(customers).await?;
-    let timelines: Vec<TimelineId> = timelines.into_iter().collect();
-    let timelines = txn.timelines_by_id(&timelines).await?;
-    Ok(Known {
-        customers: customers
-            .into_iter()
-            .map(|customer| (customer.id.clone(), customer))
-            .collect(),
-        timelines: timelines
-            .into_iter()
-            .map(|timeline| (timeline.id, Arc::new(timeline)))
-            .collect(),
-        last_runs: txn.last_runs_of(&runs).await?,
-    })
+/// Locks the customers of starts.
+async fn locked<'a>(txn: &Txn, commands: impl IntoIterator<Item = &'a StartRun>) -> Result<Customers, EngineError> {
+    let ids: BTreeSet<&CustomerId> = commands.into_iter().map(|command| &command.customer).collect();
+    Ok(txn.zones_for_update(ids).await?)
 }
 
 /// The ledger's entry for an action that was skipped because its hour had passed at the start.

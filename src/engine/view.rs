@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::together::{OfCustomer, Turns};
 use super::{Engine, EngineError};
 use crate::domain::{CustomerId, ProgressId, Run, Timeline, TimelineId, Timestamp, plan};
 use crate::store::{BrokenRun, Execution, ExecutionFilter, ExecutionKey, Page, ProgressFilter, StoreError, Txn};
@@ -40,9 +41,94 @@ pub struct ExecutionView {
     pub timeline: Arc<Timeline>,
 }
 
+/// A call that shows one run.
+#[derive(Debug)]
+pub(super) struct ShowCall {
+    customer: CustomerId,
+    run: Option<ProgressId>,
+}
+
+/// How many times at once runs are read that are asked for one by one.
+pub(super) const TURNS: Turns = Turns { usual: 1, most: 8 };
+
+impl OfCustomer for ShowCall {
+    fn customer(&self) -> &CustomerId {
+        &self.customer
+    }
+}
+
 impl Engine {
-    /// Shows a run; without an id the customer's only live one, or else the one that ended last.
-    pub async fn progress(&self, customer: &CustomerId, id: Option<ProgressId>) -> Result<RunView, EngineError> {
+    /// Shows a run; without an id the customer's only live one, or else the one that ended last. It is read together with others that
+    /// are asked for at the same time.
+    pub async fn progress(
+        self: &Arc<Self>,
+        customer: CustomerId,
+        id: Option<ProgressId>,
+    ) -> Result<RunView, EngineError> {
+        let engine = Arc::clone(self);
+        let carry_out = move |calls| {
+            let engine = Arc::clone(&engine);
+            async move { engine.show_together(calls).await }
+        };
+        let call = ShowCall {
+            customer: customer.clone(),
+            run: id,
+        };
+        match self.shows.ask(&self.tracker, call, carry_out).await.flatten() {
+            Some(view) => Ok(view),
+            None => self.progress_alone(&customer, id).await,
+        }
+    }
+
+    /// Shows those runs that are there and can be shown; where there is anything to say about one, it is asked for again, alone.
+    async fn show_together(&self, calls: Vec<ShowCall>) -> Vec<Option<RunView>> {
+        let shown = self.try_shows(&calls).await;
+        let mut shown = shown.unwrap_or_else(|error| {
+            tracing::debug!(%error, "runs could not be read together: {error}");
+            HashMap::new()
+        });
+        calls.iter().map(|call| shown.remove(&call.customer)).collect()
+    }
+
+    async fn try_shows(&self, calls: &[ShowCall]) -> Result<HashMap<CustomerId, RunView>, EngineError> {
+        let reader = self.store.reader();
+        let asked = calls.iter().map(|call| (&call.customer, call.run));
+        let mut found: HashMap<CustomerId, Option<(Run, i64)>> = HashMap::new();
+        for read in reader.runs_asked(asked).await? {
+            let customer = match &read {
+                Ok((run, _)) => run.customer_id.clone(),
+                Err(broken) => match CustomerId::parse(&broken.customer_id) {
+                    Ok(customer) => customer,
+                    Err(_) => continue,
+                },
+            };
+            // Which of several is meant nobody knows.
+            let only = found.entry(customer);
+            only.and_modify(|only| *only = None).or_insert(read.ok());
+        }
+        let found: Vec<(Run, i64)> = found.into_values().flatten().collect();
+        let unknown = found.iter().filter(|(run, revision)| {
+            let kept = self.definitions.timeline(run.timeline_id, *revision);
+            kept.is_none()
+        });
+        let unknown = distinct(unknown.map(|(run, _)| run.timeline_id));
+        let mut timelines = HashMap::new();
+        for timeline in reader.timelines_by_id(&unknown).await? {
+            timelines.insert(timeline.id, self.definitions.keep_timeline(timeline));
+        }
+        let keys: Vec<_> = found.iter().map(|(run, _)| (run.customer_id.clone(), run.id)).collect();
+        let mut executions = by_run(reader.last_executions(&keys).await?);
+        let now = self.clock.now();
+        let view = |(run, revision): (Run, i64)| {
+            let read = || timelines.get(&run.timeline_id).map(Arc::clone);
+            let timeline = self.definitions.timeline(run.timeline_id, revision).or_else(read)?;
+            let executions = executions.remove(&run.id).unwrap_or_default();
+            Some((run.customer_id.clone(), RunView::new(run, timeline, executions, now)))
+        };
+        Ok(found.into_iter().filter_map(view).collect())
+    }
+
+    async fn progress_alone(&self, customer: &CustomerId, id: Option<ProgressId>) -> Result<RunView, EngineError> {
         let reader = self.store.reader();
         let run = if let Some(run) = id {
             let found = reader.run(customer, run).await?;
@@ -132,10 +218,7 @@ impl Engine {
         executions: Vec<Execution>,
     ) -> Vec<Result<RunView, BrokenRun>> {
         let timelines = by_id(timelines);
-        let mut by_run: HashMap<ProgressId, Vec<Execution>> = HashMap::new();
-        for execution in executions {
-            by_run.entry(execution.progress_id).or_default().push(execution);
-        }
+        let mut by_run = by_run(executions);
         let now = self.clock.now();
         runs.into_iter()
             .map(|run| {
@@ -147,6 +230,14 @@ impl Engine {
             })
             .collect()
     }
+}
+
+fn by_run(executions: Vec<Execution>) -> HashMap<ProgressId, Vec<Execution>> {
+    let mut by_run: HashMap<ProgressId, Vec<Execution>> = HashMap::new();
+    for execution in executions {
+        by_run.entry(execution.progress_id).or_default().push(execution);
+    }
+    by_run
 }
 
 /// Where a run stands in a list.

@@ -328,6 +328,7 @@ pub(super) fn status_of(error: &EngineError) -> Status {
             "somebody else changed the same at this moment: read it again and decide anew",
             &[],
         ),
+        EngineError::BrokeOff => internal(),
         EngineError::RequestIdReused(id) => {
             let mut details = info("REQUEST_ID_REUSED", &[]);
             let text = format!(

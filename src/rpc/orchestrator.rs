@@ -21,6 +21,7 @@ use crate::engine::{Assigned, Engine, Once, ReportedTask, RetriedActions, RunRep
 use crate::proto::campaign::v1 as pb;
 use crate::proto::campaign::v1::campaign_orchestrator_service_server::CampaignOrchestratorService;
 use crate::store::{BrokenRun, ProgressFilter};
+use crate::telemetry::current;
 
 /// Starts runs, moves them, and shows them.
 #[derive(Debug, Clone)]
@@ -45,16 +46,10 @@ impl CampaignOrchestratorService for OrchestratorService {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let key = key(&mut violations, &caller, &request);
-        let command = parse_start(&mut violations, None, &alone(&request));
+        let command = parse_start(&mut violations, None, &alone(&request), current().as_ref());
         let command = violations.finish(command)?;
-        let convert = |view: &RunView| pb::StartTimelineResponse {
-            progress: Some(progress(view)),
-        };
-        let encode = |view: &RunView| convert(view).encode_to_vec();
-        respond(
-            self.engine.start_run(command, Once { key, encode: &encode }).await,
-            convert,
-        )
+        let encode = &|view: &RunView| started(view).encode_to_vec();
+        respond(self.engine.start_run(command, Once { key, encode }).await, started)
     }
 
     async fn start_timelines(
@@ -67,7 +62,7 @@ impl CampaignOrchestratorService for OrchestratorService {
         let key = key(&mut violations, &caller, &request);
         check_count(&mut violations, "starts", request.starts.len());
         violations.finish(Some(()))?;
-        let (commands, refused) = parse_starts(&request.starts);
+        let (commands, refused) = parse_starts(&request.starts, current().as_ref());
         let convert = |started: &Started| pb::StartTimelinesResponse {
             results: results(&refused, started),
         };
@@ -160,7 +155,7 @@ impl CampaignOrchestratorService for OrchestratorService {
             given => violations.id("progress_id", given).map(|id| Some(ProgressId(id))),
         };
         let (customer, run) = violations.finish(customer.zip(run))?;
-        let view = self.engine.progress(&customer, run).await.map_err(status)?;
+        let view = self.engine.progress(customer, run).await.map_err(status)?;
         Ok(Response::new(pb::GetProgressResponse {
             progress: Some(progress(&view)),
         }))
@@ -350,6 +345,13 @@ impl CampaignOrchestratorService for OrchestratorService {
                 .await,
             convert,
         )
+    }
+}
+
+/// The response to a start.
+fn started(view: &RunView) -> pb::StartTimelineResponse {
+    pb::StartTimelineResponse {
+        progress: Some(progress(view)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `campaign_timelines` and `customer_timeline_progress`: ending a timeline, and its runs.
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use super::advance::CustomerRange;
 use super::progress::TABLE;
@@ -9,6 +9,24 @@ use super::session::{Number, Session, values};
 use super::timelines::list;
 use super::{StoreError, Txn};
 use crate::domain::{TimelineId, Timestamp};
+
+/// A timeline that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldTimeline {
+    /// Which.
+    pub id: TimelineId,
+    /// Its revision, which stays.
+    pub revision: i64,
+    /// Whether it is archived.
+    pub is_archived: bool,
+}
+
+#[derive(FromQueryResult)]
+struct HeldRow {
+    id: i64,
+    revision: i64,
+    archived: i32,
+}
 
 #[derive(FromQueryResult)]
 struct StoppingRow {
@@ -38,19 +56,25 @@ impl<C: ConnectionTrait> Session<C> {
 }
 
 impl Txn {
-    /// Those of some timelines that are not archived, held so until the end of the transaction: whoever archives one waits for
-    /// runs that are about to start, and none starts after it.
-    pub async fn hold_unarchived(&self, ids: &BTreeSet<TimelineId>) -> Result<HashSet<TimelineId>, StoreError> {
+    /// Holds timelines as they are until the end of the transaction: whoever archives one waits for runs that are about to start, and
+    /// none starts after it.
+    pub async fn hold_timelines(&self, ids: &BTreeSet<TimelineId>) -> Result<Vec<HeldTimeline>, StoreError> {
         if ids.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(Vec::new());
         }
         let sql = format!(
-            "select id as n from campaign_timelines where id in ({}) and archived_at is null order by id {}",
+            "select id, revision, case when archived_at is null then 0 else 1 end as archived from campaign_timelines \
+             where id in ({}) order by id {}",
             list(ids.iter().map(|id| id.0)),
             self.pick("for share", "")
         );
-        let rows: Vec<Number> = self.rows(&sql, vec![]).await?;
-        Ok(rows.into_iter().map(|row| TimelineId(row.n)).collect())
+        let rows: Vec<HeldRow> = self.rows(&sql, vec![]).await?;
+        let held = |row: HeldRow| HeldTimeline {
+            id: TimelineId(row.id),
+            revision: row.revision,
+            is_archived: row.archived == 1,
+        };
+        Ok(rows.into_iter().map(held).collect())
     }
 
     /// Archives a timeline. `stopping_runs`: it has live runs, which are to be stopped.

@@ -29,6 +29,7 @@ pub(super) enum Col {
     OptTime,
     Date,
     Json,
+    Bytes,
 }
 
 /// A value of a row.
@@ -41,6 +42,7 @@ pub(super) enum Cell<'a> {
     Time(DateTime<Utc>),
     Date(NaiveDate),
     Json(serde_json::Value),
+    Bytes(Vec<u8>),
     Null,
 }
 
@@ -159,7 +161,19 @@ impl Batch {
             .columns
             .iter()
             .enumerate()
-            .map(|(at, (name, _))| format!("json_extract(value, '$[{at}]') as {name}"))
+            .map(|(at, (name, col))| match col {
+                Col::Bytes => format!("unhex(json_extract(value, '$[{at}]')) as {name}"),
+                Col::Text
+                | Col::OptText
+                | Col::Bool
+                | Col::Int
+                | Col::BigInt
+                | Col::OptBigInt
+                | Col::Time
+                | Col::OptTime
+                | Col::Date
+                | Col::Json => format!("json_extract(value, '$[{at}]') as {name}"),
+            })
             .collect();
         let table = format!("(select {} from json_each(${first})) as u", columns.join(", "));
         let row = |row| {
@@ -188,6 +202,7 @@ fn sql_type(col: Col) -> &'static str {
         Col::Time | Col::OptTime => "timestamptz",
         Col::Date => "date",
         Col::Json => "jsonb",
+        Col::Bytes => "bytea",
     }
 }
 
@@ -197,7 +212,7 @@ fn null_text(col: Col) -> Option<&'static str> {
         Col::OptText => Some("''"),
         Col::OptBigInt => Some("-1"),
         Col::OptTime => Some("'0001-01-01T00:00:00Z'::timestamptz"),
-        Col::Text | Col::Bool | Col::Int | Col::BigInt | Col::Time | Col::Date | Col::Json => None,
+        Col::Text | Col::Bool | Col::Int | Col::BigInt | Col::Time | Col::Date | Col::Json | Col::Bytes => None,
     }
 }
 
@@ -210,6 +225,7 @@ fn array_type(col: Col) -> ArrayType {
         Col::Time | Col::OptTime => ArrayType::ChronoDateTimeUtc,
         Col::Date => ArrayType::ChronoDate,
         Col::Json => ArrayType::Json,
+        Col::Bytes => ArrayType::Bytes,
     }
 }
 
@@ -223,6 +239,7 @@ fn present(value: Value) -> Value {
         Value::String(None) => "".into(),
         Value::Bool(None) => false.into(),
         Value::Json(None) => serde_json::Value::Null.into(),
+        Value::Bytes(None) => Vec::<u8>::new().into(),
         present => present,
     }
 }
@@ -237,6 +254,7 @@ fn json_value(value: &Value) -> serde_json::Value {
         Value::ChronoDateTimeUtc(Some(time)) => sqlite_time(*time).into(),
         Value::ChronoDate(Some(date)) => date.to_string().into(),
         Value::Json(Some(json)) => json.as_ref().clone(),
+        Value::Bytes(Some(bytes)) => hexadecimal(bytes).into(),
         _ => serde_json::Value::Null,
     }
 }
@@ -252,6 +270,7 @@ impl Cell<'_> {
             (Self::Time(time), Value::ChronoDateTimeUtc(Some(value))) => time == value,
             (Self::Date(date), Value::ChronoDate(Some(value))) => date == value,
             (Self::Json(json), Value::Json(Some(value))) => *json == **value,
+            (Self::Bytes(bytes), Value::Bytes(Some(value))) => bytes == value,
             (
                 Self::Null,
                 Value::String(None)
@@ -260,7 +279,8 @@ impl Cell<'_> {
                 | Value::BigInt(None)
                 | Value::ChronoDateTimeUtc(None)
                 | Value::ChronoDate(None)
-                | Value::Json(None),
+                | Value::Json(None)
+                | Value::Bytes(None),
             ) => true,
             _ => false,
         }
@@ -275,6 +295,7 @@ impl Cell<'_> {
             Self::Time(time) => time.into(),
             Self::Date(date) => date.into(),
             Self::Json(json) => json.into(),
+            Self::Bytes(bytes) => bytes.into(),
             Self::Null => match col {
                 Col::OptBigInt | Col::BigInt => Value::BigInt(None),
                 Col::Int => Value::Int(None),
@@ -283,9 +304,19 @@ impl Cell<'_> {
                 Col::OptText | Col::Text => Value::String(None),
                 Col::Bool => Value::Bool(None),
                 Col::Json => Value::Json(None),
+                Col::Bytes => Value::Bytes(None),
             },
         }
     }
+}
+
+/// Bytes as `unhex` reads them.
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// An instant as sqlx writes it into `SQLite`.
@@ -332,6 +363,12 @@ impl From<DateTime<Utc>> for Cell<'_> {
 impl From<NaiveDate> for Cell<'_> {
     fn from(date: NaiveDate) -> Self {
         Self::Date(date)
+    }
+}
+
+impl From<Vec<u8>> for Cell<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
     }
 }
 

@@ -1,7 +1,8 @@
 //! `customers`.
 
 use chrono_tz::Tz;
-use sea_orm::{ConnectionTrait, QueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
+use std::collections::{HashMap, HashSet};
 
 use super::batch::{Batch, Cell, Col};
 use super::broken::{read, value};
@@ -50,6 +51,17 @@ row! {
     }
 }
 
+#[derive(FromQueryResult)]
+struct IdRow {
+    customer_id: String,
+}
+
+#[derive(FromQueryResult)]
+struct ZoneRow {
+    customer_id: String,
+    time_zone: Option<String>,
+}
+
 /// A customer with the channels by which it must not be written to, or the id of one of whom that can't be read.
 pub type ReadRecipient = Result<(Customer, Suppressed), String>;
 
@@ -77,8 +89,8 @@ impl<C: ConnectionTrait> Session<C> {
         &self,
         ids: impl IntoIterator<Item = &'a CustomerId>,
     ) -> Result<Vec<ReadRecipient>, StoreError> {
-        let suppressed = format!(", {}", suppressed_of_customer(self.backend));
-        let Some((sql, values)) = self.select_in(ids, &suppressed, "") else {
+        let columns = format!("{COLUMNS}, {}", suppressed_of_customer(self.backend));
+        let Some((sql, values)) = self.select_in(&columns, ids, "") else {
             return Ok(Vec::new());
         };
         let rows = self.raw_rows(&sql, values).await?;
@@ -112,21 +124,27 @@ impl<C: ConnectionTrait> Session<C> {
         ids: impl IntoIterator<Item = &'a CustomerId>,
         lock: &str,
     ) -> Result<Vec<Customer>, StoreError> {
-        let Some((sql, values)) = self.select_in(ids, "", lock) else {
-            return Ok(Vec::new());
-        };
-        self.rows::<Row>(&sql, values)
-            .await?
-            .into_iter()
-            .map(Row::into_customer)
-            .collect()
+        let rows: Vec<Row> = self.columns_in(COLUMNS, ids, lock).await?;
+        rows.into_iter().map(Row::into_customer).collect()
     }
 
-    /// How several customers are read, if there are any. `more`: more columns, each with a comma before it.
+    async fn columns_in<'a, T: FromQueryResult>(
+        &self,
+        columns: &str,
+        ids: impl IntoIterator<Item = &'a CustomerId>,
+        lock: &str,
+    ) -> Result<Vec<T>, StoreError> {
+        match self.select_in(columns, ids, lock) {
+            Some((sql, values)) => self.rows(&sql, values).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// How several customers are read, if there are any.
     fn select_in<'a>(
         &self,
+        columns: &str,
         ids: impl IntoIterator<Item = &'a CustomerId>,
-        more: &str,
         lock: &str,
     ) -> Option<(String, Vec<sea_orm::Value>)> {
         let mut batch = Batch::new(&[("customer_id", Col::Text)]);
@@ -138,7 +156,7 @@ impl<C: ConnectionTrait> Session<C> {
         }
         let (table, values) = batch.bind(self.backend, 1);
         let sql = format!(
-            "select {COLUMNS}{more} from {table} join {TABLE} c on c.customer_id = u.customer_id order by c.customer_id {lock}"
+            "select {columns} from {table} join {TABLE} c on c.customer_id = u.customer_id order by c.customer_id {lock}"
         );
         Some((sql, values))
     }
@@ -165,12 +183,29 @@ impl Txn {
         self.customers_in(ids, self.pick("for update of c", "")).await
     }
 
-    /// Several customers, none of which is erased before this transaction ends.
+    /// Which of these customers are there, and their zones. They are locked in the order of their ids.
+    pub async fn zones_for_update<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a CustomerId>,
+    ) -> Result<HashMap<String, Option<Tz>>, StoreError> {
+        let lock = self.pick("for update of c", "");
+        let rows: Vec<ZoneRow> = self.columns_in("c.customer_id, c.time_zone", ids, lock).await?;
+        let read = |row: ZoneRow| {
+            let zone = row.time_zone.as_deref().map(zone).transpose();
+            let zone = zone.map_err(|error| StoreError::corrupt(TABLE, &row.customer_id, error))?;
+            Ok((row.customer_id, zone))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    /// Which of these customers are there. None of them is erased before this transaction ends.
     pub async fn customers_for_share<'a>(
         &self,
         ids: impl IntoIterator<Item = &'a CustomerId>,
-    ) -> Result<Vec<Customer>, StoreError> {
-        self.customers_in(ids, self.pick("for key share of c", "")).await
+    ) -> Result<HashSet<String>, StoreError> {
+        let lock = self.pick("for key share of c", "");
+        let rows: Vec<IdRow> = self.columns_in("c.customer_id", ids, lock).await?;
+        Ok(rows.into_iter().map(|row| row.customer_id).collect())
     }
 
     /// Stores new customers. [`StoreError::Duplicate`] when somebody else stored one of them meanwhile.
@@ -254,10 +289,13 @@ fn batch(customers: &[CustomerRow<'_>]) -> Batch {
     batch
 }
 
+fn zone(name: &str) -> Result<Tz, Invalid> {
+    name.parse().map_err(|_| Invalid::new(name, "a time zone"))
+}
+
 impl Row {
     fn into_customer(self) -> Result<Customer, StoreError> {
         let corrupt = |error: Invalid| StoreError::corrupt(TABLE, &self.customer_id, error);
-        let zone = |name: &str| name.parse::<Tz>().map_err(|_| Invalid::new(name, "a time zone"));
         let serde_json::Value::Object(attributes) = self.attributes else {
             return Err(StoreError::corrupt(
                 TABLE,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::BrokenRun;
 
 /// Why a statement was not carried out.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database can't be reached, is busy, or gave up on a deadlock. The same may work a moment later.
     #[error("the database is not available")]
@@ -130,6 +130,14 @@ impl StoreError {
             Self::Corrupt { .. } | Self::BrokenRun(_) => "corrupt",
             Self::Schema(_) => "schema",
             Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Whether it is about the database as a whole, and not about what was asked of it.
+    pub fn is_of_all(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Disk { .. } | Self::ReadOnly { .. } | Self::Schema(_) => true,
+            Self::Duplicate | Self::Corrupt { .. } | Self::BrokenRun(_) | Self::Refused(_) => false,
         }
     }
 

@@ -51,6 +51,7 @@ mod timelines;
 mod waiting;
 
 pub use advance::{BrokenCohort, Cohort, CohortMove, Cohorts, CustomerRange, ZoneDate};
+pub use archive::HeldTimeline;
 pub use broken::{BrokenRun, ReadRun};
 pub use claims::{Before, Claim, Completion, HeldLease, Landed, Unrecorded};
 pub use connect::{ConnectSettings, Store, StoreUrl};

@@ -86,6 +86,30 @@ impl<C: ConnectionTrait> Session<C> {
         self.read_where(condition, "", values![customer.as_str()]).await
     }
 
+    /// Runs that are asked for, as far as they can be read: of each customer the one with this id, or all live ones; with the revisions
+    /// of their timelines.
+    pub async fn runs_asked<'a>(
+        &self,
+        asked: impl IntoIterator<Item = (&'a CustomerId, Option<ProgressId>)>,
+    ) -> Result<Vec<Result<(Run, i64), BrokenRun>>, StoreError> {
+        let mut batch = Batch::new(&[("customer", Col::Text), ("run_id", Col::BigInt)]);
+        for (customer, run) in asked {
+            batch.push([customer.as_str().into(), run.map_or(0, |run| run.0).into()]);
+        }
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (table, values) = batch.bind(self.backend, 1);
+        let sql = format!(
+            "select {COLUMNS}, t.revision from {table} join {TABLE} p on p.customer_id = u.customer \
+             and (p.id = u.run_id or (u.run_id = 0 and p.status in ('active', 'paused'))) \
+             join campaign_timelines t on t.id = p.campaign_timeline_id"
+        );
+        let rows = self.raw_rows(&sql, values).await?;
+        let read = |row: &QueryResult| Ok((read_run(row)?, value(row, "revision").unwrap_or_default()));
+        Ok(rows.iter().map(read).collect())
+    }
+
     /// The run of a customer that ended last.
     pub async fn last_ended_run(&self, customer: &CustomerId) -> Result<Option<Run>, StoreError> {
         let condition =

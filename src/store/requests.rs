@@ -2,7 +2,9 @@
 
 use chrono::Duration;
 use sea_orm::FromQueryResult;
+use std::collections::HashMap;
 
+use super::batch::{Batch, Col};
 use super::session::values;
 use super::{StoreError, Txn};
 use crate::domain::Timestamp;
@@ -42,7 +44,95 @@ struct Row {
     response: Option<Vec<u8>>,
 }
 
+#[derive(FromQueryResult)]
+struct AnsweredRow {
+    customer_id: String,
+    request_hash: Vec<u8>,
+    response: Option<Vec<u8>>,
+}
+
 impl Txn {
+    /// What became of requests about one customer each, who are locked and all different: by customer, those that are not new. What holds
+    /// twins up here is the lock of the customer, and [`Self::keep_answers`] ends them.
+    pub async fn answered_requests<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a RequestKey> + Clone,
+        now: Timestamp,
+    ) -> Result<HashMap<String, Begun>, StoreError> {
+        let mut batch = Batch::new(&[
+            ("customer", Col::Text),
+            ("method", Col::Text),
+            ("caller", Col::Text),
+            ("request_id", Col::Text),
+        ]);
+        for key in keys.clone() {
+            batch.push([
+                key.customer_id.as_str().into(),
+                key.method.into(),
+                key.caller.as_str().into(),
+                key.request_id.as_str().into(),
+            ]);
+        }
+        if batch.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (table, mut values) = batch.bind(self.backend, 2);
+        values.insert(0, (now - KEPT).into());
+        let sql = format!(
+            "select l.customer_id, l.request_hash, l.response from {table} join request_log l on l.customer_id = u.customer \
+             and l.method = u.method and l.caller = u.caller and l.request_id = u.request_id where l.created_at > $1"
+        );
+        let rows: Vec<AnsweredRow> = self.rows(&sql, values).await?;
+        let hashes: HashMap<&str, &[u8]> = keys
+            .into_iter()
+            .map(|key| (key.customer_id.as_str(), key.hash.as_slice()))
+            .collect();
+        let became = rows.into_iter().filter_map(|row| {
+            if hashes.get(row.customer_id.as_str()) != Some(&row.request_hash.as_slice()) {
+                return Some((row.customer_id, Begun::Reused));
+            }
+            Some((row.customer_id, Begun::Answered(row.response?)))
+        });
+        Ok(became.collect())
+    }
+
+    /// Notes the answers to requests that [`Self::answered_requests`] did not know.
+    pub async fn keep_answers(&self, answers: Vec<(&RequestKey, Vec<u8>)>, now: Timestamp) -> Result<(), StoreError> {
+        let mut batch = Batch::new(&[
+            ("customer_id", Col::Text),
+            ("method", Col::Text),
+            ("caller", Col::Text),
+            ("request_id", Col::Text),
+            ("request_hash", Col::Bytes),
+            ("response", Col::Bytes),
+            ("created_at", Col::Time),
+        ]);
+        for (key, response) in answers {
+            batch.push([
+                key.customer_id.as_str().into(),
+                key.method.into(),
+                key.caller.as_str().into(),
+                key.request_id.as_str().into(),
+                key.hash.clone().into(),
+                response.into(),
+                now.into(),
+            ]);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (table, values) = batch.bind(self.backend, 1);
+        let columns = "customer_id, method, caller, request_id, request_hash, response, created_at";
+        // One that is there already is too old to be kept.
+        let sql = format!(
+            "insert into request_log ({columns}) select {columns} from {table} where true \
+             on conflict (customer_id, method, caller, request_id) do update set request_hash = excluded.request_hash, \
+             response = excluded.response, created_at = excluded.created_at"
+        );
+        self.execute(&sql, values).await?;
+        Ok(())
+    }
+
     /// Enters a request. A twin that runs at the same time waits here until this transaction is over.
     pub async fn begin_request(&self, key: &RequestKey, now: Timestamp) -> Result<Begun, StoreError> {
         let entered = self

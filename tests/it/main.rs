@@ -78,6 +78,7 @@ mod tick;
 mod timelines;
 mod timelines_live;
 mod timelines_refused;
+mod together;
 mod upgrades;
 mod waits;
 mod watched;

@@ -4,7 +4,7 @@ use tonic::Status;
 
 use super::progress::zone_source;
 use super::time::{date, time};
-use crate::domain::{CustomerId, FirstDay, MAX_DURATION_DAYS, TimelineId, plan};
+use crate::domain::{CustomerId, FirstDay, MAX_DURATION_DAYS, TimelineId, TraceParent, plan};
 use crate::engine::{RunView, StartRun, Started};
 use crate::proto::campaign::v1 as pb;
 use crate::rpc::customers::item_status;
@@ -22,11 +22,12 @@ pub(in crate::rpc) fn alone(request: &pb::StartTimelineRequest) -> pb::TimelineS
     }
 }
 
-/// Parses a start, which stands at this place of a batch, or alone.
+/// Parses a start, which stands at this place of a batch, or alone, and is part of a trace.
 pub(in crate::rpc) fn parse_start(
     violations: &mut Violations,
     position: Option<usize>,
     given: &pb::TimelineStart,
+    trace_parent: Option<&TraceParent>,
 ) -> Option<StartRun> {
     let path = |field: &str| position.map_or_else(|| field.to_owned(), |at| format!("starts[{at}].{field}"));
     let customer = violations.check(path("customer_id"), CustomerId::parse(&given.customer_id));
@@ -43,6 +44,7 @@ pub(in crate::rpc) fn parse_start(
         first_day: first_day?,
         start_day: start_day?,
         allow_restart: given.allow_restart,
+        trace_parent: trace_parent.cloned(),
     })
 }
 
@@ -62,11 +64,14 @@ pub(super) fn parse_first_day(violations: &mut Violations, path: String, given: 
 }
 
 /// The good starts of a batch, and for each of all the error that refuses it, if any.
-pub(in crate::rpc) fn parse_starts(given: &[pb::TimelineStart]) -> (Vec<StartRun>, Vec<Option<Status>>) {
+pub(in crate::rpc) fn parse_starts(
+    given: &[pb::TimelineStart],
+    trace_parent: Option<&TraceParent>,
+) -> (Vec<StartRun>, Vec<Option<Status>>) {
     let mut commands = Vec::with_capacity(given.len());
     let refused = given.iter().enumerate().map(|(at, start)| {
         let mut violations = Violations::default();
-        let parsed = parse_start(&mut violations, Some(at), start);
+        let parsed = parse_start(&mut violations, Some(at), start, trace_parent);
         violations.finish(parsed).map(|command| commands.push(command)).err()
     });
     let refused = refused.collect();
