@@ -98,7 +98,7 @@ pub(crate) async fn engagements(plan: &Plan) -> anyhow::Result<Line> {
             };
             if number.is_multiple_of(2) {
                 // Runs have the numbers of their customers, as nothing else was ever started here.
-                let (progress_id, action_id) = (customer as i64, 1);
+                let (progress_id, action_id) = (i64::try_from(customer).unwrap_or_default(), 1);
                 let kind = pb::EngagementKind::EmailOpened.into();
                 pb::Engagement {
                     kind,
