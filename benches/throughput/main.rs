@@ -76,7 +76,7 @@ impl Plan {
             due: number("DUE", 200_000)?,
             active: number("ACTIVE", 1_000_000)?,
             growth: number("GROWTH", 10_000_000)?,
-            calls: number("CALLS", 50_000)?,
+            calls: number("CALLS", 50_000)?.next_multiple_of(programs::CLIENTS),
             stored: number("STORED", 200_000)?.next_multiple_of(bulk::BATCH),
             mails: number("MAILS", 20_000)?,
         })
