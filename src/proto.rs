@@ -5,6 +5,9 @@ mod codec;
 mod weight;
 mod wire;
 
+use prost_reflect::DescriptorPool;
+use std::sync::LazyLock;
+
 pub use codec::{BoundedCodec, BoundedDecoder};
 pub use wire::{grpc_timeout, is_grpc, soon_enough};
 
@@ -17,15 +20,31 @@ pub const TOO_HEAVY: &str = "too many items";
 /// The descriptors of the contract and of what it imports, for reflection and for the JSON form of messages.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// The paths of all methods of the services that descriptors define, as gRPC has them: `/package.Service/Method`.
-pub fn method_paths(descriptors: &[u8]) -> Result<Vec<String>, String> {
-    let pool = prost_reflect::DescriptorPool::decode(descriptors).map_err(|error| error.to_string())?;
+/// The contract and what it imports, read once for all who look things up in it.
+pub fn contract() -> Result<DescriptorPool, String> {
+    static POOL: LazyLock<Result<DescriptorPool, String>> = LazyLock::new(|| read(FILE_DESCRIPTOR_SET));
+    POOL.clone()
+}
+
+fn read(descriptors: &[u8]) -> Result<DescriptorPool, String> {
+    DescriptorPool::decode(descriptors).map_err(|error| error.to_string())
+}
+
+/// The paths of all methods of the contract and of other services that descriptors define, as gRPC has them:
+/// `/package.Service/Method`.
+pub fn method_paths(others: &[&[u8]]) -> Result<Vec<String>, String> {
+    let others: Result<Vec<DescriptorPool>, String> = others.iter().copied().map(read).collect();
+    let pools = [vec![contract()?], others?].concat();
+    Ok(pools.iter().flat_map(paths).collect())
+}
+
+fn paths(pool: &DescriptorPool) -> Vec<String> {
     let path = |method: prost_reflect::MethodDescriptor| {
         let service = method.parent_service().full_name().to_owned();
         format!("/{service}/{}", method.name())
     };
     let methods = |service: prost_reflect::ServiceDescriptor| service.methods().map(path).collect::<Vec<_>>();
-    Ok(pool.services().flat_map(methods).collect())
+    pool.services().flat_map(methods).collect()
 }
 
 /// `campaign`

@@ -4,12 +4,12 @@
 //! message has no weight. What can't be parsed ends the count, as it ends the decoding; so does an item that is one too many.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
-use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use super::FILE_DESCRIPTOR_SET;
+use super::contract;
 
 /// What a text, a list or a map takes where it is a field.
 const POINTERS: usize = 24;
@@ -54,7 +54,7 @@ struct Shapes {
 static SHAPES: LazyLock<Shapes> = LazyLock::new(|| {
     let mut shapes = Shapes::default();
     // The contract is checked at the start, by those who serve it.
-    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
+    let pool = contract().unwrap_or_default();
     for method in pool
         .services()
         .flat_map(|service| service.methods().collect::<Vec<_>>())
@@ -74,7 +74,7 @@ pub(super) fn too_heavy(request: &str, bytes: &[u8], most: usize) -> Option<Stri
         return None;
     }
     let (number, _) = weight.fields.into_iter().max_by_key(|(_, weight)| *weight)?;
-    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok()?;
+    let pool = contract().ok()?;
     let field = pool.get_message_by_name(request)?.get_field(number)?;
     Some(field.name().to_owned())
 }

@@ -72,7 +72,7 @@ impl BrowserLayer {
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(ExposeHeaders::list(exposed.into_iter().chain([RETRY_AFTER])))
             .max_age(KEEP);
-        let pool = DescriptorPool::decode(crate::proto::FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
+        let pool = crate::proto::contract()?;
         Ok(Self {
             origins,
             hosts: hosts.map(Arc::from),

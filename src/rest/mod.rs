@@ -38,7 +38,7 @@ use std::time::Duration;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::proto::{FILE_DESCRIPTOR_SET, grpc_timeout, is_grpc, soon_enough};
+use crate::proto::{contract, grpc_timeout, is_grpc, soon_enough};
 pub use browser::{BrowserLayer, Origin};
 pub use gate::Gate;
 pub use host::HostName;
@@ -81,7 +81,7 @@ struct Shared {
 impl RestLayer {
     /// The routes of the contract, or what is wrong with it.
     pub fn new(settings: RestSettings, gate: Arc<dyn Gate>) -> Result<Self, String> {
-        let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
+        let pool = contract()?;
         let routes = Routes::of(&pool)?;
         let openapi = openapi::document(&routes).to_string().into();
         let shared = Shared {

@@ -6,7 +6,6 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use prost::bytes::Bytes;
-use prost_reflect::DescriptorPool;
 use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use crate::auth::is_known;
-use crate::proto::{FILE_DESCRIPTOR_SET, is_grpc};
+use crate::proto::{contract, is_grpc};
 use crate::telemetry::{CallSpan, Metrics};
 
 /// Methods that are not in the contract.
@@ -40,7 +39,7 @@ pub struct CallsLayer {
 impl CallsLayer {
     /// Knows the methods of the contract.
     pub fn new(metrics: Metrics) -> Result<Self, String> {
-        let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
+        let pool = contract()?;
         let services: Vec<_> = pool.services().collect();
         let methods = services.iter().flat_map(|service| {
             let methods = service

@@ -13,7 +13,7 @@ use crate::auth::{Callers, Credentials, FetchedKeys, Guard, JwtSettings, JwtVeri
 use crate::channels::{DestinationPolicy, HttpClient, HttpSettings, HttpUrl, SystemResolver, TrustedRoots};
 use crate::clock::Clock;
 use crate::config::{AuthArgs, JwksAt};
-use crate::proto::{FILE_DESCRIPTOR_SET, method_paths};
+use crate::proto::method_paths;
 use crate::reload::Reloader;
 use crate::rest::Gate;
 use crate::telemetry::Metrics;
@@ -35,14 +35,11 @@ pub(super) async fn guard(
     clock: &Arc<dyn Clock>,
     background: Background<'_>,
 ) -> anyhow::Result<Guard> {
-    let mut contract = Vec::new();
-    for descriptors in [
-        FILE_DESCRIPTOR_SET,
+    let others = [
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-    ] {
-        contract.extend(method_paths(descriptors).map_err(anyhow::Error::msg)?);
-    }
+    ];
+    let contract = method_paths(&others).map_err(anyhow::Error::msg)?;
     let methods = Methods::checked(&contract).context("the table of who may call what is not that of the contract")?;
     let callers = match &args.callers_file {
         Some(file) => {

@@ -351,7 +351,11 @@ async fn a_batch_takes_as_many_statements_as_one(backend: Backend) {
         }
     }
     let each = used[1];
-    assert_eq!(used, [each + 2, each, each], "as many for each batch, and the timeline is read once");
+    assert_eq!(
+        used,
+        [each + 2, each, each],
+        "as many for each batch, and the timeline is read once"
+    );
     assert!(each <= 8, "{used:?}");
     let request = pb::ListExecutionsRequest {
         filter: Some(pb::ExecutionFilter {
