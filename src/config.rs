@@ -72,6 +72,10 @@ pub enum Command {
 /// Which database to migrate.
 #[derive(Debug, Clone, Args)]
 pub struct MigrateArgs {
+    /// Also distribute the tables over the nodes of a Citus cluster, by customer, with all that is in them. It may be done again, as after
+    /// an upgrade that brings new tables. No server may work meanwhile.
+    #[arg(long)]
+    pub distribute: bool,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,

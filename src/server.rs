@@ -271,11 +271,18 @@ impl Server {
     }
 }
 
-/// Brings the schema of a database up to date.
-pub async fn migrate(database: &DatabaseArgs) -> anyhow::Result<()> {
+/// Brings the schema of a database up to date, and distributes its tables on request.
+pub async fn migrate(database: &DatabaseArgs, distribute: bool) -> anyhow::Result<()> {
     let store = connect(database).await?;
+    if distribute {
+        store.check_cluster().await?;
+    }
     store.migrate().await.context("can't migrate the database")?;
     tracing::info!("the database's schema is up to date");
+    if distribute {
+        let moved = store.distribute().await?;
+        tracing::info!("the tables are distributed: {moved} were moved to their places in the cluster");
+    }
     Ok(store.close().await?)
 }
 

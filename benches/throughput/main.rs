@@ -17,6 +17,9 @@
 //! days beside the first day (`hourly-day-90`), and ticks among more and more runs beside those among 100,000 (`growth`, which also
 //! draws `benches/growth.svg`).
 //!
+//! With `DISTRIBUTE` beside it `DATABASE_URL` is a database of a Citus cluster, as `tests/citus/cluster.sh` makes one. It is emptied, and
+//! the service's tables are distributed; the floor stays on the coordinator.
+//!
 //! `ONLY` names the lines to measure, with commas; `ROUNDS` is how often (3), `DUE` how many actions the hourly tick carries out
 //! (200,000), `ACTIVE` how many runs there are for the daily tick, for one that finds nothing, and for memory (1,000,000), `CALLS` how many
 //! calls about one customer there are (50,000), `GROWTH` how far the tables grow (10,000,000), `STORED` how many rows the bulk calls store (200,000), `MAILS` how many mails go to

@@ -17,6 +17,11 @@ pub(crate) const SECRET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/s
 pub(crate) const FIRST_DAY: &str = "2026-01-05";
 pub(crate) const NOON: &str = "2026-01-05T12:00:00+00:00";
 
+/// Whether `DATABASE_URL` is a database of a Citus cluster, to be emptied and filled anew.
+fn is_distributed() -> bool {
+    std::env::var_os("DISTRIBUTE").is_some()
+}
+
 /// A database, which is dropped with its folder or when the next of its name is made.
 pub(crate) struct Place {
     pub(crate) url: String,
@@ -36,6 +41,15 @@ impl Place {
         let directory = tempfile::tempdir()?;
         let url = match std::env::var("DATABASE_URL") {
             Err(_) => format!("sqlite://{}", directory.path().join("bench.db").display()),
+            Ok(cluster) if is_distributed() => {
+                let database = Database::connect(&cluster).await?;
+                let empty = "do $$ declare t text; begin \
+                             for t in select tablename from pg_tables where schemaname = 'public' loop \
+                             execute format('drop table if exists %I cascade', t); end loop; end $$";
+                database.execute_unprepared(empty).await?;
+                database.close().await?;
+                cluster
+            }
             Ok(server) => {
                 let admin = Database::connect(&server).await?;
                 let database = format!("campaign_bench_{}", name.replace('-', "_"));
@@ -49,7 +63,7 @@ impl Place {
             }
         };
         let place = Self { url, directory, day };
-        server::migrate(&place.config()?.database).await?;
+        server::migrate(&place.config()?.database, is_distributed()).await?;
         Ok(place)
     }
 
@@ -223,6 +237,11 @@ impl Place {
     pub(crate) async fn vacuum(&self) -> anyhow::Result<()> {
         if self.is_sqlite() {
             return Ok(());
+        }
+        if is_distributed() {
+            // It goes to the shards of the tables that are named.
+            let tables = "vacuum analyze customers, customer_timeline_progress, action_executions, engagement_events";
+            self.run(&[tables]).await?;
         }
         self.run(&["vacuum analyze", "checkpoint"]).await
     }

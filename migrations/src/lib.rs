@@ -17,6 +17,7 @@
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
 
+pub mod distribution;
 mod m20261123_000001_initial;
 
 /// All steps, the oldest first.

@@ -114,7 +114,7 @@ fn clock() -> Arc<dyn Clock> {
 
 async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     telemetry::install(&args.log.settings(), None)?;
-    until_told_anywhere(Box::pin(server::migrate(&args.database))).await
+    until_told_anywhere(Box::pin(server::migrate(&args.database, args.distribute))).await
 }
 
 async fn purge(args: PurgeArgs) -> anyhow::Result<()> {

@@ -28,6 +28,7 @@ pub mod simulate;
 mod suppression;
 mod task;
 pub mod text;
+mod text_hash;
 mod tick;
 mod timeline;
 mod trace_parent;
@@ -61,6 +62,7 @@ pub use segments::{MOST_SEGMENTS, SmsEncoding, SmsLength};
 pub use suppression::{Address, NewSuppression, Suppressed, Suppression, SuppressionReason, SuppressionScope};
 pub use task::{Completion, DEFAULT_COMPLETION, TaskOutcome, TaskReport};
 pub use text::{EmailAddress, Invalid, PhoneNumber, Slug, Stage};
+pub use text_hash::hashtext;
 pub use tick::{ChannelCounts, TickCounts, TickKind, TickRun, TickState, TickSummary};
 pub use timeline::{
     Action, ActionDefinition, Changes, MAX_ACTIONS, MAX_DURATION_DAYS, Position, Timeline, TimelineDefinition,

@@ -10,7 +10,7 @@ use super::flight::Flight;
 use super::holds::at_either;
 use super::lanes::LOOK_AGAIN;
 use super::skew::ClockGuard;
-use super::turns::Turns;
+use super::turns::{Split, Turns};
 use super::{Engine, EngineError};
 use crate::domain::{SendingHold, TickCounts, TickKind, TickRun, TickRunId, TickSummary, TimelineId, Timestamp};
 use crate::store::{Buckets, EnteredTick, Page, StoreError, TimelineWake};
@@ -389,7 +389,12 @@ impl Engine {
         let now = self.clock.now();
         let due = wakes.into_iter().filter(|wake| wake.earliest <= now);
         let at_a_time = !request.dry_run && limits.are_of_time_alone() && self.store.writes_at_a_time() > 1;
-        let turns = Turns::new(due, request.buckets, at_a_time);
+        let split = if self.store.has_shards() {
+            Split::Shards
+        } else {
+            Split::Halves
+        };
+        let turns = Turns::new(due, request.buckets, at_a_time.then_some(split));
         let serve = async || {
             let served = self.serve_turns(request, &turns, limits, flight, events).await;
             // Whoever is done has left nothing to others, and whoever stopped or failed stops them.

@@ -1,4 +1,4 @@
-//! From which timeline a tick claims next: from all in turn, and from a large one in two places at a time.
+//! From which timeline a tick claims next: from all in turn, and from a large one in two places at a time, or shard by shard.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,8 +12,33 @@ pub(super) struct Turn {
     pub(super) wake: TimelineWake,
     pub(super) cursor: Cursor,
     pub(super) buckets: Buckets,
-    /// After how many more claims it is split; none: never.
-    splits_after: Option<u32>,
+    /// How it is split, and after how many more claims; none: never.
+    splits: Option<(Split, u32)>,
+}
+
+/// How a large timeline is served in several places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Split {
+    /// In two.
+    Halves,
+    /// In each shard on its own, from the second claim on.
+    Shards,
+}
+
+impl Split {
+    fn claims_before(self) -> u32 {
+        match self {
+            Self::Halves => LARGE - 1,
+            Self::Shards => 0,
+        }
+    }
+
+    fn parts(self, buckets: Buckets) -> Vec<Buckets> {
+        match self {
+            Self::Halves => buckets.halves().map_or_else(Vec::new, Vec::from),
+            Self::Shards => buckets.within_shards(),
+        }
+    }
 }
 
 /// How many claims are made in one place before a timeline counts as large. Fewer would end with two that are half empty.
@@ -35,13 +60,13 @@ struct State {
 }
 
 impl Turns {
-    /// Those of some timelines, each from its beginning. `splits`: a large one is split.
-    pub(super) fn new(due: impl Iterator<Item = TimelineWake>, buckets: Buckets, splits: bool) -> Self {
+    /// Those of some timelines, each from its beginning. `split`: how a large one is split.
+    pub(super) fn new(due: impl Iterator<Item = TimelineWake>, buckets: Buckets, split: Option<Split>) -> Self {
         let turn = |wake| Turn {
             wake,
             cursor: Cursor::BEGIN,
             buckets,
-            splits_after: splits.then_some(LARGE - 1),
+            splits: split.map(|split| (split, split.claims_before())),
         };
         Self {
             state: Mutex::new(State {
@@ -87,18 +112,22 @@ impl Turns {
 
     /// Puts one back from which was claimed, and that has more, after all others.
     pub(super) fn put_claimed(&self, turn: Turn) {
-        let halves = turn.buckets.halves().filter(|_| turn.splits_after == Some(0));
-        self.put(|queue| match halves {
-            Some(halves) => queue.extend(halves.map(|buckets| Turn {
-                cursor: turn.cursor.clone(),
-                buckets,
-                splits_after: None,
-                ..turn
-            })),
-            None => queue.push_back(Turn {
-                splits_after: turn.splits_after.map(|claims| claims.saturating_sub(1)),
-                ..turn
-            }),
+        let parts = match turn.splits {
+            Some((split, 0)) => split.parts(turn.buckets),
+            Some(_) | None => Vec::new(),
+        };
+        self.put(|queue| {
+            if parts.len() > 1 {
+                queue.extend(parts.into_iter().map(|buckets| Turn {
+                    cursor: turn.cursor.clone(),
+                    buckets,
+                    splits: None,
+                    ..turn
+                }));
+            } else {
+                let splits = turn.splits.map(|(split, claims)| (split, claims.saturating_sub(1)));
+                queue.push_back(Turn { splits, ..turn });
+            }
         });
     }
 
@@ -139,13 +168,13 @@ mod tests {
     use futures::poll;
     use std::task::Poll;
 
-    fn turns(timelines: i64, splits: bool) -> Turns {
+    fn turns(timelines: i64, split: Option<Split>) -> Turns {
         let wake = |id| TimelineWake {
             id: TimelineId(id),
             revision: 1,
             earliest: Timestamp::UNIX_EPOCH,
         };
-        Turns::new((1..=timelines).map(wake), Buckets::ALL, splits)
+        Turns::new((1..=timelines).map(wake), Buckets::ALL, split)
     }
 
     fn id(turn: &Turn) -> i64 {
@@ -154,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_have_their_turn_and_one_that_was_not_served_is_first_again() {
-        let turns = turns(3, false);
+        let turns = turns(3, None);
         let mut order = Vec::new();
         for again in [true, true, false, true, false, false] {
             let turn = turns.next().await.expect("a turn");
@@ -173,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_one_is_served_in_two_places_once() {
-        let turns = turns(1, true);
+        let turns = turns(1, Some(Split::Halves));
         for _ in 1..LARGE {
             let whole = turns.next().await.expect("a turn");
             assert_eq!((whole.buckets, turns.len()), (Buckets::ALL, 0));
@@ -199,8 +228,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_there_are_shards_each_is_served_on_its_own() {
+        let turns = turns(1, Some(Split::Shards));
+        let whole = turns.next().await.expect("a turn");
+        turns.put_claimed(whole);
+        let mut served = Vec::new();
+        while turns.len() > 0 {
+            served.push(turns.next().await.expect("a part").buckets);
+            turns.drop_one();
+        }
+        assert_eq!(served, Buckets::ALL.within_shards());
+    }
+
+    #[tokio::test]
     async fn nobody_waits_when_it_is_closed() {
-        let turns = turns(1, true);
+        let turns = turns(1, Some(Split::Halves));
         let taken = turns.next().await.expect("a turn");
         let mut other = Box::pin(turns.next());
         assert!(poll!(&mut other).is_pending());

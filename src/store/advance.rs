@@ -94,6 +94,11 @@ struct ZoneRow {
 }
 
 #[derive(FromQueryResult)]
+struct NewZone {
+    zone: String,
+}
+
+#[derive(FromQueryResult)]
 struct CohortRow {
     campaign_timeline_id: i64,
     current_day: i32,
@@ -293,12 +298,7 @@ impl Txn {
 
     /// Notes that there are runs in a zone.
     pub(super) async fn note_zone(&self, tz: Tz) -> Result<(), StoreError> {
-        self.execute(
-            "insert into time_zones (time_zone) values ($1) on conflict (time_zone) do nothing",
-            values![tz.name()],
-        )
-        .await?;
-        Ok(())
+        self.note_zones([tz].into_iter()).await
     }
 
     /// Notes that there are runs in zones.
@@ -312,10 +312,21 @@ impl Txn {
             return Ok(());
         }
         let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "insert into time_zones (time_zone) select u.zone from {table} where true on conflict (time_zone) do nothing"
+        if !self.layout.is_distributed() {
+            let sql = format!(
+                "insert into time_zones (time_zone) select u.zone from {table} where true on conflict (time_zone) do nothing"
+            );
+            self.execute(&sql, values).await?;
+            return Ok(());
+        }
+        // A write to all nodes waits for other writes. Nearly always the zones are known, and nothing is written.
+        let new = format!(
+            "select u.zone from {table} where not exists (select 1 from time_zones z where z.time_zone = u.zone)"
         );
-        self.execute(&sql, values).await?;
+        for NewZone { zone } in self.rows(&new, values).await? {
+            let sql = "insert into time_zones (time_zone) values ($1) on conflict (time_zone) do nothing";
+            self.execute(sql, values![zone]).await?;
+        }
         Ok(())
     }
 

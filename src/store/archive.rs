@@ -62,11 +62,18 @@ impl Txn {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
+        let lock = if self.layout.is_distributed() {
+            for id in ids {
+                self.share_number(*id).await?;
+            }
+            ""
+        } else {
+            self.pick("for share", "")
+        };
         let sql = format!(
             "select id, revision, case when archived_at is null then 0 else 1 end as archived from campaign_timelines \
-             where id in ({}) order by id {}",
+             where id in ({}) order by id {lock}",
             list(ids.iter().map(|id| id.0)),
-            self.pick("for share", "")
         );
         let rows: Vec<HeldRow> = self.rows(&sql, vec![]).await?;
         let held = |row: HeldRow| HeldTimeline {

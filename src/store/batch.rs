@@ -12,6 +12,7 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use sea_orm::sea_query::ArrayType;
 use sea_orm::{DbBackend, Value};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// The type of a column.
@@ -113,6 +114,43 @@ impl Batch {
 
     pub(super) fn is_empty(&self) -> bool {
         self.rows == 0
+    }
+
+    /// The same rows in several batches, by what `part` says of the first column, whose rows are of customers: in the order of the
+    /// parts.
+    pub(super) fn cut(self, part: impl Fn(&str) -> usize) -> Vec<Self> {
+        let part_of = |value: &Value| match value {
+            Value::String(Some(customer)) => part(customer),
+            _ => part(""),
+        };
+        let of_rows: Vec<usize> = match self.cells.first() {
+            Some(Cells::Each(customers)) => customers.iter().map(part_of).collect(),
+            Some(Cells::Same(_)) | None => Vec::new(),
+        };
+        let empty = || Self::new(self.columns);
+        let mut parts: BTreeMap<usize, Self> = of_rows.iter().map(|part| (*part, empty())).collect();
+        for part in &of_rows {
+            parts.entry(*part).or_insert_with(empty).rows += 1;
+        }
+        for cells in self.cells {
+            match cells {
+                Cells::Same(same) => {
+                    for batch in parts.values_mut() {
+                        batch.cells.push(Cells::Same(same.clone()));
+                    }
+                }
+                Cells::Each(each) => {
+                    let mut of_parts: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
+                    for (part, value) in of_rows.iter().zip(each) {
+                        of_parts.entry(*part).or_default().push(value);
+                    }
+                    for (batch, each) in parts.values_mut().zip(of_parts.into_values()) {
+                        batch.cells.push(Cells::Each(each));
+                    }
+                }
+            }
+        }
+        parts.into_values().collect()
     }
 
     /// The table `u` and its parameters, whose numbers begin with `first`.

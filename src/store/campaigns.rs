@@ -104,6 +104,10 @@ impl<C: ConnectionTrait> Session<C> {
 impl Txn {
     /// A campaign, locked against changes by others.
     pub async fn campaign_for_update(&self, id: &CampaignId) -> Result<Option<Campaign>, StoreError> {
+        if self.layout.is_distributed() {
+            self.take_number_of(id).await?;
+            return self.campaign(id).await;
+        }
         let sql = format!("select {COLUMNS} from {TABLE} c where c.id = $1 {}", self.for_update());
         self.row::<Row>(&sql, values![id.as_str()])
             .await?

@@ -5,13 +5,14 @@
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
-use sea_orm::{FromQueryResult, Value};
+use sea_orm::FromQueryResult;
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
 
 use super::batch::{Batch, Cell, Col};
 use super::broken::{read, value};
 use super::finished::{completed_text, skipped_text};
+use super::layout::Part;
 use super::progress::TABLE;
 use super::{StoreError, Txn};
 use crate::domain::{CustomerId, ProgressId, Run, Status, Timestamp};
@@ -115,23 +116,24 @@ impl Txn {
                 claim.run.lease.map(|lease| lease.token),
             );
         }
-        if batch.is_empty() {
-            return Ok(HashSet::new());
-        }
-        let (table, mut values) = batch.bind(self.backend, 2);
-        values.insert(0, now.into());
-        let sql = format!(
-            "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, in_flight_actions = u.in_flight, \
+        let mut claimed = HashSet::new();
+        for part in self.parts(batch, &[now.into()]) {
+            let sql = format!(
+                "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, in_flight_actions = u.in_flight, \
              completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
              day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
              shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
              next_action_at = u.wake, updated_at = $1, is_woken = false \
-             from {table} where p.customer_id = u.customer and p.id = u.run_id and p.status = 'active' \
+             from {} where p.customer_id = u.customer and p.id = u.run_id and p.status = 'active' \
              and (p.lease_expires_at is null or p.lease_expires_at <= $1) \
-             and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone returning id"
-        );
-        let rows: Vec<IdRow> = self.rows(&sql, values).await?;
-        Ok(rows.into_iter().map(|row| ProgressId(row.id)).collect())
+             and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone {} returning id",
+                part.table,
+                part.only("p.customer_id")
+            );
+            let rows: Vec<IdRow> = self.rows(&sql, part.values).await?;
+            claimed.extend(rows.into_iter().map(|row| ProgressId(row.id)));
+        }
+        Ok(claimed)
     }
 
     /// Records what came of sends and gives the runs free, and says which were held under the given tokens still. Where a
@@ -161,22 +163,23 @@ impl Txn {
         completions: &[&Completion],
         now: Timestamp,
     ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
-        if completions.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let (table, values) = self.bind_completed(completions, now);
-        let sql = format!(
-            "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
+        let mut landed: HashSet<ProgressId> = HashSet::new();
+        for part in self.completed(completions, now) {
+            let sql = format!(
+                "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
              completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, jumped_days = u.jumped, \
              day_shifted_at = u.day_shifted, current_day = u.new_day, day_date = u.new_date, day_started_at = u.day_begin, \
              shifted_days = u.shifted, ended_at = u.ended, next_action_at = u.wake, is_woken = false, status = u.new_status, \
-             updated_at = $1 from {table} join (select id as timeline_id, is_active, revision from campaign_timelines) t \
+             updated_at = $1 from {} join (select id as timeline_id, is_active, revision from campaign_timelines) t \
              on t.timeline_id = u.timeline \
              where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token and {UNMOVED} \
-             and (u.wake is null or not p.is_woken) returning id"
-        );
-        let rows: Vec<IdRow> = self.rows(&sql, values).await?;
-        let landed: HashSet<ProgressId> = rows.into_iter().map(|row| ProgressId(row.id)).collect();
+             and (u.wake is null or not p.is_woken) {} returning id",
+                part.table,
+                part.only("p.customer_id")
+            );
+            let rows: Vec<IdRow> = self.rows(&sql, part.values).await?;
+            landed.extend(rows.into_iter().map(|row| ProgressId(row.id)));
+        }
         let done = completions.iter().filter(|done| landed.contains(&done.run.id));
         let landed = done.map(|done| {
             let is_due = done.run.status == Status::Active && done.run.next_action_at.is_some_and(|at| at <= now);
@@ -195,9 +198,10 @@ impl Txn {
         completions: &[&Completion],
         now: Timestamp,
     ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
-        let (table, values) = self.bind_completed(completions, now);
-        let sql = format!(
-            "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
+        let mut rows = Vec::new();
+        for part in self.completed(completions, now) {
+            let sql = format!(
+                "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
              completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, \
              jumped_days = case when {UNMOVED} then u.jumped else p.jumped_days end, \
              day_shifted_at = case when {UNMOVED} then u.day_shifted else p.day_shifted_at end, \
@@ -209,11 +213,14 @@ impl Txn {
              next_action_at = case when {UNMOVED} and (u.wake is null or not p.is_woken) then u.wake \
              when p.status = 'active' then $1 else p.next_action_at end, is_woken = false, \
              status = case when {UNMOVED} then u.new_status else p.status end, updated_at = $1 \
-             from {table} join (select id as timeline_id, is_active, revision from campaign_timelines) t on t.timeline_id = u.timeline \
-             where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token \
-             returning id, current_day, day_date, status, next_action_at"
-        );
-        let rows = self.raw_rows(&sql, values).await?;
+             from {} join (select id as timeline_id, is_active, revision from campaign_timelines) t on t.timeline_id = u.timeline \
+             where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token {} \
+             returning id, current_day, day_date, status, next_action_at",
+                part.table,
+                part.only("p.customer_id")
+            );
+            rows.extend(self.raw_rows(&sql, part.values).await?);
+        }
         let planned: HashMap<ProgressId, &Run> = completions.iter().map(|done| (done.run.id, &done.run)).collect();
         let landed = rows.iter().filter_map(|row| {
             let id = ProgressId(value(row, "id")?);
@@ -232,14 +239,12 @@ impl Txn {
     }
 
     /// Runs as they are after their sends, as the table `u`, and `now` as the first parameter.
-    fn bind_completed(&self, completions: &[&Completion], now: Timestamp) -> (String, Vec<Value>) {
+    fn completed(&self, completions: &[&Completion], now: Timestamp) -> Vec<Part> {
         let mut batch = Batch::new(PLANNED);
         for done in completions {
             push_planned(&mut batch, &done.before, &done.run, Some(done.token));
         }
-        let (table, mut values) = batch.bind(self.backend, 2);
-        values.insert(0, now.into());
-        (table, values)
+        self.parts(batch, &[now.into()])
     }
 
     /// Prolongs leases that are held under their tokens still, and says which are.
@@ -252,14 +257,18 @@ impl Txn {
         for held in leases {
             batch.push([held.customer.as_str().into(), held.run.0.into(), held.token.into()]);
         }
-        let (table, mut values) = batch.bind(self.backend, 2);
-        values.insert(0, expires_at.into());
-        let sql = format!(
-            "update {TABLE} as p set lease_expires_at = $1 from {table} \
-             where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token returning id"
-        );
-        let rows: Vec<IdRow> = self.rows(&sql, values).await?;
-        Ok(rows.into_iter().map(|row| ProgressId(row.id)).collect())
+        let mut held = HashSet::new();
+        for part in self.parts(batch, &[expires_at.into()]) {
+            let sql = format!(
+                "update {TABLE} as p set lease_expires_at = $1 from {} \
+                 where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token {} returning id",
+                part.table,
+                part.only("p.customer_id")
+            );
+            let rows: Vec<IdRow> = self.rows(&sql, part.values).await?;
+            held.extend(rows.into_iter().map(|row| ProgressId(row.id)));
+        }
+        Ok(held)
     }
 
     /// Why an outcome could not be recorded.

@@ -7,68 +7,21 @@ use sea_orm::{
     SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 use sqlx::Connection as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 
 use super::emitted::Emitted;
+use super::layout::Layout;
 use super::link::{self, Link};
 use super::places::Places;
 use super::session::{Reader, Session, Txn};
-use super::{StoreError, statements};
+use super::{StoreError, StoreUrl, statements};
 use crate::telemetry::{Connections, Metrics};
 
 /// How long a connection may wait for a free place in the pool, and for the database to take it.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Where the database is: `sqlite://file.db` or `postgres://user@host/name`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct StoreUrl(String);
-
-impl StoreUrl {
-    /// Takes a URL of one of the two databases.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        if ["sqlite:", "postgres://", "postgresql://"]
-            .iter()
-            .any(|scheme| url.starts_with(scheme))
-        {
-            return Ok(Self(url.to_owned()));
-        }
-        Err("must begin with sqlite:, postgres:// or postgresql://".to_owned())
-    }
-
-    /// Where it is, as callers may know it: the file of the embedded database, and of the other no more than what it is.
-    fn place(&self) -> Arc<str> {
-        let Some(file) = self.0.strip_prefix("sqlite:") else {
-            return "PostgreSQL".into();
-        };
-        let file = file.strip_prefix("//").unwrap_or(file);
-        file.split('?').next().unwrap_or_default().into()
-    }
-
-    /// The file of the embedded database.
-    pub fn file(&self) -> Option<PathBuf> {
-        self.is_sqlite().then(|| PathBuf::from(&*self.place()))
-    }
-
-    /// Whether it is the embedded database.
-    pub fn is_sqlite(&self) -> bool {
-        self.0.starts_with("sqlite:")
-    }
-}
-
-impl std::fmt::Debug for StoreUrl {
-    /// Shows which database it is, but no password.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (scheme, rest) = self.0.split_once(':').unwrap_or_default();
-        // A login may stand before the host, and in the query.
-        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-        let place = place.split('?').next().unwrap_or_default().trim_start_matches('/');
-        write!(f, "{scheme}://{place}")
-    }
-}
 
 /// How to open the database.
 #[derive(Debug, Clone)]
@@ -90,6 +43,7 @@ pub struct ConnectSettings {
 pub struct Store {
     db: DatabaseConnection,
     pub(super) backend: DbBackend,
+    pub(super) layout: Layout,
     place: Arc<str>,
     /// The link to `PostgreSQL`.
     link: Option<Arc<Link>>,
@@ -111,57 +65,32 @@ struct Turns {
 }
 
 impl Store {
-    /// Opens the database. It is not migrated, and not looked at yet.
+    /// Opens the database. It is not migrated, and not looked at yet but for how its tables lie.
     pub async fn connect(settings: &ConnectSettings) -> Result<Self, StoreError> {
-        let (forced_to_disk, busy_timeout) = (settings.forced_to_disk, settings.busy_timeout);
-        let statement_timeout = settings.statement_timeout;
-        let link = Arc::new(Link::new(statement_timeout));
-        let mut options = ConnectOptions::new(settings.url.0.clone());
-        options
-            .max_connections(settings.max_connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .sqlx_logging(false)
-            .map_sqlx_sqlite_opts(move |options| sqlite_options(options, forced_to_disk, busy_timeout))
-            // When a COMMIT fails on a full disk, SQLite has rolled back by itself. sqlx then takes the connection for one in a
-            // transaction, and begins the next as a savepoint, which waits for nobody. Such a connection is not used again.
-            .map_sqlx_sqlite_before_acquire(|connection, _| {
-                let is_clean = !connection.is_in_transaction();
-                Box::pin(std::future::ready(Ok(is_clean)))
-            })
-            .map_sqlx_postgres_opts(move |options| postgres_options(options, statement_timeout))
-            // The link's test is in place of sqlx's own, which waits for ever for a connection that is silent.
-            .test_before_acquire(false)
-            .map_sqlx_postgres_before_acquire({
-                let link = Arc::clone(&link);
-                move |connection, used| {
-                    let link = Arc::clone(&link);
-                    Box::pin(async move { link.check_idle(connection, used.idle_for).await.map(|()| true) })
-                }
-            })
-            // A statement that was given up leaves a connection that may be silent for ever. sqlx would ask it without an end
-            // whether it still is one, and its place in the pool would be lost.
-            .map_sqlx_postgres_pool_opts({
-                let link = Arc::clone(&link);
-                move |options| {
-                    let link = Arc::clone(&link);
-                    options.after_release(move |connection, _| {
-                        let link = Arc::clone(&link);
-                        Box::pin(async move { link.check(connection).await.map(|()| true) })
-                    })
-                }
-            });
+        let store = Self::open(settings, ONE_NODE).await?;
+        let layout = store.surveyor().read_layout().await?;
+        if !layout.is_distributed() {
+            return Ok(store);
+        }
+        store.close().await?;
+        let store = Self::open(settings, CITUS).await?;
+        Ok(Self { layout, ..store })
+    }
+
+    async fn open(settings: &ConnectSettings, plans: &'static [(&str, &str)]) -> Result<Self, StoreError> {
         let place = settings.url.place();
-        let db = Database::connect(options).await;
-        let db = db.map_err(|error| StoreError::of(error, &place))?;
+        let opened = open(settings, plans).await;
+        let (db, link) = opened.map_err(|error| StoreError::of(error, &place))?;
         let backend = db.get_database_backend();
         let link = (backend == DbBackend::Postgres).then_some(link);
         let turns = (backend == DbBackend::Sqlite).then(|| Turns {
             line: Arc::default(),
-            patience: busy_timeout,
+            patience: settings.busy_timeout,
         });
         Ok(Self {
             db,
             backend,
+            layout: Layout::OneNode,
             place,
             link,
             places: Places::new(statements::system(backend), settings.max_connections, ACQUIRE_TIMEOUT),
@@ -176,6 +105,11 @@ impl Store {
     /// thinks, and `SQLite` has one writer.
     pub fn writes_at_a_time(&self) -> usize {
         if self.backend == DbBackend::Postgres { 2 } else { 1 }
+    }
+
+    /// Whether what is done for many customers is cheaper within one shard than all over them.
+    pub fn has_shards(&self) -> bool {
+        self.layout.is_distributed()
     }
 
     /// The same, and all that it does is counted.
@@ -205,6 +139,7 @@ impl Store {
         Session {
             conn: self.db.clone(),
             backend: self.backend,
+            layout: self.layout.clone(),
             place: Arc::clone(&self.place),
             link: self.link.clone(),
             is_alone: true,
@@ -254,6 +189,7 @@ impl Store {
         Ok(Session {
             conn,
             backend: self.backend,
+            layout: self.layout.clone(),
             place: Arc::clone(&self.place),
             link: self.link.clone(),
             is_alone: false,
@@ -303,6 +239,51 @@ impl Store {
     }
 }
 
+/// Opens connections, and says what is known of the link that they use.
+async fn open(
+    settings: &ConnectSettings,
+    plans: &'static [(&str, &str)],
+) -> Result<(DatabaseConnection, Arc<Link>), DbErr> {
+    let (forced_to_disk, busy_timeout) = (settings.forced_to_disk, settings.busy_timeout);
+    let statement_timeout = settings.statement_timeout;
+    let link = Arc::new(Link::new(statement_timeout));
+    let mut options = ConnectOptions::new(settings.url.as_str());
+    options
+        .max_connections(settings.max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(move |options| sqlite_options(options, forced_to_disk, busy_timeout))
+        // When a COMMIT fails on a full disk, SQLite has rolled back by itself. sqlx then takes the connection for one in a
+        // transaction, and begins the next as a savepoint, which waits for nobody. Such a connection is not used again.
+        .map_sqlx_sqlite_before_acquire(|connection, _| {
+            let is_clean = !connection.is_in_transaction();
+            Box::pin(std::future::ready(Ok(is_clean)))
+        })
+        .map_sqlx_postgres_opts(move |options| postgres_options(options, statement_timeout, plans))
+        // The link's test is in place of sqlx's own, which waits for ever for a connection that is silent.
+        .test_before_acquire(false)
+        .map_sqlx_postgres_before_acquire({
+            let link = Arc::clone(&link);
+            move |connection, used| {
+                let link = Arc::clone(&link);
+                Box::pin(async move { link.check_idle(connection, used.idle_for).await.map(|()| true) })
+            }
+        })
+        // A statement that was given up leaves a connection that may be silent for ever. sqlx would ask it without an end
+        // whether it still is one, and its place in the pool would be lost.
+        .map_sqlx_postgres_pool_opts({
+            let link = Arc::clone(&link);
+            move |options| {
+                let link = Arc::clone(&link);
+                options.after_release(move |connection, _| {
+                    let link = Arc::clone(&link);
+                    Box::pin(async move { link.check(connection).await.map(|()| true) })
+                })
+            }
+        });
+    Ok((Database::connect(options).await?, link))
+}
+
 impl Turns {
     async fn wait(&self) -> Result<OwnedMutexGuard<()>, DbErr> {
         let turn = tokio::time::timeout(self.patience, Arc::clone(&self.line).lock_owned()).await;
@@ -330,13 +311,26 @@ fn sqlite_options(options: SqliteConnectOptions, forced_to_disk: bool, busy_time
 
 /// Generic plans: with a custom one the planner takes a lease token, of which it has seen none, for one that no row has,
 /// and scans the table.
-fn postgres_options(options: PgConnectOptions, statement_timeout: Duration) -> PgConnectOptions {
+const ONE_NODE: &[(&str, &str)] = &[("plan_cache_mode", "force_generic_plan")];
+
+/// Citus can't plan without knowing the parameters by which rows are in one shard or another. Each session has one connection to each
+/// node: there are many sessions, and what is committed on many connections is prepared on each of them first.
+const CITUS: &[(&str, &str)] = &[("citus.max_adaptive_executor_pool_size", "1")];
+
+fn postgres_options(
+    options: PgConnectOptions,
+    statement_timeout: Duration,
+    plans: &'static [(&str, &str)],
+) -> PgConnectOptions {
     let timeout = format!("{}ms", statement_timeout.as_millis());
-    options.application_name("campaignd").options([
+    let timeouts = [
         ("statement_timeout", timeout.as_str()),
         ("idle_in_transaction_session_timeout", &timeout),
-        ("plan_cache_mode", "force_generic_plan"),
-    ])
+    ];
+    options
+        .application_name("campaignd")
+        .options(timeouts)
+        .options(plans.iter().copied())
 }
 
 #[cfg(test)]
@@ -367,30 +361,6 @@ mod tests {
         let store = Store::connect(&settings).await.expect("a database");
         store.migrate().await.expect("a schema");
         store
-    }
-
-    #[test]
-    fn a_place_tells_no_secret() {
-        for (url, place) in [
-            ("sqlite://campaign.db", "campaign.db"),
-            ("sqlite:///var/lib/campaign.db?mode=ro", "/var/lib/campaign.db"),
-            ("sqlite:campaign.db", "campaign.db"),
-            ("postgres://user:secret@host/name", "PostgreSQL"),
-        ] {
-            assert_eq!(&*StoreUrl::parse(url).expect("a URL").place(), place, "{url}");
-        }
-    }
-
-    #[test]
-    fn debugging_shows_no_login() {
-        for (url, shown) in [
-            ("postgres://a:b@db:5432/x?sslmode=require", "postgres://db:5432/x"),
-            ("postgres://db/x?user=a&password=b", "postgres://db/x"),
-            ("postgresql://a:p@ss@db/x", "postgresql://db/x"),
-            ("sqlite://a.db?mode=rwc", "sqlite://a.db"),
-        ] {
-            assert_eq!(format!("{:?}", StoreUrl::parse(url).expect("a URL")), shown);
-        }
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::batch::{Batch, Cell, Col};
 use super::broken::{read, value};
+use super::layout::Part;
 use super::row::row;
 use super::session::{Session, values};
 use super::suppressions::{SuppressedRow, suppressed_of_customer};
@@ -90,10 +91,10 @@ impl<C: ConnectionTrait> Session<C> {
         ids: impl IntoIterator<Item = &'a CustomerId>,
     ) -> Result<Vec<ReadRecipient>, StoreError> {
         let columns = format!("{COLUMNS}, {}", suppressed_of_customer(self.backend));
-        let Some((sql, values)) = self.select_in(&columns, ids, "") else {
-            return Ok(Vec::new());
-        };
-        let rows = self.raw_rows(&sql, values).await?;
+        let mut rows = Vec::new();
+        for (sql, values) in self.select_in(&columns, ids, "") {
+            rows.extend(self.raw_rows(&sql, values).await?);
+        }
         let read_one = |row: &QueryResult| {
             let customer = read::<Row>(row).ok()?.into_customer().ok()?;
             let suppressed: SuppressedRow = read(row).ok()?;
@@ -134,31 +135,33 @@ impl<C: ConnectionTrait> Session<C> {
         ids: impl IntoIterator<Item = &'a CustomerId>,
         lock: &str,
     ) -> Result<Vec<T>, StoreError> {
-        match self.select_in(columns, ids, lock) {
-            Some((sql, values)) => self.rows(&sql, values).await,
-            None => Ok(Vec::new()),
+        let mut rows = Vec::new();
+        for (sql, values) in self.select_in(columns, ids, lock) {
+            rows.extend(self.rows(&sql, values).await?);
         }
+        Ok(rows)
     }
 
-    /// How several customers are read, if there are any.
+    /// How columns of several customers are read.
     fn select_in<'a>(
         &self,
         columns: &str,
         ids: impl IntoIterator<Item = &'a CustomerId>,
         lock: &str,
-    ) -> Option<(String, Vec<sea_orm::Value>)> {
+    ) -> Vec<(String, Vec<sea_orm::Value>)> {
         let mut batch = Batch::new(&[("customer_id", Col::Text)]);
         for id in ids {
             batch.push([id.as_str().into()]);
         }
-        if batch.is_empty() {
-            return None;
-        }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "select {columns} from {table} join {TABLE} c on c.customer_id = u.customer_id order by c.customer_id {lock}"
-        );
-        Some((sql, values))
+        let select = |part: Part| {
+            let sql = format!(
+                "select {columns} from {} join {TABLE} c on c.customer_id = u.customer_id {} order by c.customer_id {lock}",
+                part.table,
+                part.only("c.customer_id")
+            );
+            (sql, part.values)
+        };
+        self.parts(batch, &[]).into_iter().map(select).collect()
     }
 }
 
@@ -210,16 +213,15 @@ impl Txn {
 
     /// Stores new customers. [`StoreError::Duplicate`] when somebody else stored one of them meanwhile.
     pub async fn insert_customers(&self, customers: &[CustomerRow<'_>]) -> Result<(), StoreError> {
-        if customers.is_empty() {
-            return Ok(());
-        }
-        let (table, values) = batch(customers).bind(self.backend, 1);
         let columns = "customer_id, bucket, display_name, email, phone, email_hash, phone_hash, time_zone, pipeline_stage, \
              stage_visit, engagement_score, attributes, is_test, source_time, created_at, updated_at";
-        let sql = format!(
-            "insert into {TABLE} ({columns}) select {columns} from {table} where true on conflict (customer_id) do nothing"
-        );
-        let inserted = self.execute(&sql, values).await?;
+        let mut inserted = 0;
+        for Part { table, values, .. } in self.parts(batch(customers), &[]) {
+            let sql = format!(
+                "insert into {TABLE} ({columns}) select {columns} from {table} where true on conflict (customer_id) do nothing"
+            );
+            inserted += self.execute(&sql, values).await?;
+        }
         if inserted == customers.len() as u64 {
             Ok(())
         } else {
@@ -229,18 +231,18 @@ impl Txn {
 
     /// Stores what changed of customers that this transaction has locked.
     pub async fn update_customers(&self, customers: &[CustomerRow<'_>]) -> Result<(), StoreError> {
-        if customers.is_empty() {
-            return Ok(());
-        }
-        let (table, values) = batch(customers).bind(self.backend, 1);
-        let sql = format!(
-            "update {TABLE} as c set display_name = u.display_name, email = u.email, phone = u.phone, \
+        for part in self.parts(batch(customers), &[]) {
+            let sql = format!(
+                "update {TABLE} as c set display_name = u.display_name, email = u.email, phone = u.phone, \
              email_hash = u.email_hash, phone_hash = u.phone_hash, time_zone = u.time_zone, \
              pipeline_stage = u.pipeline_stage, stage_visit = u.stage_visit, engagement_score = u.engagement_score, \
              attributes = u.attributes, is_test = u.is_test, source_time = u.source_time, updated_at = u.updated_at \
-             from {table} where c.customer_id = u.customer_id"
-        );
-        self.execute(&sql, values).await?;
+             from {} where c.customer_id = u.customer_id {}",
+                part.table,
+                part.only("c.customer_id")
+            );
+            self.execute(&sql, part.values).await?;
+        }
         Ok(())
     }
 }

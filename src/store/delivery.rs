@@ -58,14 +58,15 @@ impl<C: ConnectionTrait> Session<C> {
         for (customer, run) in runs {
             batch.push([customer.as_str().into(), run.0.into()]);
         }
-        if batch.is_empty() {
-            return Ok(Vec::new());
+        let mut rows: Vec<ReportRow> = Vec::new();
+        for part in self.parts(batch, &[]) {
+            let sql = format!(
+                "select {REPORT} from {} join delivery_reports r on r.customer_id = u.customer and r.progress_id = u.run_id {}",
+                part.table,
+                part.only("r.customer_id")
+            );
+            rows.extend(self.rows(&sql, part.values).await?);
         }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "select {REPORT} from {table} join delivery_reports r on r.customer_id = u.customer and r.progress_id = u.run_id"
-        );
-        let rows: Vec<ReportRow> = self.rows(&sql, values).await?;
         Ok(rows.into_iter().filter_map(ReportRow::into_report).collect())
     }
 }
@@ -119,14 +120,14 @@ impl Txn {
         for (customer, run) in runs {
             batch.push([customer.as_str().into(), run.0.into()]);
         }
-        if batch.is_empty() {
-            return Ok(());
+        for part in self.parts(batch, &[]) {
+            let sql = format!(
+                "delete from delivery_reports where (customer_id, progress_id) in (select u.customer, u.run_id from {}) {}",
+                part.table,
+                part.only("customer_id")
+            );
+            self.execute(&sql, part.values).await?;
         }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "delete from delivery_reports where (customer_id, progress_id) in (select u.customer, u.run_id from {table})"
-        );
-        self.execute(&sql, values).await?;
         Ok(())
     }
 

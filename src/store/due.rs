@@ -100,6 +100,9 @@ struct ActiveRow {
 impl<C: ConnectionTrait> Session<C> {
     /// The active timelines that have something planned, by id. `only`: none means all.
     pub async fn timeline_wakes(&self, only: &[TimelineId], buckets: Buckets) -> Result<Vec<TimelineWake>, StoreError> {
+        if self.layout.is_distributed() {
+            return self.wakes_one_by_one(only, buckets).await;
+        }
         let only = if only.is_empty() {
             String::new()
         } else {
@@ -124,6 +127,24 @@ impl<C: ConnectionTrait> Session<C> {
         Ok(self.raw_rows(&sql, within).await?.iter().filter_map(wake).collect())
     }
 
+    /// The same, with a statement for each: Citus looks into shards for one timeline at a time.
+    async fn wakes_one_by_one(&self, only: &[TimelineId], buckets: Buckets) -> Result<Vec<TimelineWake>, StoreError> {
+        let sql = format!(
+            "select min(p.next_action_at) as earliest from {TABLE} p where p.campaign_timeline_id = $1 and p.status = 'active' \
+             and p.next_action_at > $2 and p.next_action_at < $3 {}",
+            buckets.and_in()
+        );
+        let mut wakes = Vec::new();
+        for (id, revision) in self.active_timelines(only).await? {
+            let row: Option<WakeRow> = self
+                .row(&sql, values![id.0, Timestamp::UNIX_EPOCH, END_OF_TIME])
+                .await?;
+            let wake = |earliest| TimelineWake { id, revision, earliest };
+            wakes.extend(row.and_then(|row| row.earliest).map(wake));
+        }
+        Ok(wakes)
+    }
+
     /// All active timelines and their revisions. `only`: none means all.
     pub async fn active_timelines(&self, only: &[TimelineId]) -> Result<Vec<(TimelineId, i64)>, StoreError> {
         let only = if only.is_empty() {
@@ -145,34 +166,51 @@ impl<C: ConnectionTrait> Session<C> {
         buckets: Buckets,
         limit: usize,
     ) -> Result<DueRuns, StoreError> {
-        self.due(timeline, after, now, buckets, limit, "").await
+        let due = Due {
+            timeline,
+            after,
+            now,
+            buckets,
+            limit,
+        };
+        let (condition, order, values) = due.query();
+        let sql = format!("select {COLUMNS} from {TABLE} p where {condition} {order}");
+        let rows = self.raw_rows(&sql, values).await?;
+        Ok(due.read(&rows, &rows))
+    }
+}
+
+/// Which runs are due.
+struct Due<'a> {
+    timeline: TimelineId,
+    after: &'a Cursor,
+    now: Timestamp,
+    buckets: Buckets,
+    limit: usize,
+}
+
+impl Due<'_> {
+    /// Their condition, their order, and the parameters.
+    fn query(&self) -> (String, String, Vec<Value>) {
+        let condition = format!(
+            "p.campaign_timeline_id = $1 and p.status = 'active' and p.next_action_at <= $2 and (p.next_action_at, p.id) > ($3, $4) \
+             and (p.lease_expires_at is null or p.lease_expires_at <= $2) {}",
+            self.buckets.and_in()
+        );
+        // One more than is asked for says whether there are more.
+        let order = format!("order by p.next_action_at, p.id limit {}", self.limit + 1);
+        let values = values![self.timeline.0, self.now, self.after.wake(), self.after.id.0];
+        (condition, order, values)
     }
 
-    async fn due(
-        &self,
-        timeline: TimelineId,
-        after: &Cursor,
-        now: Timestamp,
-        buckets: Buckets,
-        limit: usize,
-        lock: &str,
-    ) -> Result<DueRuns, StoreError> {
-        // One more than is asked for says whether there are more.
-        let sql = format!(
-            "select {COLUMNS} from {TABLE} p where \
-             p.campaign_timeline_id = $1 and p.status = 'active' and p.next_action_at <= $2 and (p.next_action_at, p.id) > ($3, $4) \
-             and (p.lease_expires_at is null or p.lease_expires_at <= $2) {} order by p.next_action_at, p.id limit {} {lock}",
-            buckets.and_in(),
-            limit + 1
-        );
-        let rows = self
-            .raw_rows(&sql, values![timeline.0, now, after.wake(), after.id.0])
-            .await?;
+    /// Those among rows, and where to go on after all that were seen.
+    fn read(&self, rows: &[QueryResult], seen: &[QueryResult]) -> DueRuns {
         let mut due = DueRuns {
-            more: rows.len() > limit,
+            more: seen.len() > self.limit,
+            last: seen.iter().take(self.limit).rev().find_map(Cursor::after_row),
             ..DueRuns::default()
         };
-        for row in rows.iter().take(limit) {
+        for row in rows.iter().take(self.limit) {
             match read_run(row) {
                 Ok(run) => {
                     due.last = Some(Cursor::after(&run));
@@ -184,7 +222,7 @@ impl<C: ConnectionTrait> Session<C> {
                 }
             }
         }
-        Ok(due)
+        due
     }
 }
 
@@ -193,14 +231,23 @@ impl Txn {
     /// off waits for claims that are about to commit, and no claim commits after it. So does whoever sets or releases a sending
     /// hold.
     pub async fn hold_timeline(&self, id: TimelineId) -> Result<Option<i64>, StoreError> {
+        let of_timeline = "select id, is_active, revision from campaign_timelines where id = $1";
         let locked = format!(
             "select id, is_active, revision, pg_advisory_xact_lock_shared({HOLDS_LOCK})::text from campaign_timelines \
              where id = $1 for share"
         );
-        let sql = self.pick(
-            &locked,
-            "select id, is_active, revision from campaign_timelines where id = $1",
-        );
+        let sql = if self.layout.is_distributed() {
+            // A table that is on all nodes may be read on any, and the lock is one of this node.
+            self.raw_rows(
+                &format!("select pg_advisory_xact_lock_shared({HOLDS_LOCK})::text"),
+                vec![],
+            )
+            .await?;
+            self.share_number(id).await?;
+            of_timeline
+        } else {
+            self.pick(&locked, of_timeline)
+        };
         let row: Option<ActiveRow> = self.row(sql, values![id.0]).await?;
         Ok(row.filter(|row| row.is_active).map(|row| row.revision))
     }
@@ -214,14 +261,15 @@ impl Txn {
         buckets: Buckets,
         limit: usize,
     ) -> Result<DueRuns, StoreError> {
-        self.due(
+        let due = Due {
             timeline,
             after,
             now,
             buckets,
             limit,
-            self.pick("for update of p skip locked", ""),
-        )
-        .await
+        };
+        let (condition, order, values) = due.query();
+        let locked = self.lock_runs(&condition, &order, "skip locked", &values).await?;
+        Ok(due.read(&locked.rows, locked.seen()))
     }
 }

@@ -1,10 +1,11 @@
 //! `engagement_events`.
 
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use std::collections::{BTreeSet, HashSet};
 
 use super::batch::{Batch, Cell, Col};
 use super::customers::ReadRecipient;
+use super::layout::Part;
 use super::session::{Session, values};
 use super::{Page, StoreError, Txn};
 use crate::domain::{ActionId, Asked, CustomerId, Engagement, EngagementKind, ProgressId, Run, Timestamp};
@@ -120,17 +121,22 @@ impl<C: ConnectionTrait> Session<C> {
         }
         let words: BTreeSet<String> = kinds.iter().map(|kind| format!("'{}'", kind.as_str())).collect();
         let words = words.into_iter().collect::<Vec<_>>().join(", ");
-        let (table, of_runs) = of_runs.bind(self.backend, 3);
-        let (names, of_names) = names.bind(self.backend, 3 + of_runs.len());
+        let (names, of_names) = names.bind(self.backend, 3);
         let since = since.unwrap_or(BEGINNING_OF_TIME);
-        let values = values![since, now].into_iter().chain(of_runs).chain(of_names).collect();
-        let sql = format!(
-            "select u.run_id, e.kind, e.name, case when e.progress_id = u.run_id then e.action_id end as action_id, \
-             max(e.occurred_at) as occurred_at from {table} join {TABLE} e on e.customer_id = u.customer_id \
-             and e.kind in ({words}) and e.occurred_at >= $1 and e.occurred_at <= $2 where e.name is null or e.name in (select u.name from {names}) \
-             group by u.run_id, e.kind, e.name, case when e.progress_id = u.run_id then e.action_id end"
-        );
-        let rows: Vec<LastRow> = self.rows(&sql, values).await?;
+        let before: Vec<Value> = values![since, now].into_iter().chain(of_names).collect();
+        let mut rows: Vec<LastRow> = Vec::new();
+        for part in self.parts(of_runs, &before) {
+            let sql = format!(
+                "select u.run_id, e.kind, e.name, case when e.progress_id = u.run_id then e.action_id end as action_id, \
+                 max(e.occurred_at) as occurred_at from {} join {TABLE} e on e.customer_id = u.customer_id \
+                 and e.kind in ({words}) and e.occurred_at >= $1 and e.occurred_at <= $2 \
+                 where (e.name is null or e.name in (select u.name from {names})) {} \
+                 group by u.run_id, e.kind, e.name, case when e.progress_id = u.run_id then e.action_id end",
+                part.table,
+                part.only("e.customer_id")
+            );
+            rows.extend(self.rows(&sql, part.values).await?);
+        }
         rows.into_iter()
             .map(|row| {
                 let kind = kind_of(&row.kind, row.name);
@@ -171,16 +177,15 @@ impl Txn {
                 Cell::from(event.about.map(|(_, action)| action.0)),
             ]);
         }
-        if batch.is_empty() {
-            return Ok(HashSet::new());
+        let mut rows: Vec<KeyRow> = Vec::new();
+        for Part { table, values, .. } in self.parts(batch, &[]) {
+            let sql = format!(
+                "insert into {TABLE} (customer_id, event_id, kind, name, occurred_at, received_at, progress_id, action_id) \
+                 select u.customer_id, u.event_id, u.kind, u.name, u.occurred_at, u.received_at, u.progress_id, u.action_id \
+                 from {table} where true on conflict (customer_id, event_id) do nothing returning customer_id, event_id"
+            );
+            rows.extend(self.rows(&sql, values).await?);
         }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "insert into {TABLE} (customer_id, event_id, kind, name, occurred_at, received_at, progress_id, action_id) \
-             select u.customer_id, u.event_id, u.kind, u.name, u.occurred_at, u.received_at, u.progress_id, u.action_id \
-             from {table} where true on conflict (customer_id, event_id) do nothing returning customer_id, event_id"
-        );
-        let rows: Vec<KeyRow> = self.rows(&sql, values).await?;
         let new: HashSet<_> = rows.into_iter().map(|row| (row.customer_id, row.event_id)).collect();
         let is_new =
             |event: &&Engagement| new.contains(&(event.customer_id.as_str().to_owned(), event.event_id.clone()));

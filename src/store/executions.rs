@@ -5,6 +5,7 @@ use sea_orm::{ConnectionTrait, Value};
 use std::fmt::Write as _;
 
 use super::batch::{Batch, Cell, Col};
+use super::layout::Part;
 use super::row::row;
 use super::session::{Number, Session, values};
 use super::{Page, StoreError, Txn};
@@ -201,22 +202,22 @@ impl<C: ConnectionTrait> Session<C> {
         for (customer_id, progress_id) in runs {
             batch.push([customer_id.as_str().into(), progress_id.0.into()]);
         }
-        if batch.is_empty() {
-            return Ok(Vec::new());
+        let mut found = Vec::new();
+        for part in self.parts(batch, &[]) {
+            let sql = format!(
+                "select {COLUMNS} \
+                 from {} join action_executions e on e.customer_id = u.customer_id and e.progress_id = u.progress_id \
+                 where not exists (select 1 from action_executions later where later.customer_id = e.customer_id \
+                 and later.progress_id = e.progress_id and later.action_id = e.action_id and later.attempt > e.attempt) {} \
+                 order by e.finished_at, e.action_id",
+                part.table,
+                part.only("e.customer_id")
+            );
+            found.extend(self.rows::<Row>(&sql, part.values).await?);
         }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "select {COLUMNS} \
-             from {table} join action_executions e on e.customer_id = u.customer_id and e.progress_id = u.progress_id \
-             where not exists (select 1 from action_executions later where later.customer_id = e.customer_id \
-             and later.progress_id = e.progress_id and later.action_id = e.action_id and later.attempt > e.attempt) \
-             order by e.finished_at, e.action_id"
-        );
-        self.rows::<Row>(&sql, values)
-            .await?
-            .into_iter()
-            .map(Row::into_execution)
-            .collect()
+        let mut found: Vec<Execution> = found.into_iter().map(Row::into_execution).collect::<Result<_, _>>()?;
+        found.sort_by_key(|execution| (execution.finished_at, execution.action_id));
+        Ok(found)
     }
 
     /// A page of entries, by customer, run, action and attempt.
@@ -353,15 +354,15 @@ impl Txn {
                 Cell::from(state.map(|state| state.at)),
             ]);
         }
-        if batch.is_empty() {
-            return Ok(0);
-        }
-        let (table, values) = batch.bind(self.backend, 1);
         let columns = "customer_id, progress_id, action_id, campaign_timeline_id, attempt, due_at, started_at, finished_at, channel, \
                        outcome, reason, provider_id, detail, content_revision, provider_status, provider_error_code, \
                        provider_status_at";
-        let sql = format!("insert into action_executions ({columns}) select {columns} from {table} {condition}");
-        self.execute(&sql, values).await
+        let mut added = 0;
+        for Part { table, values, .. } in self.parts(batch, &[]) {
+            let sql = format!("insert into action_executions ({columns}) select {columns} from {table} {condition}");
+            added += self.execute(&sql, values).await?;
+        }
+        Ok(added)
     }
 }
 
@@ -390,19 +391,21 @@ impl Txn {
                 execution.provider_id.as_deref().unwrap_or_default().into(),
             ]);
         }
-        if batch.is_empty() {
-            return Ok(true);
+        let mut found = 0;
+        for part in self.parts(batch, &[]) {
+            let sql = format!(
+                "select count(*) as n from {} join action_executions e on e.customer_id = u.customer_id \
+                 and e.progress_id = u.progress_id and e.action_id = u.action_id and e.attempt = u.attempt \
+                 and e.started_at = u.started_at and e.finished_at = u.finished_at \
+                 and (e.outcome = u.outcome or e.resolved_at is not null) \
+                 and (coalesce(e.provider_id, '') = u.provider_id or u.provider_id = '') {}",
+                part.table,
+                part.only("e.customer_id")
+            );
+            let in_part: Option<Number> = self.row(&sql, part.values).await?;
+            found += in_part.map_or(0, |found| found.n.unsigned_abs());
         }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "select count(*) as n from {table} join action_executions e on e.customer_id = u.customer_id \
-             and e.progress_id = u.progress_id and e.action_id = u.action_id and e.attempt = u.attempt \
-             and e.started_at = u.started_at and e.finished_at = u.finished_at \
-             and (e.outcome = u.outcome or e.resolved_at is not null) \
-             and (coalesce(e.provider_id, '') = u.provider_id or u.provider_id = '')"
-        );
-        let found: Option<Number> = self.row(&sql, values).await?;
-        Ok(found.is_some_and(|found| found.n.unsigned_abs() == executions.len() as u64))
+        Ok(found == executions.len() as u64)
     }
 }
 

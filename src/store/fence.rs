@@ -4,7 +4,7 @@ use sea_orm::FromQueryResult;
 
 use super::batch::Batch;
 use super::claims::{PLANNED, push_planned};
-use super::progress::TABLE;
+use super::progress::{TABLE, read_run};
 use super::session::values;
 use super::{Before, CustomerRange, Reader, StoreError, Txn};
 use crate::domain::{Run, Timestamp};
@@ -41,10 +41,16 @@ impl Txn {
     /// Runs of a range of customers that are live or held by somebody and were last changed before an instant, locked.
     pub async fn runs_to_fence(&self, range: &CustomerRange, before: Timestamp) -> Result<Vec<Run>, StoreError> {
         let condition = "p.customer_id > $1 and p.customer_id <= $2 and p.updated_at < $3 \
-                         and (p.status in ('active', 'paused') or p.lease_token is not null) order by p.customer_id, p.id";
-        let lock = self.pick("for update of p", "");
+                         and (p.status in ('active', 'paused') or p.lease_token is not null)";
         let values = values![range.after.as_str(), range.until.as_str(), before];
-        self.runs_where(condition, lock, values).await
+        let runs = self
+            .lock_runs(condition, "order by p.customer_id, p.id", "", &values)
+            .await?;
+        runs.rows
+            .iter()
+            .map(read_run)
+            .collect::<Result<_, _>>()
+            .map_err(StoreError::BrokenRun)
     }
 
     /// Stores runs that were fenced. The runs must be locked by this transaction.
@@ -54,20 +60,20 @@ impl Txn {
             // What was listed as skipped may not be any more.
             push_planned(&mut batch, &Before::of(run, 0), run, None);
         }
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let (table, mut values) = batch.bind(self.backend, 2);
-        values.insert(0, before.into());
-        let sql = format!(
-            "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
+        let mut changed = 0;
+        for part in self.parts(batch, &[before.into()]) {
+            let sql = format!(
+                "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
              completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
              deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
              day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
              shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, next_action_at = u.wake, updated_at = $1, is_woken = false \
-             from {table} where p.customer_id = u.customer and p.id = u.run_id"
-        );
-        let changed = self.execute(&sql, values).await?;
+             from {} where p.customer_id = u.customer and p.id = u.run_id {}",
+                part.table,
+                part.only("p.customer_id")
+            );
+            changed += self.execute(&sql, part.values).await?;
+        }
         if changed != runs.len() as u64 {
             let what = format!("{changed} rows changed in place of {}", runs.len());
             return Err(StoreError::corrupt(TABLE, "of fenced runs", what));

@@ -120,16 +120,14 @@ impl Txn {
             "(p.deferred_actions @> '[{\"reason\": \"sending_held\"}]' or p.deferred_actions @> '[{\"reason\": \"channel_unavailable\"}]')",
             "(p.deferred_actions like '%\"sending_held\"%' or p.deferred_actions like '%\"channel_unavailable\"%')",
         );
-        let sql = format!(
-            "select {} from {} p where p.customer_id > $1 and p.customer_id <= $2 and (p.customer_id, p.id) > ($3, $4) and p.status = 'active' \
-             and {is_put_off} order by p.customer_id, p.id limit {limit} {}",
-            progress::COLUMNS,
-            progress::TABLE,
-            self.pick("for update of p", "")
+        let condition = format!(
+            "p.customer_id > $1 and p.customer_id <= $2 and (p.customer_id, p.id) > ($3, $4) and p.status = 'active' and {is_put_off}"
         );
+        let order = format!("order by p.customer_id, p.id limit {limit}");
         let values = values![range.after.as_str(), range.until.as_str(), after.0, after.1.0];
+        let locked = self.lock_runs(&condition, &order, "", &values).await?;
         let mut found = PutOffRuns::default();
-        for run in self.read_runs(&sql, values).await? {
+        for run in locked.rows.iter().map(progress::read_run) {
             match run {
                 Ok(run) => {
                     found.last = Some((run.customer_id.to_string(), run.id));

@@ -2,10 +2,12 @@
 //!
 //! One file per aggregate, the same functions for `SQLite` and `PostgreSQL`. Statements are written out, with `$1` as the
 //! first parameter, which both understand; where one must differ, both variants stand side by side in that function.
+//! Where `PostgreSQL` is distributed by Citus, `layout` knows it, and what goes to many customers goes to one shard after the other.
 //! Instants and dates are computed in Rust and bound. No statement but the one in `clock` asks the database for the time, and
 //! no transaction is held while something is sent.
 
 mod advance;
+mod advisory;
 mod archive;
 mod batch;
 mod broken;
@@ -16,6 +18,7 @@ mod clock;
 mod connect;
 mod customers;
 mod delivery;
+mod distribute;
 mod due;
 mod emitted;
 mod engagements;
@@ -26,7 +29,9 @@ mod feedback;
 mod fence;
 mod finished;
 mod holds;
+mod layout;
 mod link;
+mod locked;
 mod metadata;
 mod partition;
 mod places;
@@ -48,13 +53,14 @@ mod suppressions;
 mod survey;
 mod ticks;
 mod timelines;
+mod url;
 mod waiting;
 
 pub use advance::{BrokenCohort, Cohort, CohortMove, Cohorts, CustomerRange, ZoneDate};
 pub use archive::HeldTimeline;
 pub use broken::{BrokenRun, ReadRun};
 pub use claims::{Before, Claim, Completion, HeldLease, Landed, Unrecorded};
-pub use connect::{ConnectSettings, Store, StoreUrl};
+pub use connect::{ConnectSettings, Store};
 pub use customers::{CustomerFilter, CustomerRow, ReadRecipient};
 pub use delivery::KeptReport;
 pub use due::{Cursor, DueRuns, TimelineWake};
@@ -76,6 +82,7 @@ pub use suppressions::SuppressionFilter;
 pub use survey::Backlog;
 pub use ticks::EnteredTick;
 pub use timelines::{ReadTimeline, TimelineFilter};
+pub use url::StoreUrl;
 
 /// A page of a list: at most `size` rows after `after`.
 #[derive(Debug, Clone)]

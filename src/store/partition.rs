@@ -2,6 +2,9 @@
 
 use crate::domain::{BUCKETS, Timestamp};
 
+/// How many buckets a shard has, as Citus cuts tables by default. One has a part of its customers, or some whole parts.
+const PART: i32 = 32;
+
 /// A range of buckets, `begin..end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Buckets {
@@ -26,6 +29,15 @@ impl Buckets {
         let middle = self.begin + (self.end - self.begin) / 2;
         let (lower, upper) = (Self { end: middle, ..self }, Self { begin: middle, ..self });
         (middle > self.begin).then_some([lower, upper])
+    }
+
+    /// Its parts that are in one shard each, where there are shards.
+    pub fn within_shards(self) -> Vec<Self> {
+        let parts = (self.begin / PART..).map(|part| Self {
+            begin: self.begin.max(part * PART),
+            end: self.end.min((part + 1) * PART),
+        });
+        parts.take_while(|part| part.begin < part.end).collect()
     }
 
     /// Those of a range.
@@ -60,10 +72,14 @@ impl Buckets {
 
     /// What rows must fulfil to be in this part: SQL that begins with `and`, or nothing.
     pub(super) fn and_in(self) -> String {
+        let range = format!("and p.bucket >= {} and p.bucket < {}", self.begin, self.end);
         if self.is_all() {
             String::new()
+        } else if self.begin / PART == (self.end - 1) / PART {
+            // In the words of the index by which a shard sees that it has none of them (`migrations`).
+            format!("and p.bucket / {PART} = {} {range}", self.begin / PART)
         } else {
-            format!("and p.bucket >= {} and p.bucket < {}", self.begin, self.end)
+            range
         }
     }
 }
@@ -97,6 +113,30 @@ mod tests {
         check(&[(0, 2, 9), (2, 3, 8)], None);
         check(&[(0, 2, 9), (2, 3, 8), (1, 3, 2)], Some(2));
         check(&[(0, 1024, 9), (0, 1, 5)], Some(5));
+    }
+
+    #[test]
+    fn parts_within_shards_are_disjoint_and_whole() {
+        let of = |begin, end| {
+            let parts = Buckets::between(begin, end).within_shards();
+            parts.iter().map(|part| (part.begin, part.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0, 1024).len(), 32);
+        assert_eq!(of(0, 64), [(0, 32), (32, 64)]);
+        assert_eq!(of(40, 70), [(40, 64), (64, 70)]);
+        assert_eq!(of(5, 6), [(5, 6)]);
+        for (begin, end, part) in [
+            (0, 32, Some(0)),
+            (992, 1024, Some(31)),
+            (40, 41, Some(1)),
+            (31, 33, None),
+            (0, 64, None),
+        ] {
+            let sql = Buckets::between(begin, end).and_in();
+            let expected = part.map(|part| format!("p.bucket / 32 = {part} and"));
+            assert_eq!(sql.contains("/ 32"), expected.is_some(), "{sql}");
+            assert!(sql.contains(&expected.unwrap_or_default()), "{sql}");
+        }
     }
 
     #[test]

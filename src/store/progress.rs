@@ -182,16 +182,18 @@ impl Txn {
         for customer in customers {
             batch.push([customer.as_str().into()]);
         }
-        if batch.is_empty() {
-            return Ok(Vec::new());
+        let mut found = Vec::new();
+        for part in self.parts(batch, &[]) {
+            let sql = format!(
+                "select {COLUMNS} from {} join {TABLE} p on p.customer_id = u.customer_id \
+                 where p.status in ('active', 'paused') {} order by p.customer_id, p.id {}",
+                part.table,
+                part.only("p.customer_id"),
+                self.pick("for update of p", "")
+            );
+            found.extend(self.read_runs(&sql, part.values).await?);
         }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "select {COLUMNS} from {table} join {TABLE} p on p.customer_id = u.customer_id \
-             where p.status in ('active', 'paused') order by p.customer_id, p.id {}",
-            self.pick("for update of p", "")
-        );
-        self.read_runs(&sql, values).await
+        Ok(found)
     }
 
     /// The last run of a timeline for a customer, live or ended.

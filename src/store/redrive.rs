@@ -96,16 +96,18 @@ impl Txn {
         for (customer, run) in runs {
             batch.push([customer.as_str().into(), run.0.into()]);
         }
-        if batch.is_empty() {
-            return Ok(Vec::new());
+        let mut found = Vec::new();
+        for part in self.parts(batch, &[]) {
+            let sql = format!(
+                "select {COLUMNS} from {} join {TABLE} p on p.customer_id = u.customer and p.id = u.run_id {} \
+                 order by p.customer_id, p.id {}",
+                part.table,
+                part.only("p.customer_id"),
+                self.pick("for update of p", "")
+            );
+            found.extend(self.read_runs(&sql, part.values).await?);
         }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "select {COLUMNS} from {table} join {TABLE} p on p.customer_id = u.customer and p.id = u.run_id \
-             order by p.customer_id, p.id {}",
-            self.pick("for update of p", "")
-        );
-        self.read_runs(&sql, values).await
+        Ok(found)
     }
 
     /// Stores the failed actions and the wake-ups of runs that nobody holds. The runs must be locked by this transaction.
@@ -126,15 +128,16 @@ impl Txn {
                 run.updated_at.into(),
             ]);
         }
-        if batch.is_empty() {
-            return Ok(());
+        let mut changed = 0;
+        for part in self.parts(batch, &[]) {
+            let sql = format!(
+                "update {TABLE} as p set failed_actions = u.failed, next_action_at = u.wake, updated_at = u.updated \
+                 from {} where p.customer_id = u.customer and p.id = u.run_id and p.lease_token is null {}",
+                part.table,
+                part.only("p.customer_id")
+            );
+            changed += self.execute(&sql, part.values).await?;
         }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "update {TABLE} as p set failed_actions = u.failed, next_action_at = u.wake, updated_at = u.updated \
-             from {table} where p.customer_id = u.customer and p.id = u.run_id and p.lease_token is null"
-        );
-        let changed = self.execute(&sql, values).await?;
         if changed != runs.len() as u64 {
             let what = format!("{changed} rows changed in place of {}", runs.len());
             return Err(StoreError::corrupt(TABLE, "of retried actions", what));

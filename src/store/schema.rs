@@ -13,7 +13,7 @@ use super::session::Session;
 use super::{Store, StoreError};
 
 /// Any number, the same for all migrators, so that they wait for each other.
-const MIGRATION_LOCK: i64 = 7_270_010_451;
+pub(super) const MIGRATION_LOCK: i64 = 7_270_010_451;
 
 /// How the steps of a database and of a program differ.
 struct Difference {
@@ -63,6 +63,11 @@ impl Store {
     pub async fn check_schema(&self) -> Result<(), StoreError> {
         let found = difference(&self.surveyor()).await?;
         found.check_floor()?;
+        if self.surveyor().read_layout().await? != self.layout {
+            return Err(StoreError::Schema(
+                "the database's tables were distributed, or their shards split, since this program connected: start it again".to_owned(),
+            ));
+        }
         if found.missing.is_empty() {
             return Ok(());
         }

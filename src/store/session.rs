@@ -8,6 +8,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
 use super::emitted::Emitted;
+use super::layout::Layout;
 use super::link::{Link, is_broken, wait};
 use super::places::Places;
 use super::{StoreError, statements};
@@ -18,6 +19,7 @@ use crate::telemetry::Metrics;
 pub struct Session<C> {
     pub(super) conn: C,
     pub(super) backend: DbBackend,
+    pub(super) layout: Layout,
     /// Where the database is, for people.
     pub(super) place: Arc<str>,
     /// The link to `PostgreSQL`.

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::batch::{Batch, Col};
 use super::finished::skipped_text;
+use super::layout::Part;
 use super::progress::TABLE;
 use super::{StoreError, Txn};
 use crate::domain::{CustomerId, Origin, ProgressId, Run, Status, TimelineId};
@@ -38,17 +39,18 @@ impl Txn {
         for (customer, timeline) in wanted {
             batch.push([customer.as_str().into(), timeline.0.into()]);
         }
-        if batch.is_empty() {
-            return Ok(HashMap::new());
+        let mut rows: Vec<LastRow> = Vec::new();
+        for part in self.parts(batch, &[]) {
+            let sql = format!(
+                "select p.customer_id, p.campaign_timeline_id, p.id, p.status from {} \
+                 join {TABLE} p on p.customer_id = u.customer and p.campaign_timeline_id = u.timeline \
+                 where not exists (select 1 from {TABLE} later where later.customer_id = p.customer_id \
+                 and later.campaign_timeline_id = p.campaign_timeline_id and later.id > p.id) {}",
+                part.table,
+                part.only("p.customer_id")
+            );
+            rows.extend(self.rows(&sql, part.values).await?);
         }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "select p.customer_id, p.campaign_timeline_id, p.id, p.status from {table} \
-             join {TABLE} p on p.customer_id = u.customer and p.campaign_timeline_id = u.timeline \
-             where not exists (select 1 from {TABLE} later where later.customer_id = p.customer_id \
-             and later.campaign_timeline_id = p.campaign_timeline_id and later.id > p.id)"
-        );
-        let rows: Vec<LastRow> = self.rows(&sql, values).await?;
         rows.into_iter()
             .map(|row| {
                 let corrupt = |what: String| StoreError::corrupt(TABLE, row.id, what);
@@ -112,13 +114,11 @@ impl Txn {
                     .into(),
             ]);
         }
-        if batch.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (table, values) = batch.bind(self.backend, 1);
-        // SQLite takes ON CONFLICT after a SELECT for a join condition unless there is a WHERE before it.
-        let sql = format!(
-            "insert into {TABLE} (customer_id, campaign_timeline_id, stage_visit, next_action_at, not_before, day_started_at, started_at, \
+        let mut rows: Vec<NewRow> = Vec::new();
+        for Part { table, values, .. } in self.parts(batch, &[]) {
+            // SQLite takes ON CONFLICT after a SELECT for a join condition unless there is a WHERE before it.
+            let sql = format!(
+                "insert into {TABLE} (customer_id, campaign_timeline_id, stage_visit, next_action_at, not_before, day_started_at, started_at, \
              updated_at, bucket, current_day, day_date, zone_is_default, origin, status, status_reason, time_zone, skipped_actions, \
              trace_parent) \
              select u.customer_id, u.campaign_timeline_id, u.stage_visit, u.next_action_at, u.not_before, u.day_started_at, u.started_at, \
@@ -126,8 +126,9 @@ impl Txn {
              u.time_zone, u.skipped_actions, u.trace_parent from {table} where true \
              on conflict (customer_id, campaign_timeline_id) where status in ('active', 'paused') do nothing \
              returning id, customer_id, campaign_timeline_id"
-        );
-        let rows: Vec<NewRow> = self.rows(&sql, values).await?;
+            );
+            rows.extend(self.rows(&sql, values).await?);
+        }
         let ids: HashMap<(&str, i64), i64> = rows
             .iter()
             .map(|row| ((row.customer_id.as_str(), row.campaign_timeline_id), row.id))

@@ -5,6 +5,7 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 
+use super::batch::{Batch, Col};
 use super::progress::TABLE as RUNS;
 use super::session::{Session, values};
 use super::{Page, StoreError, Txn};
@@ -36,6 +37,11 @@ struct Row {
     created_at: Timestamp,
     lifted_at: Option<Timestamp>,
     lifted_reason: Option<String>,
+}
+
+#[derive(FromQueryResult)]
+struct CustomerRow {
+    customer_id: String,
 }
 
 /// A customer's suppressions in force, as [`suppressed_of_customer`] selects them.
@@ -128,16 +134,50 @@ impl Txn {
         let places = places.join(", ");
         let values: Vec<sea_orm::Value> = address_hashes.iter().map(|hash| (*hash).into()).collect();
         // Who starts runs locks the customer, who resumes one locks it.
-        let customers = format!(
+        let of_address = format!(
             "select c.customer_id from customers c where c.email_hash in ({places}) or c.phone_hash in ({places}) \
-             order by c.customer_id for update"
+             order by c.customer_id"
         );
-        self.execute(&customers, values.clone()).await?;
+        if self.layout.is_distributed() {
+            let customers: Vec<CustomerRow> = self.rows(&of_address, values).await?;
+            return self.lock_customers_and_runs(&customers).await;
+        }
+        self.execute(&format!("{of_address} for update"), values.clone())
+            .await?;
         let runs = format!(
             "select p.id from customers c join {RUNS} p on p.customer_id = c.customer_id and p.status in ('active', 'paused') \
              where c.email_hash in ({places}) or c.phone_hash in ({places}) order by p.customer_id, p.id for update of p"
         );
         self.execute(&runs, values).await?;
+        Ok(())
+    }
+
+    /// Locks customers and their live runs shard by shard, as Citus does.
+    async fn lock_customers_and_runs(&self, customers: &[CustomerRow]) -> Result<(), StoreError> {
+        let batch = || {
+            let mut batch = Batch::new(&[("customer_id", Col::Text)]);
+            for row in customers {
+                batch.push([row.customer_id.as_str().into()]);
+            }
+            batch
+        };
+        for part in self.parts(batch(), &[]) {
+            let sql = format!(
+                "select c.customer_id from {} join customers c on c.customer_id = u.customer_id {} order by c.customer_id for update of c",
+                part.table,
+                part.only("c.customer_id")
+            );
+            self.execute(&sql, part.values).await?;
+        }
+        for part in self.parts(batch(), &[]) {
+            let sql = format!(
+                "select p.id from {} join {RUNS} p on p.customer_id = u.customer_id and p.status in ('active', 'paused') {} \
+                 order by p.customer_id, p.id for update of p",
+                part.table,
+                part.only("p.customer_id")
+            );
+            self.execute(&sql, part.values).await?;
+        }
         Ok(())
     }
 

@@ -46,6 +46,15 @@ impl<C: ConnectionTrait> Session<C> {
              (select p.next_action_at from {TABLE} p where {due} order by p.next_action_at limit 1) as oldest \
              from campaign_timelines t where t.is_active) as timelines"
         );
+        let sql = if self.layout.is_distributed() {
+            // Citus looks into shards for all of these at once, and counts them all.
+            format!(
+                "select count(*) as due, min(p.next_action_at) as oldest from {TABLE} p join campaign_timelines t on {due} \
+                 where t.is_active"
+            )
+        } else {
+            sql
+        };
         let row: Option<BacklogRow> = self.row(&sql, values![Timestamp::UNIX_EPOCH, now]).await?;
         Ok(Backlog {
             due: row.as_ref().map_or(0, |row| u64::try_from(row.due).unwrap_or_default()),

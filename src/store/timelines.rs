@@ -176,11 +176,21 @@ impl<C: ConnectionTrait> Session<C> {
 impl Txn {
     /// A timeline, locked against changes by others.
     pub async fn timeline_for_update(&self, id: TimelineId) -> Result<Option<Timeline>, StoreError> {
+        if self.layout.is_distributed() {
+            self.take_number(id).await?;
+            return self.timeline(id).await;
+        }
         self.one_timeline("id = $1", self.for_update(), values![id.0]).await
     }
 
     /// A timeline by its slug, locked against changes by others.
     pub async fn timeline_by_slug_for_update(&self, slug: &Slug) -> Result<Option<Timeline>, StoreError> {
+        if self.layout.is_distributed() {
+            let Some(timeline) = self.timeline_by_slug(slug).await? else {
+                return Ok(None);
+            };
+            return self.timeline_for_update(timeline.id).await;
+        }
         self.one_timeline("slug = $1", self.for_update(), values![slug.as_str()])
             .await
     }

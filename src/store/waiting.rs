@@ -39,15 +39,19 @@ impl Txn {
         for (customer, kind, name) in happened {
             batch.push([customer.into(), kind.into(), name.into()]);
         }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "select p.customer_id, p.id, case when cast(p.deferred_actions as text) like '%\"waiting_for_event\"%' then 1 else 0 end \
-             as waits from {table} join {TABLE} p on p.customer_id = u.customer where p.status = 'active' \
-             and exists (select 1 from campaign_timeline_actions a where a.campaign_timeline_id = p.campaign_timeline_id \
-             and a.until_event = u.kind and coalesce(a.until_event_name, '') = u.name) order by p.customer_id, p.id {}",
-            self.pick("for update of p", "")
-        );
-        let rows: Vec<Row> = self.rows(&sql, values).await?;
+        let mut rows: Vec<Row> = Vec::new();
+        for part in self.parts(batch, &[]) {
+            let sql = format!(
+                "select p.customer_id, p.id, case when cast(p.deferred_actions as text) like '%\"waiting_for_event\"%' then 1 else 0 end \
+                 as waits from {} join {TABLE} p on p.customer_id = u.customer where p.status = 'active' \
+                 and exists (select 1 from campaign_timeline_actions a where a.campaign_timeline_id = p.campaign_timeline_id \
+                 and a.until_event = u.kind and coalesce(a.until_event_name, '') = u.name) {} order by p.customer_id, p.id {}",
+                part.table,
+                part.only("p.customer_id"),
+                self.pick("for update of p", "")
+            );
+            rows.extend(self.rows(&sql, part.values).await?);
+        }
         let waiting: BTreeSet<(String, i64)> = rows
             .into_iter()
             .filter(|row| row.waits == 1)
@@ -57,17 +61,16 @@ impl Txn {
         for (customer, run) in &waiting {
             batch.push([customer.as_str().into(), (*run).into()]);
         }
-        if batch.is_empty() {
-            return Ok(());
+        for part in self.parts(batch, &[now.into()]) {
+            let sql = format!(
+                "update {TABLE} as p set is_woken = (p.lease_token is not null), \
+                 next_action_at = case when p.next_action_at is null or p.next_action_at > $1 then $1 else p.next_action_at end \
+                 from {} where p.customer_id = u.customer and p.id = u.run_id {}",
+                part.table,
+                part.only("p.customer_id")
+            );
+            self.execute(&sql, part.values).await?;
         }
-        let (table, mut values) = batch.bind(self.backend, 2);
-        values.insert(0, now.into());
-        let sql = format!(
-            "update {TABLE} as p set is_woken = (p.lease_token is not null), \
-             next_action_at = case when p.next_action_at is null or p.next_action_at > $1 then $1 else p.next_action_at end \
-             from {table} where p.customer_id = u.customer and p.id = u.run_id"
-        );
-        self.execute(&sql, values).await?;
         Ok(())
     }
 }

@@ -193,6 +193,8 @@ BREAKAGES = [
     # K9, K15
     ("full", put("campaign-database", migrate_container, "env", 0, "valueFrom", "secretKeyRef", "name"), "it migrates by the URL of"),
     ("minimal", put("somebody", migrate_container, "env", 0, "valueFrom", "secretKeyRef", "name"), "it migrates by the URL of"),
+    ("full", put([], migrate_container, "args"), "it distributes with"),
+    ("minimal", put(["--distribute"], migrate_container, "args"), "it distributes with"),
     ("minimal", put([75], job, "spec", "podFailurePolicy", "rules", 0, "onExitCodes", "values"), "wrong use"),
     ("minimal", put("Count", job, "spec", "podFailurePolicy", "rules", 1, "action"), "takes one of its tries"),
     ("minimal", put("post-install", job, "metadata", "annotations", "helm.sh/hook"), "doesn't run before the release"),

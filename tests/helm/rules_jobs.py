@@ -17,6 +17,8 @@ def check_migration(job, values):
     [container] = job["spec"]["template"]["spec"]["containers"]
     if container["command"] != ["campaignd", "migrate"]:
         yield "it doesn't migrate"
+    if container.get("args", []) != ["--distribute"] * values["migration"]["distribute"]:
+        yield f"it distributes with {container.get('args')}, where the values say {values['migration']['distribute']}"
     secret = values["migration"]["database"]["existingSecret"] or values["database"]["existingSecret"]
     if url_secret(container) != secret:
         yield f"it migrates by the URL of {url_secret(container)}, not {secret}"

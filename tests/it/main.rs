@@ -20,6 +20,7 @@ mod authorities;
 mod broken;
 mod channels;
 mod circuits;
+mod citus;
 mod clocks;
 mod conditions;
 mod content;

@@ -89,7 +89,9 @@ fn config(url: &str) -> Config {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_needs_no_right_but_to_read_and_write_rows() {
     let Some(roles) = Roles::make().await else { return };
-    server::migrate(&config(&roles.owner).database).await.expect("a schema");
+    server::migrate(&config(&roles.owner).database, false)
+        .await
+        .expect("a schema");
     let app = App::start_on(TestDatabase::at(roles.server.clone()), |config| {
         config.limits.email_rate = Some(campaign_automation::domain::Rate::parse("1000/s").expect("a rate"));
     })

@@ -28,7 +28,7 @@ use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
 use std::time::Duration;
 
 use crate::support::given::at;
-use crate::support::{Backend, TestDatabase};
+use crate::support::{Backend, TestDatabase, is_citus};
 
 /// When these tests play.
 const NOW: &str = "2026-01-05T12:00:00Z";
@@ -58,6 +58,12 @@ impl Ground {
         };
         let store = Store::connect(&settings).await.expect("a connection");
         store.migrate().await.expect("a schema");
+        let store = if backend == Backend::Postgres && is_citus() {
+            store.distribute().await.expect("a distributed schema");
+            Store::connect(&settings).await.expect("a connection")
+        } else {
+            store
+        };
         let definition = TimelineDefinition {
             slug: Slug::parse("hook").expect("a slug"),
             name: "Hook".to_owned(),

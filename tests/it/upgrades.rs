@@ -113,12 +113,13 @@ async fn a_schema_of_another_line_is_left_alone(backend: Backend) {
     app.server.shutdown().await.expect("stopped");
 }
 
+/// How a server is configured whose statements are looked at.
+pub(crate) fn walk(config: &mut Config) {
+    config.limits.email_rate = Some(campaign_automation::domain::Rate::parse("1000/s").expect("a rate"));
+}
+
 /// All statements that a server runs when each method is called and days go by.
-async fn statements_of_all_methods(backend: Backend) -> Vec<String> {
-    let app = App::start_with(backend, |config| {
-        config.limits.email_rate = Some(campaign_automation::domain::Rate::parse("1000/s").expect("a rate"));
-    })
-    .await;
+pub(crate) async fn statements_of_all_methods(app: App) -> Vec<String> {
     world(&app).await;
     for (method, request) in good_requests() {
         // Some are refused in this order, and have run their statements all the same.
@@ -156,7 +157,7 @@ fn file(backend: Backend) -> PathBuf {
 async fn the_statements_of_the_version_before_are_legal(backend: Backend) {
     let file = file(backend);
     if std::env::var_os("RECORD_STATEMENTS").is_some() {
-        let statements = statements_of_all_methods(backend).await;
+        let statements = statements_of_all_methods(App::start_with(backend, walk).await).await;
         let json = serde_json::to_string_pretty(&statements).expect("JSON");
         std::fs::write(&file, json + "\n").expect("written");
     }

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::database::{Backend, TestDatabase};
+use super::database::{Backend, TestDatabase, is_citus};
 use super::given::{at, campaign, customer};
 use super::{Watched, canaries};
 
@@ -369,7 +369,7 @@ async fn serve(
     let is_encrypted = config.listener.tls().is_some();
     let shows_metrics = !is_encrypted && !config.auth.asks();
     if !url.is_sqlite() {
-        server::migrate(&config.database).await.expect("a schema");
+        server::migrate(&config.database, is_citus()).await.expect("a schema");
     }
     let server = Server::start(config, clock, Random::from_seed(seed))
         .await

@@ -1,7 +1,7 @@
 //! A fresh database for each test: a file for SQLite, and for PostgreSQL a database of its own in the server that
 //! `TEST_DATABASE_URL` names.
 
-use sea_orm::{ConnectionTrait as _, Database};
+use sea_orm::{ConnectionTrait as _, Database, DbBackend, Statement};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
@@ -45,6 +45,11 @@ pub(crate) fn postgres_url() -> Option<String> {
     url
 }
 
+/// Whether that server is the coordinator of a Citus cluster, over which the tables of each test are distributed.
+pub(crate) fn is_citus() -> bool {
+    std::env::var_os("TEST_CITUS").is_some()
+}
+
 impl TestDatabase {
     /// An empty database; none: there is no server to make it in.
     pub(crate) async fn create(backend: Backend) -> Option<Self> {
@@ -84,14 +89,10 @@ impl TestDatabase {
 
     /// An empty database of this name in a PostgreSQL, which is reached by the URL of another one of its databases.
     pub(crate) async fn create_in(url: &str, name: &str) -> Self {
-        let admin = Database::connect(url).await.expect("the server of TEST_DATABASE_URL");
-        for statement in [
-            format!("drop database if exists {name}"),
-            format!("create database {name}"),
-        ] {
-            admin.execute_unprepared(&statement).await.expect("a database");
+        make_on(url, name).await;
+        if is_citus() {
+            make_on_workers(url, name).await;
         }
-        admin.close().await.expect("closed");
         let (server, _) = url.rsplit_once('/').expect("a URL with a database");
         let url = match server.split_once("://").and_then(|(_, rest)| rest.split_once('@')) {
             Some((user, _)) if !user.contains(':') => server.replacen('@', &format!(":{PASSWORD}@"), 1),
@@ -136,6 +137,64 @@ impl TestDatabase {
         }
         copy
     }
+}
+
+/// Makes an empty database in the server of a URL.
+async fn make_on(url: &str, name: &str) {
+    let admin = Database::connect(url).await.expect("the server of TEST_DATABASE_URL");
+    for statement in [
+        format!("drop database if exists {name}"),
+        format!("create database {name}"),
+    ] {
+        admin.execute_unprepared(&statement).await.expect("a database");
+    }
+    admin.close().await.expect("closed");
+}
+
+/// Makes a database of this name on the workers of a cluster as well, with the extension, and tells its nodes of each other.
+async fn make_on_workers(coordinator: &str, name: &str) {
+    // Nodes that are told of each other at one time trip over the roles that they share.
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _turn = TURN.lock().await;
+    let known = Database::connect(coordinator).await.expect("the coordinator");
+    let nodes = "select nodename, nodeport, groupid from pg_dist_node order by groupid";
+    let nodes = Statement::from_string(DbBackend::Postgres, nodes);
+    let nodes = known.query_all_raw(nodes).await.expect("the nodes of the cluster");
+    known.close().await.expect("closed");
+    let (server, _) = coordinator.rsplit_once('/').expect("a URL with a database");
+    let (server, of_coordinator) = server.rsplit_once(':').expect("a URL with a port");
+    let mut told = vec![format!("alter database {name} set citus.shard_count = 4")];
+    for node in nodes {
+        let (host, port, group): (String, i32, i32) = (
+            node.try_get("", "nodename").expect("a host"),
+            node.try_get("", "nodeport").expect("a port"),
+            node.try_get("", "groupid").expect("a group"),
+        );
+        let is_worker = port.to_string() != of_coordinator;
+        if is_worker {
+            make_on(&format!("{server}:{port}/postgres"), name).await;
+        }
+        let database = Database::connect(format!("{server}:{port}/{name}"))
+            .await
+            .expect("a node");
+        database
+            .execute_unprepared("create extension citus")
+            .await
+            .expect("Citus");
+        database.close().await.expect("closed");
+        assert_eq!(is_worker, group != 0, "TEST_DATABASE_URL names the coordinator");
+        told.push(if is_worker {
+            format!("select citus_add_node('{host}', {port})")
+        } else {
+            format!("select citus_set_coordinator_host('{host}', {port})")
+        });
+    }
+    let database = Database::connect(format!("{server}:{of_coordinator}/{name}")).await;
+    let database = database.expect("the coordinator");
+    for statement in told {
+        database.execute_unprepared(&statement).await.expect("a cluster");
+    }
+    database.close().await.expect("closed");
 }
 
 /// Runs tests on both databases: each of these async functions takes a [`Backend`].

@@ -21,6 +21,6 @@ pub(crate) mod tls;
 mod watched;
 
 pub(crate) use app::{App, Stopped};
-pub(crate) use database::{Backend, TestDatabase, on_each_database, postgres_url};
+pub(crate) use database::{Backend, TestDatabase, is_citus, on_each_database, postgres_url};
 pub(crate) use rows::Rows;
 pub(crate) use watched::Watched;
