@@ -52,17 +52,17 @@ pub(crate) async fn measure(plan: &Plan) -> anyhow::Result<Vec<Line>> {
             rounds: beside(&step.hourly, hourly),
             times: step.lateness,
             statements: step.statements,
-            ..Line::new(format!("hourly of {}", words(step.runs)))
+            ..Line::new(format!("hourly of {}", words(step.runs as f64)))
         };
         let moves = Line {
             rounds: beside(&step.daily, daily),
             times: vec![Duration::from_secs_f64(step.runs as f64 / median(&step.daily))],
-            ..Line::new(format!("daily of {}", words(step.runs)))
+            ..Line::new(format!("daily of {}", words(step.runs as f64)))
         };
         let idle = Line {
             rounds: vec![(NO_FLOOR, 1.0 / step.idle[step.idle.len() / 2].as_secs_f64())],
             times: step.idle,
-            ..Line::new(format!("idle of {}", words(step.runs)))
+            ..Line::new(format!("idle of {}", words(step.runs as f64)))
         };
         [mails.sorted(), moves, idle]
     });
@@ -127,20 +127,18 @@ async fn step(plan: &Plan, runs: usize) -> anyhow::Result<Step> {
     Ok(step)
 }
 
+/// What a curve shows, its color, and its rate among so many runs.
+type Curve = (&'static str, RGBColor, fn(&Step) -> f64);
+
 fn draw(steps: &[Step], path: &Path) -> anyhow::Result<()> {
-    let idle = |step: &Step| 1.0 / step.idle[step.idle.len() / 2].as_secs_f64();
-    let curves: [(&str, RGBColor, Box<dyn Fn(&Step) -> f64>); 3] = [
-        (
-            "mails of an hourly tick in a second",
-            BLUE,
-            Box::new(|step| median(&step.hourly)),
-        ),
-        (
-            "runs that a daily tick moves in a second",
-            RED,
-            Box::new(|step| median(&step.daily)),
-        ),
-        ("hourly ticks that find nothing in a second", GREEN, Box::new(idle)),
+    let curves: [Curve; 3] = [
+        ("mails of an hourly tick in a second", BLUE, |step| median(&step.hourly)),
+        ("runs that a daily tick moves in a second", RED, |step| {
+            median(&step.daily)
+        }),
+        ("hourly ticks that find nothing in a second", GREEN, |step| {
+            1.0 / step.idle[step.idle.len() / 2].as_secs_f64()
+        }),
     ];
     let last = steps.last().map_or(0, |step| step.runs) as f64;
     let area = SVGBackend::new(path, (760, 420)).into_drawing_area();
@@ -154,7 +152,7 @@ fn draw(steps: &[Step], path: &Path) -> anyhow::Result<()> {
     chart
         .configure_mesh()
         .x_desc("runs")
-        .x_label_formatter(&|runs| words(*runs as usize))
+        .x_label_formatter(&|runs| words(*runs))
         .y_label_formatter(&|rate| format!("{rate:.1}"))
         .draw()?;
     for (name, color, rate) in &curves {
@@ -184,9 +182,10 @@ fn median(values: &[f64]) -> f64 {
 }
 
 /// A large number, short.
-fn words(number: usize) -> String {
-    match number {
-        1_000_000.. => format!("{} M", number as f64 / 1e6),
-        _ => format!("{} k", number as f64 / 1e3),
+fn words(number: f64) -> String {
+    if number < 1e6 {
+        format!("{} k", number / 1e3)
+    } else {
+        format!("{} M", number / 1e6)
     }
 }

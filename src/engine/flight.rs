@@ -47,7 +47,7 @@ const MOST_NAMED: usize = 100;
 #[derive(Debug)]
 pub(super) struct Flight {
     engine: Arc<Engine>,
-    served: mpsc::UnboundedSender<Box<Served>>,
+    served: mpsc::UnboundedSender<Served>,
     recorders: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
 }
@@ -129,7 +129,7 @@ impl Flight {
             let id = claimed.run.id;
             if let Ok(outcome) = AssertUnwindSafe(engine.serve(claimed)).catch_unwind().await {
                 // The recorder is there as long as anybody can send to it.
-                let _ = served.send(Box::new(outcome));
+                let _ = served.send(outcome);
             } else {
                 tracing::error!(
                     progress_id = id.0,
@@ -279,7 +279,7 @@ struct Recorder {
     engine: Arc<Engine>,
     shared: Arc<Shared>,
     /// Shared by as many recorders as the database takes: while one writes, the next gathers.
-    queue: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Box<Served>>>>,
+    queue: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Served>>>,
 }
 
 impl Recorder {
@@ -290,7 +290,7 @@ impl Recorder {
     }
 
     /// The next outcomes that are recorded together; none: there will be no more.
-    async fn gather(&self) -> Option<Vec<Box<Served>>> {
+    async fn gather(&self) -> Option<Vec<Served>> {
         let mut queue = self.queue.lock().await;
         let first = queue.recv().await?;
         let begun = tokio::time::Instant::now();
@@ -317,7 +317,7 @@ impl Recorder {
         Some(group)
     }
 
-    async fn record(&self, mut group: Vec<Box<Served>>) {
+    async fn record(&self, mut group: Vec<Served>) {
         let size = group.len();
         group.sort_unstable_by(|a, b| a.run().cmp(&b.run()));
         let (mut uncertain, mut ledger) = (HashMap::new(), Ledger::HasNone);
@@ -347,7 +347,7 @@ impl Recorder {
     /// have recorded, as nobody heard what came of their commit.
     async fn try_record(
         &self,
-        group: &[Box<Served>],
+        group: &[Served],
         uncertain: &mut HashMap<ProgressId, Landed>,
         ledger: Ledger,
     ) -> Result<HashMap<ProgressId, Landed>, EngineError> {
@@ -356,13 +356,13 @@ impl Recorder {
         let completions: Vec<&Completion> = group.iter().map(|served| &served.completion).collect();
         let mut recorded = txn.complete(&completions, now).await?;
         let landed = || {
-            let is_landed = |served: &&Box<Served>| recorded.contains_key(&served.completion.run.id);
+            let is_landed = |served: &&Served| recorded.contains_key(&served.completion.run.id);
             group.iter().filter(is_landed)
         };
         let mut executions: Vec<Execution> = landed().flat_map(|served| served.executions.iter().cloned()).collect();
         let reported: Vec<_> = landed()
             .filter(|served| served.may_be_reported())
-            .map(|served| served.run())
+            .map(Served::run)
             .collect();
         let kept = self.engine.reports_on(&txn, &reported, &mut executions, now).await?;
         match ledger {
@@ -419,10 +419,9 @@ impl Recorder {
 
     /// Counts and reports what landed. Of a run that somebody else had taken over nothing did, and whoever took over accounts
     /// for it.
-    fn account(&self, group: Vec<Box<Served>>, landed: &HashMap<ProgressId, Landed>) {
+    fn account(&self, group: Vec<Served>, landed: &HashMap<ProgressId, Landed>) {
         let mut counts = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for served in group {
-            let served = *served;
             let Some(landed) = landed.get(&served.completion.run.id) else {
                 continue;
             };

@@ -60,27 +60,27 @@ pub(super) struct Batch {
 #[derive(Debug)]
 enum Cells {
     /// The same in all rows.
-    Same(Value),
+    Same(Cell<'static>),
     /// Something for each row.
-    Each(Vec<Value>),
+    Each(Vec<Cell<'static>>),
 }
 
 impl Cells {
     /// With the cell of another row after `rows` rows.
-    fn push(&mut self, cell: Cell<'_>, col: Col, rows: usize) {
+    fn push(&mut self, cell: Cell<'_>, rows: usize) {
         match self {
-            Self::Same(same) if cell.is(same) => {}
+            Self::Same(same) if *same == cell => {}
             Self::Same(same) => {
                 let mut each = Vec::with_capacity(2 * (rows + 1));
-                each.resize(rows, std::mem::replace(same, Value::Bool(None)));
-                each.push(cell.into_value(col));
+                each.resize(rows, std::mem::replace(same, Cell::Null));
+                each.push(cell.into_owned());
                 *self = Self::Each(each);
             }
-            Self::Each(each) => each.push(cell.into_value(col)),
+            Self::Each(each) => each.push(cell.into_owned()),
         }
     }
 
-    fn at(&self, row: usize) -> Option<&Value> {
+    fn at(&self, row: usize) -> Option<&Cell<'static>> {
         match self {
             Self::Same(same) => Some(same),
             Self::Each(each) => each.get(row),
@@ -100,13 +100,12 @@ impl Batch {
     /// Adds a row with a cell for each column, in their order.
     pub(super) fn push<const N: usize>(&mut self, cells: [Cell<'_>; N]) {
         debug_assert_eq!(N, self.columns.len(), "a cell for each column");
-        let columns = cells.into_iter().zip(self.columns).enumerate();
-        for (at, (cell, (_, col))) in columns {
+        for (at, cell) in cells.into_iter().enumerate() {
             match self.cells.get_mut(at) {
-                Some(known) => known.push(cell, *col, self.rows),
+                Some(known) => known.push(cell, self.rows),
                 // One column says how many rows there are.
-                None if at == 0 => self.cells.push(Cells::Each(vec![cell.into_value(*col)])),
-                None => self.cells.push(Cells::Same(cell.into_value(*col))),
+                None if at == 0 => self.cells.push(Cells::Each(vec![cell.into_owned()])),
+                None => self.cells.push(Cells::Same(cell.into_owned())),
             }
         }
         self.rows += 1;
@@ -119,14 +118,11 @@ impl Batch {
     /// The same rows in several batches, by what `part` says of the first column, whose rows are of customers: in the order of the
     /// parts.
     pub(super) fn cut(self, part: impl Fn(&str) -> usize) -> Vec<Self> {
-        let part_of = |value: &Value| match value {
-            Value::String(Some(customer)) => part(customer),
-            _ => part(""),
+        let of_row = |row: usize| match self.cells.first().and_then(|customers| customers.at(row)) {
+            Some(Cell::Text(customer)) => part(customer),
+            Some(_) | None => part(""),
         };
-        let of_rows: Vec<usize> = match self.cells.first() {
-            Some(Cells::Each(customers)) => customers.iter().map(part_of).collect(),
-            Some(Cells::Same(_)) | None => Vec::new(),
-        };
+        let of_rows: Vec<usize> = (0..self.rows).map(of_row).collect();
         let empty = || Self::new(self.columns);
         let mut parts: BTreeMap<usize, Self> = of_rows.iter().map(|part| (*part, empty())).collect();
         for part in &of_rows {
@@ -140,9 +136,9 @@ impl Batch {
                     }
                 }
                 Cells::Each(each) => {
-                    let mut of_parts: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
-                    for (part, value) in of_rows.iter().zip(each) {
-                        of_parts.entry(*part).or_default().push(value);
+                    let mut of_parts: BTreeMap<usize, Vec<Cell<'static>>> = BTreeMap::new();
+                    for (part, cell) in of_rows.iter().zip(each) {
+                        of_parts.entry(*part).or_default().push(cell);
                     }
                     for (batch, each) in parts.values_mut().zip(of_parts.into_values()) {
                         batch.cells.push(Cells::Each(each));
@@ -185,8 +181,8 @@ impl Batch {
         let mut cells = self.cells.into_iter();
         let values = self.columns.iter().map(|(_, col)| {
             let column = match cells.next() {
-                Some(Cells::Same(same)) => vec![present(same)],
-                Some(Cells::Each(each)) => each.into_iter().map(present).collect(),
+                Some(Cells::Same(same)) => vec![array_value(same, *col)],
+                Some(Cells::Each(each)) => each.into_iter().map(|cell| array_value(cell, *col)).collect(),
                 None => Vec::new(),
             };
             Value::Array(array_type(*col), Some(Box::new(column)))
@@ -268,82 +264,54 @@ fn array_type(col: Col) -> ArrayType {
 }
 
 /// A value of an array of `PostgreSQL`, with what stands there for NULL.
-fn present(value: Value) -> Value {
-    match value {
-        Value::BigInt(None) => (-1_i64).into(),
-        Value::Int(None) => (-1_i32).into(),
-        Value::ChronoDateTimeUtc(None) => no_time().into(),
-        Value::ChronoDate(None) => no_time().date_naive().into(),
-        Value::String(None) => "".into(),
-        Value::Bool(None) => false.into(),
-        Value::Json(None) => serde_json::Value::Null.into(),
-        Value::Bytes(None) => Vec::<u8>::new().into(),
-        present => present,
+fn array_value(cell: Cell<'_>, col: Col) -> Value {
+    match cell {
+        Cell::Text(text) => text.into_owned().into(),
+        Cell::Bool(truth) => truth.into(),
+        Cell::Int(number) => number.into(),
+        Cell::BigInt(number) => number.into(),
+        Cell::Time(time) => time.into(),
+        Cell::Date(date) => date.into(),
+        Cell::Json(json) => json.into(),
+        Cell::Bytes(bytes) => bytes.into(),
+        Cell::Null => match col {
+            Col::OptBigInt | Col::BigInt | Col::Int => (-1_i64).into(),
+            Col::OptTime | Col::Time | Col::Date => no_time().into(),
+            Col::OptText | Col::Text => "".into(),
+            Col::Bool => false.into(),
+            Col::Json => serde_json::Value::Null.into(),
+            Col::Bytes => Vec::<u8>::new().into(),
+        },
     }
 }
 
 /// A value of a document for `SQLite`.
-fn json_value(value: &Value) -> serde_json::Value {
-    match value {
-        Value::String(Some(text)) => text.as_str().into(),
-        Value::Bool(Some(truth)) => (*truth).into(),
-        Value::Int(Some(number)) => (*number).into(),
-        Value::BigInt(Some(number)) => (*number).into(),
-        Value::ChronoDateTimeUtc(Some(time)) => sqlite_time(*time).into(),
-        Value::ChronoDate(Some(date)) => date.to_string().into(),
-        Value::Json(Some(json)) => json.as_ref().clone(),
-        Value::Bytes(Some(bytes)) => hexadecimal(bytes).into(),
-        _ => serde_json::Value::Null,
+fn json_value(cell: &Cell<'_>) -> serde_json::Value {
+    match cell {
+        Cell::Text(text) => text.as_ref().into(),
+        Cell::Bool(truth) => (*truth).into(),
+        Cell::Int(number) => (*number).into(),
+        Cell::BigInt(number) => (*number).into(),
+        Cell::Time(time) => sqlite_time(*time).into(),
+        Cell::Date(date) => date.to_string().into(),
+        Cell::Json(json) => json.clone(),
+        Cell::Bytes(bytes) => hexadecimal(bytes).into(),
+        Cell::Null => serde_json::Value::Null,
     }
 }
 
 impl Cell<'_> {
-    /// Whether it is this value.
-    fn is(&self, value: &Value) -> bool {
-        match (self, value) {
-            (Self::Text(text), Value::String(Some(value))) => text == value,
-            (Self::Bool(truth), Value::Bool(Some(value))) => truth == value,
-            (Self::Int(number), Value::Int(Some(value))) => number == value,
-            (Self::BigInt(number), Value::BigInt(Some(value))) => number == value,
-            (Self::Time(time), Value::ChronoDateTimeUtc(Some(value))) => time == value,
-            (Self::Date(date), Value::ChronoDate(Some(value))) => date == value,
-            (Self::Json(json), Value::Json(Some(value))) => *json == **value,
-            (Self::Bytes(bytes), Value::Bytes(Some(value))) => bytes == value,
-            (
-                Self::Null,
-                Value::String(None)
-                | Value::Bool(None)
-                | Value::Int(None)
-                | Value::BigInt(None)
-                | Value::ChronoDateTimeUtc(None)
-                | Value::ChronoDate(None)
-                | Value::Json(None)
-                | Value::Bytes(None),
-            ) => true,
-            _ => false,
-        }
-    }
-
-    fn into_value(self, col: Col) -> Value {
+    fn into_owned(self) -> Cell<'static> {
         match self {
-            Self::Text(text) => text.into_owned().into(),
-            Self::Bool(truth) => truth.into(),
-            Self::Int(number) => number.into(),
-            Self::BigInt(number) => number.into(),
-            Self::Time(time) => time.into(),
-            Self::Date(date) => date.into(),
-            Self::Json(json) => json.into(),
-            Self::Bytes(bytes) => bytes.into(),
-            Self::Null => match col {
-                Col::OptBigInt | Col::BigInt => Value::BigInt(None),
-                Col::Int => Value::Int(None),
-                Col::OptTime | Col::Time => Value::ChronoDateTimeUtc(None),
-                Col::Date => Value::ChronoDate(None),
-                Col::OptText | Col::Text => Value::String(None),
-                Col::Bool => Value::Bool(None),
-                Col::Json => Value::Json(None),
-                Col::Bytes => Value::Bytes(None),
-            },
+            Self::Text(text) => Cell::Text(text.into_owned().into()),
+            Self::Bool(truth) => Cell::Bool(truth),
+            Self::Int(number) => Cell::Int(number),
+            Self::BigInt(number) => Cell::BigInt(number),
+            Self::Time(time) => Cell::Time(time),
+            Self::Date(date) => Cell::Date(date),
+            Self::Json(json) => Cell::Json(json),
+            Self::Bytes(bytes) => Cell::Bytes(bytes),
+            Self::Null => Cell::Null,
         }
     }
 }

@@ -120,13 +120,13 @@ impl Txn {
         for part in self.parts(batch, &[now.into()]) {
             let sql = format!(
                 "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, in_flight_actions = u.in_flight, \
-             completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
-             day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
-             shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
-             next_action_at = u.wake, updated_at = $1, is_woken = false \
-             from {} where p.customer_id = u.customer and p.id = u.run_id and p.status = 'active' \
-             and (p.lease_expires_at is null or p.lease_expires_at <= $1) \
-             and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone {} returning id",
+                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
+                 day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
+                 shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
+                 next_action_at = u.wake, updated_at = $1, is_woken = false \
+                 from {} where p.customer_id = u.customer and p.id = u.run_id and p.status = 'active' \
+                 and (p.lease_expires_at is null or p.lease_expires_at <= $1) \
+                 and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone {} returning id",
                 part.table,
                 part.only("p.customer_id")
             );
@@ -167,13 +167,13 @@ impl Txn {
         for part in self.completed(completions, now) {
             let sql = format!(
                 "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
-             completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, jumped_days = u.jumped, \
-             day_shifted_at = u.day_shifted, current_day = u.new_day, day_date = u.new_date, day_started_at = u.day_begin, \
-             shifted_days = u.shifted, ended_at = u.ended, next_action_at = u.wake, is_woken = false, status = u.new_status, \
-             updated_at = $1 from {} join (select id as timeline_id, is_active, revision from campaign_timelines) t \
-             on t.timeline_id = u.timeline \
-             where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token and {UNMOVED} \
-             and (u.wake is null or not p.is_woken) {} returning id",
+                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, jumped_days = u.jumped, \
+                 day_shifted_at = u.day_shifted, current_day = u.new_day, day_date = u.new_date, day_started_at = u.day_begin, \
+                 shifted_days = u.shifted, ended_at = u.ended, next_action_at = u.wake, is_woken = false, status = u.new_status, \
+                 updated_at = $1 from {} join (select id as timeline_id, is_active, revision from campaign_timelines) t \
+                 on t.timeline_id = u.timeline \
+                 where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token and {UNMOVED} \
+                 and (u.wake is null or not p.is_woken) {} returning id",
                 part.table,
                 part.only("p.customer_id")
             );
@@ -202,20 +202,20 @@ impl Txn {
         for part in self.completed(completions, now) {
             let sql = format!(
                 "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
-             completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, \
-             jumped_days = case when {UNMOVED} then u.jumped else p.jumped_days end, \
-             day_shifted_at = case when {UNMOVED} then u.day_shifted else p.day_shifted_at end, \
-             current_day = case when {UNMOVED} then u.new_day else p.current_day end, \
-             day_date = case when {UNMOVED} then u.new_date else p.day_date end, \
-             day_started_at = case when {UNMOVED} then u.day_begin else p.day_started_at end, \
-             shifted_days = case when {UNMOVED} then u.shifted else p.shifted_days end, \
-             ended_at = case when {UNMOVED} then u.ended else p.ended_at end, \
-             next_action_at = case when {UNMOVED} and (u.wake is null or not p.is_woken) then u.wake \
-             when p.status = 'active' then $1 else p.next_action_at end, is_woken = false, \
-             status = case when {UNMOVED} then u.new_status else p.status end, updated_at = $1 \
-             from {} join (select id as timeline_id, is_active, revision from campaign_timelines) t on t.timeline_id = u.timeline \
-             where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token {} \
-             returning id, current_day, day_date, status, next_action_at",
+                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, \
+                 jumped_days = case when {UNMOVED} then u.jumped else p.jumped_days end, \
+                 day_shifted_at = case when {UNMOVED} then u.day_shifted else p.day_shifted_at end, \
+                 current_day = case when {UNMOVED} then u.new_day else p.current_day end, \
+                 day_date = case when {UNMOVED} then u.new_date else p.day_date end, \
+                 day_started_at = case when {UNMOVED} then u.day_begin else p.day_started_at end, \
+                 shifted_days = case when {UNMOVED} then u.shifted else p.shifted_days end, \
+                 ended_at = case when {UNMOVED} then u.ended else p.ended_at end, \
+                 next_action_at = case when {UNMOVED} and (u.wake is null or not p.is_woken) then u.wake \
+                 when p.status = 'active' then $1 else p.next_action_at end, is_woken = false, \
+                 status = case when {UNMOVED} then u.new_status else p.status end, updated_at = $1 \
+                 from {} join (select id as timeline_id, is_active, revision from campaign_timelines) t on t.timeline_id = u.timeline \
+                 where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token {} \
+                 returning id, current_day, day_date, status, next_action_at",
                 part.table,
                 part.only("p.customer_id")
             );

@@ -64,11 +64,11 @@ impl Txn {
         for part in self.parts(batch, &[before.into()]) {
             let sql = format!(
                 "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
-             completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
-             deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
-             day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
-             shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, next_action_at = u.wake, updated_at = $1, is_woken = false \
-             from {} where p.customer_id = u.customer and p.id = u.run_id {}",
+                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
+                 deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
+                 day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
+                 shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, next_action_at = u.wake, updated_at = $1, is_woken = false \
+                 from {} where p.customer_id = u.customer and p.id = u.run_id {}",
                 part.table,
                 part.only("p.customer_id")
             );

@@ -121,7 +121,7 @@ fn sections() -> Vec<&'static str> {
 /// What follows a name in variables.
 fn within(section: &str) -> impl Iterator<Item = &'static str> {
     let rest = move |path: &&'static str| path.strip_prefix(section)?.strip_prefix('.');
-    VARIABLES.iter().filter_map(move |path| rest(path))
+    VARIABLES.iter().filter_map(rest)
 }
 
 impl Object for Values {
