@@ -68,7 +68,10 @@ class Release:
         self.roles = Roles(arguments.postgres, self.database) if self.values["migration"]["database"]["existingSecret"] else None
         urls = (self.roles.server, self.roles.owner) if self.roles else (self.url, self.url)
         self.made_up = MadeUp(made(scratch / "made-up"), *urls)
-        self.objects = render(arguments.helm, "shop", value_set)
+        # There is no Citus here.
+        one_machine = scratch / "one-machine.yaml"
+        one_machine.write_text("migration: {distribute: false}\n")
+        self.objects = render(arguments.helm, "shop", value_set, one_machine)
         self.kubelet = Kubelet(self.programs, scratch, self.made_up.values, self.objects)
         self.mail_server = MailServer(free_port())
         # Where the identity provider and the mail server are.
