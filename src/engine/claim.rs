@@ -22,7 +22,7 @@ use crate::domain::{
     Attempted, Channel, Decision, Facts, Lease, Moves, Plan, ProgressId, Run, Timeline, TimelineId, Timestamp, plan,
 };
 use crate::failpoint::{Failpoint, reach};
-use crate::store::{Before, BrokenRun, Buckets, Claim, Cursor, Execution, Txn};
+use crate::store::{Before, BrokenRun, Buckets, Claim, Cursor, Due, Execution, Txn};
 
 /// The most runs in one claim.
 pub(super) const BATCH: usize = 500;
@@ -106,8 +106,14 @@ impl Engine {
         };
         // From now on, as others may have been waited for that long.
         let term = Term::until(Some(limits.deadline()));
-        let limit = limits.most_runs(BATCH);
-        let due = txn.due_runs_for_update(id, cursor, now, buckets, limit).await?;
+        let due = Due {
+            timeline: id,
+            after: cursor,
+            now,
+            buckets,
+            limit: limits.most_runs(BATCH),
+        };
+        let due = txn.due_runs_for_update(&due).await?;
         due.broken.iter().for_each(|broken| flight.note_broken(broken));
         let (runs, more, last) = (due.runs, due.more, due.last.unwrap_or_else(|| cursor.clone()));
         if runs.is_empty() {
@@ -182,8 +188,14 @@ impl Engine {
         limits: &Limits,
     ) -> Result<Claims, EngineError> {
         let (reader, now) = (self.store.reader(), self.clock.now());
-        let limit = limits.most_runs(BATCH);
-        let due = reader.due_runs(id, cursor, now, buckets, limit).await?;
+        let due = Due {
+            timeline: id,
+            after: cursor,
+            now,
+            buckets,
+            limit: limits.most_runs(BATCH),
+        };
+        let due = reader.due_runs(&due).await?;
         due.broken.iter().for_each(|broken| flight.note_broken(broken));
         let (runs, last) = (due.runs, due.last.unwrap_or_else(|| cursor.clone()));
         let more = due.more && last != *cursor;

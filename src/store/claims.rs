@@ -5,7 +5,7 @@
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
-use sea_orm::FromQueryResult;
+use sea_orm::{FromQueryResult, Value};
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
 
@@ -120,7 +120,8 @@ impl Txn {
         for part in self.parts(batch, &[now.into()]) {
             let sql = format!(
                 "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, in_flight_actions = u.in_flight, \
-                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
+                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
+                 deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
                  day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
                  shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
                  next_action_at = u.wake, updated_at = $1, is_woken = false \
@@ -130,8 +131,7 @@ impl Txn {
                 part.table,
                 part.only("p.customer_id")
             );
-            let rows: Vec<IdRow> = self.rows(&sql, part.values).await?;
-            claimed.extend(rows.into_iter().map(|row| ProgressId(row.id)));
+            claimed.extend(self.run_ids(&sql, part.values).await?);
         }
         Ok(claimed)
     }
@@ -167,7 +167,8 @@ impl Txn {
         for part in self.completed(completions, now) {
             let sql = format!(
                 "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
-                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, jumped_days = u.jumped, \
+                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
+                 deferred_actions = u.deferred, last_late = u.late, jumped_days = u.jumped, \
                  day_shifted_at = u.day_shifted, current_day = u.new_day, day_date = u.new_date, day_started_at = u.day_begin, \
                  shifted_days = u.shifted, ended_at = u.ended, next_action_at = u.wake, is_woken = false, status = u.new_status, \
                  updated_at = $1 from {} join (select id as timeline_id, is_active, revision from campaign_timelines) t \
@@ -177,8 +178,7 @@ impl Txn {
                 part.table,
                 part.only("p.customer_id")
             );
-            let rows: Vec<IdRow> = self.rows(&sql, part.values).await?;
-            landed.extend(rows.into_iter().map(|row| ProgressId(row.id)));
+            landed.extend(self.run_ids(&sql, part.values).await?);
         }
         let done = completions.iter().filter(|done| landed.contains(&done.run.id));
         let landed = done.map(|done| {
@@ -202,7 +202,8 @@ impl Txn {
         for part in self.completed(completions, now) {
             let sql = format!(
                 "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
-                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, last_late = u.late, \
+                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
+                 deferred_actions = u.deferred, last_late = u.late, \
                  jumped_days = case when {UNMOVED} then u.jumped else p.jumped_days end, \
                  day_shifted_at = case when {UNMOVED} then u.day_shifted else p.day_shifted_at end, \
                  current_day = case when {UNMOVED} then u.new_day else p.current_day end, \
@@ -265,10 +266,15 @@ impl Txn {
                 part.table,
                 part.only("p.customer_id")
             );
-            let rows: Vec<IdRow> = self.rows(&sql, part.values).await?;
-            held.extend(rows.into_iter().map(|row| ProgressId(row.id)));
+            held.extend(self.run_ids(&sql, part.values).await?);
         }
         Ok(held)
+    }
+
+    /// The ids that a statement about runs returns.
+    async fn run_ids(&self, sql: &str, values: Vec<Value>) -> Result<impl Iterator<Item = ProgressId>, StoreError> {
+        let rows: Vec<IdRow> = self.rows(sql, values).await?;
+        Ok(rows.into_iter().map(|row| ProgressId(row.id)))
     }
 
     /// Why an outcome could not be recorded.

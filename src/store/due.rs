@@ -157,22 +157,8 @@ impl<C: ConnectionTrait> Session<C> {
         Ok(rows.into_iter().map(|row| (TimelineId(row.id), row.revision)).collect())
     }
 
-    /// At most `limit` due runs of a timeline after the cursor that nobody holds; as a dry run reads them.
-    pub async fn due_runs(
-        &self,
-        timeline: TimelineId,
-        after: &Cursor,
-        now: Timestamp,
-        buckets: Buckets,
-        limit: usize,
-    ) -> Result<DueRuns, StoreError> {
-        let due = Due {
-            timeline,
-            after,
-            now,
-            buckets,
-            limit,
-        };
+    /// Due runs, as a dry run reads them.
+    pub async fn due_runs(&self, due: &Due<'_>) -> Result<DueRuns, StoreError> {
         let (condition, order, values) = due.query();
         let sql = format!("select {COLUMNS} from {TABLE} p where {condition} {order}");
         let rows = self.raw_rows(&sql, values).await?;
@@ -180,13 +166,19 @@ impl<C: ConnectionTrait> Session<C> {
     }
 }
 
-/// Which runs are due.
-struct Due<'a> {
-    timeline: TimelineId,
-    after: &'a Cursor,
-    now: Timestamp,
-    buckets: Buckets,
-    limit: usize,
+/// Which runs are asked for: those of a timeline that are due and that nobody holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Due<'a> {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Only those after this one.
+    pub after: &'a Cursor,
+    /// When they are due at the latest.
+    pub now: Timestamp,
+    /// Of which customers.
+    pub buckets: Buckets,
+    /// The most of them.
+    pub limit: usize,
 }
 
 impl Due<'_> {
@@ -212,14 +204,8 @@ impl Due<'_> {
         };
         for row in rows.iter().take(self.limit) {
             match read_run(row) {
-                Ok(run) => {
-                    due.last = Some(Cursor::after(&run));
-                    due.runs.push(run);
-                }
-                Err(broken) => {
-                    due.last = Cursor::after_row(row).or(due.last);
-                    due.broken.push(broken);
-                }
+                Ok(run) => due.runs.push(run),
+                Err(broken) => due.broken.push(broken),
             }
         }
         due
@@ -253,21 +239,7 @@ impl Txn {
     }
 
     /// Due runs as [`Session::due_runs`] finds them, locked. Rows that another replica is about to claim are passed over.
-    pub async fn due_runs_for_update(
-        &self,
-        timeline: TimelineId,
-        after: &Cursor,
-        now: Timestamp,
-        buckets: Buckets,
-        limit: usize,
-    ) -> Result<DueRuns, StoreError> {
-        let due = Due {
-            timeline,
-            after,
-            now,
-            buckets,
-            limit,
-        };
+    pub async fn due_runs_for_update(&self, due: &Due<'_>) -> Result<DueRuns, StoreError> {
         let (condition, order, values) = due.query();
         let locked = self.lock_runs(&condition, &order, "skip locked", &values).await?;
         Ok(due.read(&locked.rows, locked.seen()))

@@ -63,7 +63,7 @@ pub use claims::{Before, Claim, Completion, HeldLease, Landed, Unrecorded};
 pub use connect::{ConnectSettings, Store};
 pub use customers::{CustomerFilter, CustomerRow, ReadRecipient};
 pub use delivery::KeptReport;
-pub use due::{Cursor, DueRuns, TimelineWake};
+pub use due::{Cursor, Due, DueRuns, TimelineWake};
 pub use engagements::LastEngagement;
 pub use erasure::{AddressHashes, ErasedRows, KeptAnswer};
 pub use error::StoreError;

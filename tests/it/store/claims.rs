@@ -1,8 +1,8 @@
 //! Claims of many at once, and the order in which due runs come.
 
-use campaign_automation::domain::{CustomerId, Run, Status};
+use campaign_automation::domain::{CustomerId, Run, Status, TimelineId};
 use campaign_automation::random::Random;
-use campaign_automation::store::{Buckets, Claim, Cursor, Store};
+use campaign_automation::store::{Buckets, Claim, Cursor, Due, Store};
 use chrono::{NaiveDate, TimeDelta};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +20,19 @@ on_each_database!(
 /// Something that is done to a run.
 type Change = fn(&mut Run);
 
+/// What is due now.
+fn due(timeline: TimelineId, after: &Cursor, buckets: Buckets, limit: usize) -> Due<'_> {
+    Due {
+        timeline,
+        after,
+        now: now(),
+        buckets,
+        limit,
+    }
+}
+
 /// Claims batches until nothing is left, as a tick does. Gives the runs and the tokens under which they were claimed.
-async fn claim_all(store: Store, ground: campaign_automation::domain::TimelineId, seed: u64) -> Vec<(i64, i64)> {
+async fn claim_all(store: Store, ground: TimelineId, seed: u64) -> Vec<(i64, i64)> {
     let random = Random::from_seed(seed);
     let (mut mine, mut cursor) = (Vec::new(), Cursor::BEGIN);
     loop {
@@ -31,7 +42,7 @@ async fn claim_all(store: Store, ground: campaign_automation::domain::TimelineId
             .expect("a timeline")
             .expect("an active one");
         let runs = txn
-            .due_runs_for_update(ground, &cursor, now(), Buckets::ALL, 200)
+            .due_runs_for_update(&due(ground, &cursor, Buckets::ALL, 200))
             .await
             .expect("runs")
             .runs;
@@ -70,7 +81,7 @@ async fn many_claimers_share_all_that_is_due(backend: Backend) {
     assert_eq!(claimed.len(), RUNS);
     let reader = ground.store.reader();
     let left = reader
-        .due_runs(ground.timeline, &Cursor::BEGIN, now(), Buckets::ALL, RUNS)
+        .due_runs(&due(ground.timeline, &Cursor::BEGIN, Buckets::ALL, RUNS))
         .await
         .expect("runs");
     assert_eq!(left.runs.len(), 0, "nothing is left");
@@ -131,11 +142,11 @@ async fn due_runs_come_oldest_first_and_pages_leave_no_gap(backend: Backend) {
     ground.runs("c", 1000, "(n * 7919) % 97").await;
     ground.runs("later", 10, "n + 86400").await;
     let reader = ground.store.reader();
-    let due = async |cursor: &Cursor, buckets, limit| {
-        let due = reader.due_runs(ground.timeline, cursor, now(), buckets, limit).await;
-        due.expect("runs").runs
+    let found = async |cursor: &Cursor, buckets, limit| {
+        let found = reader.due_runs(&due(ground.timeline, cursor, buckets, limit)).await;
+        found.expect("runs").runs
     };
-    let whole: Vec<Cursor> = due(&Cursor::BEGIN, Buckets::ALL, 5000)
+    let whole: Vec<Cursor> = found(&Cursor::BEGIN, Buckets::ALL, 5000)
         .await
         .iter()
         .map(Cursor::after)
@@ -145,7 +156,7 @@ async fn due_runs_come_oldest_first_and_pages_leave_no_gap(backend: Backend) {
     for limit in [1, 7, 100, 999, 1000] {
         let (mut paged, mut cursor) = (Vec::new(), Cursor::BEGIN);
         loop {
-            let page = due(&cursor, Buckets::ALL, limit).await;
+            let page = found(&cursor, Buckets::ALL, limit).await;
             assert!(page.len() <= limit);
             let Some(last) = page.last() else { break };
             cursor = Cursor::after(last);
@@ -160,7 +171,7 @@ async fn due_runs_come_oldest_first_and_pages_leave_no_gap(backend: Backend) {
     let mut parts = Vec::new();
     for part in 0..3 {
         parts.extend(
-            due(&Cursor::BEGIN, Buckets::part(part, 3), 5000)
+            found(&Cursor::BEGIN, Buckets::part(part, 3), 5000)
                 .await
                 .iter()
                 .map(Cursor::after),
@@ -185,7 +196,7 @@ async fn what_comes_back_at_once_holds_up_nobody(backend: Backend) {
     let found = loop {
         let txn = ground.store.begin().await.expect("a transaction");
         let runs = txn
-            .due_runs_for_update(ground.timeline, &cursor, now(), Buckets::ALL, 500)
+            .due_runs_for_update(&due(ground.timeline, &cursor, Buckets::ALL, 500))
             .await;
         let runs = runs.expect("runs").runs;
         batches += 1;
