@@ -219,18 +219,6 @@ impl Keys {
     }
 }
 
-/// Digits to base 16.
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-/// Bytes as lower-case digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
-}
-
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Keys(..)")
@@ -274,11 +262,6 @@ mod tests {
         ] {
             assert_ne!(hash, other);
         }
-    }
-
-    #[test]
-    fn bytes_are_two_digits_each() {
-        assert_eq!(hexadecimal(&[0, 15, 16, 171, 255]), "000f10abff");
     }
 
     #[test]

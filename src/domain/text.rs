@@ -22,6 +22,14 @@ impl Invalid {
     }
 }
 
+/// Bytes as lower-case digits, two each.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
+    let digits = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    digits.collect()
+}
+
 /// A value in quotes, with control characters escaped, and cut after 80 characters.
 pub fn shown(given: &str) -> String {
     let mut text: String = given.chars().take(80).flat_map(char::escape_debug).collect();
@@ -197,6 +205,12 @@ impl fmt::Debug for PhoneNumber {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_two_digits_each() {
+        assert_eq!(hexadecimal(&[0, 15, 16, 171, 255]), "000f10abff");
+        assert_eq!(hexadecimal(&[]), "");
+    }
 
     #[test]
     fn mail_addresses_are_checked() {

@@ -2,8 +2,8 @@
 
 use super::once::Begin;
 use super::{Answer, Engine, EngineError, Once};
+use crate::domain::text::hexadecimal;
 use crate::domain::{Channel, CustomerId, NewSuppression, SuppressionReason, SuppressionScope, Timestamp};
-use crate::keys::hexadecimal;
 use crate::store::ErasedRows;
 
 /// Whom to erase.

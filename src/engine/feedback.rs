@@ -6,11 +6,12 @@ use std::collections::VecDeque;
 
 use super::suppressions::address_of;
 use super::{Engine, EngineError, RecordOutcome};
+use crate::domain::text::hexadecimal;
 use crate::domain::{
     ActionId, Address, Channel, Customer, CustomerId, EmailAddress, Engagement, EngagementKind, FeedbackKind, Invalid,
     NewSuppression, ProgressId, SuppressionReason, SuppressionScope, Timestamp, bounced_too_often, soft_bounce_window,
 };
-use crate::keys::{Purpose, hexadecimal, short_token_len};
+use crate::keys::{Purpose, short_token_len};
 use crate::store::Txn;
 
 /// How many bytes of a run's number, of an action's, and of the hash of an address are in a reference.

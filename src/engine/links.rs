@@ -5,10 +5,11 @@ use std::fmt;
 
 use super::suppressions::address_of;
 use super::{Engine, EngineError};
+use crate::domain::text::hexadecimal;
 use crate::domain::{
     ActionId, Channel, Customer, NewSuppression, ProgressId, Suppression, SuppressionReason, SuppressionScope,
 };
-use crate::keys::{ADDRESS_HASH_LEN, Purpose, hexadecimal};
+use crate::keys::{ADDRESS_HASH_LEN, Purpose};
 
 /// The form of what is sealed in a token. Mails are kept for years, so a new form gets a new number, and old ones are read on.
 const FORM: u8 = 1;

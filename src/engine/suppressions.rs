@@ -2,11 +2,12 @@
 
 use super::once::Begin;
 use super::{Answer, Engine, EngineError, Once};
+use crate::domain::text::hexadecimal;
 use crate::domain::{
     Address, Channel, Customer, CustomerId, Keyword, NewSuppression, PhoneNumber, Suppression, SuppressionReason,
     SuppressionScope,
 };
-use crate::keys::{ADDRESS_HASH_LEN, hexadecimal};
+use crate::keys::ADDRESS_HASH_LEN;
 use crate::store::{CustomerRow, Page, SuppressionFilter};
 
 /// Whom a suppression is on.

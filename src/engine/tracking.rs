@@ -4,8 +4,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Engine, EngineError, RecordOutcome};
 use crate::channels::{Rendered, is_link_target, tracked_html};
+use crate::domain::text::hexadecimal;
 use crate::domain::{ActionId, CustomerId, Engagement, EngagementKind, ProgressId, Run, Tracking};
-use crate::keys::{Purpose, hexadecimal};
+use crate::keys::Purpose;
 
 /// The form of what is sealed in a token. Mails are kept for years, so a new form gets a new number, and old ones are read on.
 const FORM: u8 = 1;

@@ -15,6 +15,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::domain::text::hexadecimal;
+
 /// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Col {
@@ -316,15 +318,6 @@ impl Cell<'_> {
     }
 }
 
-/// Bytes as `unhex` reads them.
-fn hexadecimal(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
 /// An instant as sqlx writes it into `SQLite`.
 fn sqlite_time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, false)
@@ -387,5 +380,50 @@ impl From<serde_json::Value> for Cell<'_> {
 impl<T: Into<Self>> From<Option<T>> for Cell<'_> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_cut_by_customer_and_keeps_what_is_the_same() {
+        let columns = &[("customer", Col::Text), ("day", Col::Int), ("token", Col::OptBigInt)];
+        let rows = [("anna", 1), ("bert", 2), ("carl", 3), ("anna", 4)];
+        let mut batch = Batch::new(columns);
+        for (customer, token) in rows {
+            batch.push([customer.into(), 7.into(), Some(token).into()]);
+        }
+        let parts = batch.cut(|customer| usize::from(customer == "bert"));
+        let [others, bert] = &parts[..] else {
+            panic!("{parts:?}");
+        };
+        assert_eq!((others.rows, bert.rows), (3, 1));
+        let row = |batch: &Batch, at| {
+            batch
+                .cells
+                .iter()
+                .map(|cells| cells.at(at).cloned())
+                .collect::<Vec<_>>()
+        };
+        for (batch, at, (customer, token)) in [
+            (others, 0, rows[0]),
+            (others, 1, rows[2]),
+            (others, 2, rows[3]),
+            (bert, 0, rows[1]),
+        ] {
+            let expected = [Cell::from(customer), Cell::Int(7), Cell::BigInt(token)].map(Some);
+            assert_eq!(row(batch, at), expected);
+        }
+        assert!(Batch::new(columns).cut(|_| 0).is_empty());
+    }
+
+    /// Empty batches are parameters, too: of each column none.
+    #[test]
+    fn a_batch_without_rows_has_all_its_parameters() {
+        let batch = Batch::new(&[("name", Col::Text), ("at", Col::Time)]);
+        let (_, values) = batch.bind(DbBackend::Postgres, 1);
+        assert_eq!(values.len(), 2);
     }
 }
