@@ -96,16 +96,17 @@ impl<C: ConnectionTrait> Session<C> {
         for (customer, run) in asked {
             batch.push([customer.as_str().into(), run.map_or(0, |run| run.0).into()]);
         }
-        if batch.is_empty() {
-            return Ok(Vec::new());
+        let mut rows = Vec::new();
+        for part in self.parts(batch, &[]) {
+            let sql = format!(
+                "select {COLUMNS}, t.revision from {} join {TABLE} p on p.customer_id = u.customer \
+                 and (p.id = u.run_id or (u.run_id = 0 and p.status in ('active', 'paused'))) {} \
+                 join campaign_timelines t on t.id = p.campaign_timeline_id",
+                part.table,
+                part.only("p.customer_id")
+            );
+            rows.extend(self.raw_rows(&sql, part.values).await?);
         }
-        let (table, values) = batch.bind(self.backend, 1);
-        let sql = format!(
-            "select {COLUMNS}, t.revision from {table} join {TABLE} p on p.customer_id = u.customer \
-             and (p.id = u.run_id or (u.run_id = 0 and p.status in ('active', 'paused'))) \
-             join campaign_timelines t on t.id = p.campaign_timeline_id"
-        );
-        let rows = self.raw_rows(&sql, values).await?;
         let read = |row: &QueryResult| Ok((read_run(row)?, value(row, "revision").unwrap_or_default()));
         Ok(rows.iter().map(read).collect())
     }

@@ -5,6 +5,7 @@ use sea_orm::FromQueryResult;
 use std::collections::HashMap;
 
 use super::batch::{Batch, Col};
+use super::layout::Part;
 use super::session::values;
 use super::{StoreError, Txn};
 use crate::domain::Timestamp;
@@ -73,16 +74,16 @@ impl Txn {
                 key.request_id.as_str().into(),
             ]);
         }
-        if batch.is_empty() {
-            return Ok(HashMap::new());
+        let mut rows: Vec<AnsweredRow> = Vec::new();
+        for part in self.parts(batch, &[(now - KEPT).into()]) {
+            let sql = format!(
+                "select l.customer_id, l.request_hash, l.response from {} join request_log l on l.customer_id = u.customer \
+                 and l.method = u.method and l.caller = u.caller and l.request_id = u.request_id where l.created_at > $1 {}",
+                part.table,
+                part.only("l.customer_id")
+            );
+            rows.extend(self.rows(&sql, part.values).await?);
         }
-        let (table, mut values) = batch.bind(self.backend, 2);
-        values.insert(0, (now - KEPT).into());
-        let sql = format!(
-            "select l.customer_id, l.request_hash, l.response from {table} join request_log l on l.customer_id = u.customer \
-             and l.method = u.method and l.caller = u.caller and l.request_id = u.request_id where l.created_at > $1"
-        );
-        let rows: Vec<AnsweredRow> = self.rows(&sql, values).await?;
         let hashes: HashMap<&str, &[u8]> = keys
             .into_iter()
             .map(|key| (key.customer_id.as_str(), key.hash.as_slice()))
@@ -118,18 +119,16 @@ impl Txn {
                 now.into(),
             ]);
         }
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let (table, values) = batch.bind(self.backend, 1);
         let columns = "customer_id, method, caller, request_id, request_hash, response, created_at";
-        // One that is there already is too old to be kept.
-        let sql = format!(
-            "insert into request_log ({columns}) select {columns} from {table} where true \
-             on conflict (customer_id, method, caller, request_id) do update set request_hash = excluded.request_hash, \
-             response = excluded.response, created_at = excluded.created_at"
-        );
-        self.execute(&sql, values).await?;
+        for Part { table, values, .. } in self.parts(batch, &[]) {
+            // One that is there already is too old to be kept.
+            let sql = format!(
+                "insert into request_log ({columns}) select {columns} from {table} where true \
+                 on conflict (customer_id, method, caller, request_id) do update set request_hash = excluded.request_hash, \
+                 response = excluded.response, created_at = excluded.created_at"
+            );
+            self.execute(&sql, values).await?;
+        }
         Ok(())
     }
 
