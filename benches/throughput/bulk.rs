@@ -16,8 +16,7 @@ use crate::Plan;
 use crate::app::App;
 use crate::callers;
 use crate::floor::CONNECTIONS;
-use crate::hourly::per_second;
-use crate::measure::Line;
+use crate::measure::{Line, per_second};
 use crate::place::{NOON, Place};
 use crate::senders::Taker;
 

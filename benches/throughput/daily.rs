@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use crate::Plan;
 use crate::app::App;
 use crate::floor::Floor;
-use crate::hourly::per_second;
-use crate::measure::Line;
+use crate::measure::{Line, per_second};
 use crate::place::Place;
 use crate::senders::Taker;
 
@@ -50,9 +49,7 @@ pub(crate) async fn measure(plan: &Plan, days: Days) -> anyhow::Result<Line> {
         let moved = app.advance().await?;
         let took = begun.elapsed();
         ensure!(moved == plan.active as u64, "{moved} runs were moved");
-        line.statements = (app.statements() - before) as f64 / plan.active as f64;
-        line.times.push(took);
-        line.rounds.push((of_floor, per_second(plan.active, took)));
+        line.add_whole(of_floor, plan.active, took, app.statements() - before);
     }
     app.stop().await?;
     Ok(line.sorted())

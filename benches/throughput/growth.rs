@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::Plan;
 use crate::app::{App, Definition};
-use crate::hourly::{AT_A_TIME, per_second};
-use crate::measure::{Line, NO_FLOOR};
+use crate::hourly::AT_A_TIME;
+use crate::measure::{Line, NO_FLOOR, per_second};
 use crate::place::{NOON, Place};
 use crate::senders::Taker;
 

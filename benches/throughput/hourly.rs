@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::Plan;
 use crate::app::{App, Definition};
 use crate::floor::Floor;
-use crate::measure::{Line, NO_FLOOR};
+use crate::measure::{Line, NO_FLOOR, per_second};
 use crate::place::{NOON, Place};
 use crate::senders::Taker;
 
@@ -45,10 +45,37 @@ pub(crate) struct Day {
     pub(crate) statements: f64,
 }
 
+/// A server whose customers have mails each day.
+pub(crate) trait Days {
+    /// Makes it the next day.
+    async fn next_day(&self) -> anyhow::Result<()>;
+
+    /// The mails of a day.
+    async fn day(&self) -> anyhow::Result<Day>;
+
+    async fn stop(self) -> anyhow::Result<()>;
+}
+
+/// A server beside another: days of both take turns, after one of each that is not counted.
+pub(crate) async fn beside(plan: &Plan, work: &str, server: impl Days, other: impl Days) -> anyhow::Result<Line> {
+    other.day().await?;
+    server.day().await?;
+    let mut line = Line::new(work);
+    for _ in 0..plan.rounds {
+        other.next_day().await?;
+        let floor = other.day().await?.rate;
+        server.next_day().await?;
+        line.add(floor, server.day().await?);
+    }
+    other.stop().await?;
+    server.stop().await?;
+    Ok(line.sorted())
+}
+
 /// A server whose customers have one mail each day, at the first hour.
 pub(crate) struct Daily {
-    pub(crate) place: Place,
-    pub(crate) app: App,
+    place: Place,
+    app: App,
     taker: Arc<Taker>,
     due: usize,
 }
@@ -64,16 +91,16 @@ impl Daily {
         place.load(timeline, due, &format!("'{NOON}'")).await?;
         Ok(Self { place, app, taker, due })
     }
+}
 
-    /// Makes it the next day.
-    pub(crate) async fn next_day(&self) -> anyhow::Result<()> {
+impl Days for Daily {
+    async fn next_day(&self) -> anyhow::Result<()> {
         self.app.next_day();
         self.app.advance().await?;
         self.place.vacuum().await
     }
 
-    /// The mails of a day.
-    pub(crate) async fn day(&self) -> anyhow::Result<Day> {
+    async fn day(&self) -> anyhow::Result<Day> {
         self.taker.lateness(Instant::now());
         let (before, begun) = (self.app.statements(), Instant::now());
         let sent = self.app.execute().await?;
@@ -84,6 +111,10 @@ impl Daily {
             lateness: self.taker.lateness(begun),
             statements: (self.app.statements() - before) as f64 / self.due as f64,
         })
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        self.app.stop().await
     }
 }
 
@@ -112,7 +143,7 @@ pub(crate) async fn measure(plan: &Plan, provider: Provider) -> anyhow::Result<L
         daily.place.vacuum().await?;
         line.add(of_floor, daily.day().await?);
     }
-    daily.app.stop().await?;
+    daily.stop().await?;
     Ok(line.sorted())
 }
 
@@ -126,7 +157,7 @@ pub(crate) async fn lateness(plan: &Plan) -> anyhow::Result<Line> {
         }
         line.add(NO_FLOOR, daily.day().await?);
     }
-    daily.app.stop().await?;
+    daily.stop().await?;
     Ok(line.sorted())
 }
 
@@ -173,8 +204,4 @@ pub(crate) async fn fairness(plan: &Plan) -> anyhow::Result<Line> {
     }
     app.stop().await?;
     Ok(line.sorted())
-}
-
-pub(crate) fn per_second(count: usize, took: Duration) -> f64 {
-    count as f64 / took.as_secs_f64()
 }

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::Plan;
 use crate::app::{App, Definition};
-use crate::hourly::per_second;
-use crate::measure::{Line, NO_FLOOR};
+use crate::measure::{Line, NO_FLOOR, per_second};
 use crate::place::Place;
 use crate::plans::Plans;
 use crate::senders::Taker;

@@ -21,10 +21,10 @@
 //! the service's tables are distributed; the floor stays on the coordinator.
 //!
 //! `ONLY` names the lines to measure, with commas; `ROUNDS` is how often (3), `DUE` how many actions the hourly tick carries out
-//! (200,000), `ACTIVE` how many runs there are for the daily tick, for one that finds nothing, and for memory (1,000,000), `CALLS` how many
-//! calls about one customer there are (50,000), `GROWTH` how far the tables grow (10,000,000), `STORED` how many rows the bulk calls store (200,000), `MAILS` how many mails go to
-//! the mail server (20,000). `PLANS=1` has the line `idle` show the query plans of a tick, too. With `PIPELINING=0` the mail
-//! server, too, waits for each command.
+//! (200,000), `ACTIVE` how many runs there are for the daily tick, for one that finds nothing, for lateness and fairness, and for memory
+//! (1,000,000), `GROWTH` how far the tables grow (10,000,000), `CALLS` how many calls about one customer there are (50,000), `STORED` how
+//! many rows the bulk calls store (200,000), `MAILS` how many mails go to the mail server (20,000). `PLANS=1` has the line `idle` show the
+//! query plans of a tick, too. With `PIPELINING=0` the mail server, too, waits for each command.
 
 #![expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
 

@@ -6,6 +6,10 @@ use std::time::Duration;
 /// What nothing is measured beside.
 pub(crate) const NO_FLOOR: f64 = f64::NAN;
 
+pub(crate) fn per_second(count: usize, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
 /// A line of the table.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -27,6 +31,13 @@ impl Line {
             times: Vec::new(),
             statements: 0.0,
         }
+    }
+
+    /// Adds a round that is one piece: so many rows in a time, by so many statements.
+    pub(crate) fn add_whole(&mut self, floor: f64, rows: usize, took: Duration, statements: u64) {
+        self.rounds.push((floor, per_second(rows, took)));
+        self.times.push(took);
+        self.statements = statements as f64 / rows as f64;
     }
 
     /// The same when all is measured.

@@ -121,10 +121,11 @@ impl Place {
     pub(crate) async fn load_customers(&self, count: usize) -> anyhow::Result<()> {
         let (with, from) = self.series(count);
         let (id, midnight) = (self.customer("n"), self.midnight());
+        let bucket = self.bucket(&id, "n");
         let json = self.pick("::jsonb", "");
         let customers = format!(
             "insert into customers (customer_id, bucket, display_name, email, time_zone, stage_visit, engagement_score, is_test, \
-             attributes, created_at, updated_at) {with} select {id}, n % 1024, 'Customer ' || n, 'c' || n || '@example.com', \
+             attributes, created_at, updated_at) {with} select {id}, {bucket}, 'Customer ' || n, 'c' || n || '@example.com', \
              'Etc/UTC', 0, 0, false, '{{}}'{json}, {midnight}, {midnight} from {from}"
         );
         let zone = "insert into time_zones (time_zone) values ('Etc/UTC') on conflict do nothing";
@@ -165,10 +166,11 @@ impl Place {
     pub(crate) fn run_row(&self, timeline: i64, customer: &str, number: &str, wake: &str) -> (&'static str, String) {
         let (midnight, day) = (self.midnight(), &self.day);
         let (stamp, date) = (self.pick("::timestamptz", ""), self.pick("::date", ""));
+        let bucket = self.bucket(customer, number);
         let columns = "customer_id, campaign_timeline_id, next_action_at, not_before, day_started_at, started_at, updated_at, bucket, \
              current_day, day_date, zone_is_default, origin, status, time_zone";
         let row = format!(
-            "{customer}, {timeline}, {wake}{stamp}, {midnight}, {midnight}, {midnight}, {midnight}, {number} % 1024, 1, \
+            "{customer}, {timeline}, {wake}{stamp}, {midnight}, {midnight}, {midnight}, {midnight}, {bucket}, 1, \
              '{day}'{date}, false, 'started', 'active', 'Etc/UTC'"
         );
         (columns, row)
@@ -180,6 +182,15 @@ impl Place {
             format!("printf('c%08d', {number})")
         } else {
             format!("'c' || lpad(({number})::text, 8, '0')")
+        }
+    }
+
+    /// The bucket of a customer, in SQL. Citus cuts tables by the same hash, and claims go by it; `SQLite` has none.
+    fn bucket(&self, customer: &str, number: &str) -> String {
+        if self.is_sqlite() {
+            format!("{number} % 1024")
+        } else {
+            format!("(hashtext({customer}) >> 22) + 512")
         }
     }
 

@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use crate::Plan;
 use crate::app::{App, apply_campaign, apply_timeline};
-use crate::hourly::{AT_A_TIME, AT_ONCE, Daily, Day, per_second};
-use crate::measure::Line;
+use crate::hourly::{AT_A_TIME, AT_ONCE, Daily, Day, Days, beside};
+use crate::measure::{Line, per_second};
 use crate::place::{NOON, Place};
 use crate::senders::Taker;
 
@@ -40,37 +40,19 @@ struct Real {
 /// Real campaigns on their first day beside plain ones, with the same number of mails.
 pub(crate) async fn first_day(plan: &Plan) -> anyhow::Result<Line> {
     let plain = Daily::start(plan, "real-plain", &AT_ONCE, plan.due).await?;
-    let real = Real::start(plan, "real", 1).await?;
-    plain.day().await?;
-    real.day().await?;
-    let mut line = Line::new("hourly-real");
-    for _ in 0..plan.rounds {
-        plain.next_day().await?;
-        let beside = plain.day().await?;
-        real.next_day().await?;
-        line.add(beside.rate, real.day().await?);
-    }
-    plain.app.stop().await?;
-    real.app.stop().await?;
-    Ok(line.sorted())
+    beside(plan, "hourly-real", Real::start(plan, "real", 1).await?, plain).await
 }
 
 /// Real campaigns after many days beside their first days.
 pub(crate) async fn many_days(plan: &Plan) -> anyhow::Result<Line> {
     let first = Real::start(plan, "real", 1).await?;
-    let later = Real::start(plan, "real-later", LONG).await?;
-    first.day().await?;
-    later.day().await?;
-    let mut line = Line::new("hourly-day-90");
-    for _ in 0..plan.rounds {
-        first.next_day().await?;
-        let beside = first.day().await?;
-        later.next_day().await?;
-        line.add(beside.rate, later.day().await?);
-    }
-    first.app.stop().await?;
-    later.app.stop().await?;
-    Ok(line.sorted())
+    beside(
+        plan,
+        "hourly-day-90",
+        Real::start(plan, "real-later", LONG).await?,
+        first,
+    )
+    .await
 }
 
 impl Real {
@@ -98,8 +80,10 @@ impl Real {
             customers,
         })
     }
+}
 
-    /// Makes it the next day's noon.
+impl Days for Real {
+    /// At noon.
     async fn next_day(&self) -> anyhow::Result<()> {
         self.app.pass(chrono::Duration::hours(23));
         self.app.advance().await?;
@@ -131,6 +115,10 @@ impl Real {
             lateness,
             statements: (self.app.statements() - before) as f64 / mails as f64,
         })
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        self.app.stop().await
     }
 }
 

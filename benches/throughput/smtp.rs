@@ -14,8 +14,7 @@ use std::time::Instant;
 use crate::Plan;
 use crate::app::{App, Definition};
 use crate::callers::{self, Calls};
-use crate::hourly::per_second;
-use crate::measure::Line;
+use crate::measure::{Line, per_second};
 use crate::place::{NOON, Place};
 use crate::programs::Sink;
 
@@ -68,9 +67,7 @@ pub(crate) async fn measure(plan: &Plan) -> anyhow::Result<[Line; 2]> {
         let sent = app.execute().await?;
         let took = begun.elapsed();
         ensure!(sent == plan.mails as u64, "{sent} mails were sent");
-        ticks.statements = (app.statements() - before) as f64 / plan.mails as f64;
-        ticks.times.push(took);
-        ticks.rounds.push((of_floor, per_second(plan.mails, took)));
+        ticks.add_whole(of_floor, plan.mails, took, app.statements() - before);
     }
     app.stop().await?;
     Ok([alone.sorted(), ticks.sorted()])
