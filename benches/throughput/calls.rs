@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::callers::{self, Calls};
 use crate::measure::{Line, per_second};
 use crate::place::{NOON, Place};
-use crate::programs::{CLIENTS, pgbench, pgbench_tables};
+use crate::programs::{CLIENTS, PREPARED, pgbench, pgbench_tables};
 use crate::senders::Taker;
 
 /// How many callers there are, as many as clients of `pgbench`, and over how many connections they call.
@@ -57,7 +57,9 @@ pub(crate) async fn start(plan: &Plan) -> anyhow::Result<Line> {
             );
             let file = place.folder().join("insert.sql");
             std::fs::write(&file, script)?;
-            pgbench(&place, &["-D", "i=-1", "-f", &file.to_string_lossy()], plan.calls)?
+            let script = file.to_string_lossy();
+            let arguments = [&PREPARED[..], &["-D", "i=-1", "-f", &script]].concat();
+            pgbench(&place, &arguments, plan.calls)?
         };
         place.vacuum().await?;
         measure(&app, &mut line, of_floor, numbers, call).await?;
@@ -66,8 +68,8 @@ pub(crate) async fn start(plan: &Plan) -> anyhow::Result<Line> {
     Ok(line.sorted())
 }
 
-/// `GetProgress`, beside `pgbench -S`.
-pub(crate) async fn progress(plan: &Plan) -> anyhow::Result<Option<Line>> {
+/// `GetProgress`, beside `pgbench -S` as it is, and beside the same with its statement prepared.
+pub(crate) async fn progress(plan: &Plan) -> anyhow::Result<Option<[Line; 2]>> {
     let place = Place::new("progress").await?;
     if place.is_sqlite() {
         return Ok(None);
@@ -93,13 +95,15 @@ pub(crate) async fn progress(plan: &Plan) -> anyhow::Result<Option<Line>> {
     };
     place.vacuum().await?;
     ask(&app, 0..FIRST_CALLS, call).await?;
-    let mut line = Line::new("progress");
+    let (mut line, mut prepared) = (Line::new("progress"), Line::new("progress-prepared"));
     for _ in 0..plan.rounds {
         let of_floor = pgbench(&place, &["-S"], plan.calls)?;
         measure(&app, &mut line, of_floor, 0..plan.calls, call).await?;
+        let of_floor = pgbench(&place, &[&["-S"], &PREPARED[..]].concat(), plan.calls)?;
+        measure(&app, &mut prepared, of_floor, 0..plan.calls, call).await?;
     }
     app.stop().await?;
-    Ok(Some(line.sorted()))
+    Ok(Some([line.sorted(), prepared.sorted()]))
 }
 
 /// Calls, and notes how fast that went beside the floor.

@@ -132,7 +132,7 @@ async fn measure(name: &str, plan: &Plan, plans: Option<&Plans>) -> anyhow::Resu
         "start" => calls::start(plan).await?,
         "start-bulk" => bulk::start(plan).await?,
         "progress" => match calls::progress(plan).await? {
-            Some(line) => line,
+            Some(lines) => return Ok(lines.map(|line| line.to_string()).join("\n")),
             None => return Ok("progress           no line on SQLite, which has no pgbench".to_owned()),
         },
         "smtp" => return Ok(smtp::measure(plan).await?.map(|line| line.to_string()).join("\n")),

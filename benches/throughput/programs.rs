@@ -11,15 +11,14 @@ use crate::place::Place;
 /// How many clients `pgbench` has.
 pub(crate) const CLIENTS: usize = 32;
 
-/// Has the clients of `pgbench` run transactions, prepared, each over its own connection; how many there were in a second.
+/// That statements of `pgbench` are prepared, which by default they are not.
+pub(crate) const PREPARED: [&str; 2] = ["-M", "prepared"];
+
+/// Has the clients of `pgbench` run transactions, each over its own connection; how many there were in a second.
 pub(crate) fn pgbench(place: &Place, arguments: &[&str], transactions: usize) -> anyhow::Result<f64> {
     let each = transactions.div_ceil(CLIENTS).to_string();
     let clients = CLIENTS.to_string();
-    let arguments = [
-        arguments,
-        &["-n", "-c", &clients, "-j", "2", "-M", "prepared", "-t", &each],
-    ]
-    .concat();
+    let arguments = [arguments, &["-n", "-c", &clients, "-j", "2", "-t", &each]].concat();
     let told = pgbench_told(place, &arguments)?;
     let rate = told.lines().find_map(|line| line.strip_prefix("tps = "));
     let rate = rate.and_then(|rate| rate.split(' ').next());
