@@ -5,6 +5,7 @@
 
 mod redrive;
 mod reported;
+mod standing;
 mod task;
 
 use chrono::NaiveDate;

@@ -25,7 +25,7 @@ use crate::failpoint::{Failpoint, reach};
 use crate::store::{Before, BrokenRun, Buckets, Claim, Cursor, Due, Execution, Txn};
 
 /// The most runs in one claim.
-pub(super) const BATCH: usize = 500;
+pub(super) const BATCH: usize = 1000;
 
 /// What came of a claim.
 #[derive(Debug, Default)]
@@ -309,12 +309,8 @@ impl Engine {
                 expires_at: now + self.settings.lease,
             });
         }
-        let claim = Claim {
-            before: Before::of(run, timeline.revision),
-            run: claimed,
-        };
         Preparation::Ready(Box::new(Prepared {
-            claim,
+            claim: Claim::new(run, claimed, timeline.revision),
             decisions: planned.decisions,
             moves: planned.moves,
             rooms,

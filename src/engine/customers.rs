@@ -13,7 +13,7 @@ use crate::domain::{
     ActionId, Customer, CustomerId, EmailAddress, Engagement, PhoneNumber, ProgressId, Run, Stage, Timeline, Timestamp,
     check_attributes,
 };
-use crate::store::{BrokenRun, CustomerFilter, Page, StoreError, Txn};
+use crate::store::{CustomerFilter, Page, Txn};
 
 /// A customer as the CRM gives it.
 #[derive(Debug, Clone)]
@@ -120,9 +120,6 @@ pub struct UpsertOutcome {
     pub assignment: Option<Assignment>,
 }
 
-/// The timeline of a run that an event is about, or why the run can't be read.
-type RunAbout = Result<Option<Arc<Timeline>>, BrokenRun>;
-
 /// What came of one event.
 #[derive(Debug)]
 pub enum RecordOutcome {
@@ -215,13 +212,13 @@ impl Engine {
         let txn = self.store.begin().await?;
         let ids: BTreeSet<&CustomerId> = events.iter().map(|event| &event.customer_id).collect();
         let known = txn.customers_for_share(ids).await?;
-        let runs = self.runs_about(&txn, &events).await?;
+        let timelines = self.timelines_about(&txn, &events).await?;
         let refuse = |event: &Engagement| {
             if !known.contains(event.customer_id.as_str()) {
                 return Some(EngineError::CustomerNotFound(event.customer_id.clone()));
             }
             let (run, action) = event.about?;
-            unknown_action(runs.get(&(event.customer_id.as_str(), run)), event, run, action)
+            unknown_action(timelines.get(&(event.customer_id.to_string(), run)), event, run, action)
         };
         let refused: Vec<Option<EngineError>> = events.iter().map(refuse).collect();
         let mut seen = HashSet::new();
@@ -244,33 +241,22 @@ impl Engine {
         Ok(outcomes.collect())
     }
 
-    /// The runs that events are about, by customer and id.
-    async fn runs_about<'a>(
+    /// The timelines of the runs that events are about, by customer and run.
+    async fn timelines_about(
         &self,
         txn: &Txn,
-        events: &'a [Engagement],
-    ) -> Result<HashMap<(&'a str, ProgressId), RunAbout>, EngineError> {
-        let about = |event: &'a Engagement| Some((&event.customer_id, event.about?.0));
-        let asked: BTreeSet<(&CustomerId, ProgressId)> = events.iter().filter_map(about).collect();
-        let read = txn
-            .runs_asked(asked.iter().map(|(customer, run)| (*customer, Some(*run))))
-            .await?;
-        let mut found = HashMap::new();
-        for run in read {
-            let (customer, id, about) = match run {
-                Ok((run, revision)) => {
-                    let timeline = self.held_timeline(txn, run.timeline_id, revision).await?;
-                    (run.customer_id.to_string(), run.id, Ok(timeline))
-                }
-                Err(broken) => (broken.customer_id.clone(), broken.id, Err(broken)),
-            };
-            found.insert((customer, id), about);
+        events: &[Engagement],
+    ) -> Result<HashMap<(String, ProgressId), Option<Arc<Timeline>>>, EngineError> {
+        let about = |event: &'_ Engagement| Some((event.customer_id.clone(), event.about?.0));
+        let asked: BTreeSet<(CustomerId, ProgressId)> = events.iter().filter_map(about).collect();
+        let asked = asked.iter().map(|(customer, run)| (customer, *run));
+        let of_runs = txn.timelines_of_runs(asked).await?;
+        let mut timelines = HashMap::new();
+        for (id, revision) in of_runs.values().copied().collect::<BTreeSet<_>>() {
+            timelines.insert(id, self.held_timeline(txn, id, revision).await?);
         }
-        let of_run = |(customer, run): (&'a CustomerId, ProgressId)| {
-            let about = found.remove(&(customer.to_string(), run))?;
-            Some(((customer.as_str(), run), about))
-        };
-        Ok(asked.into_iter().filter_map(of_run).collect())
+        let of_run = |(run, (id, _))| (run, timelines.get(&id).cloned().flatten());
+        Ok(of_runs.into_iter().map(of_run).collect())
     }
 
     /// A page of a customer's events, the newest first.
@@ -314,18 +300,16 @@ impl Engine {
     }
 }
 
-/// Why an event can't be about an action of a run, of which this was found.
+/// Why an event can't be about an action of a run, whose timeline this is, if both are there.
 fn unknown_action(
-    found: Option<&RunAbout>,
+    found: Option<&Option<Arc<Timeline>>>,
     event: &Engagement,
     run: ProgressId,
     action: ActionId,
 ) -> Option<EngineError> {
     let customer = event.customer_id.clone();
-    let timeline = match found {
-        None => return Some(EngineError::RunNotFound { customer, run }),
-        Some(Err(broken)) => return Some(StoreError::BrokenRun(broken.clone()).into()),
-        Some(Ok(timeline)) => timeline,
+    let Some(timeline) = found else {
+        return Some(EngineError::RunNotFound { customer, run });
     };
     let is_known = timeline
         .as_ref()

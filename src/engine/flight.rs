@@ -1,10 +1,10 @@
 //! What a tick or a call has under way, and the recorder that writes down what came of it.
 //!
-//! Sends run in tasks of their own, which outlive the call that asked for them. Outcomes are recorded in groups: when 500 are
+//! Sends run in tasks that outlive the call which asked for them. Outcomes are recorded in groups: when 1000 are
 //! there, when nothing else is under way, or after two seconds, whichever is first; after a tenth of a second where they hold
 //! permits to send.
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,8 +23,12 @@ use crate::failpoint::{Failpoint, reach};
 use crate::store::{BrokenRun, Completion, Execution, ExecutionOutcome, Landed, StoreError, Unrecorded};
 use crate::telemetry::{RunStep, run_step};
 
+/// How many runs one task sends for. A task of its own for each costs more than most sends do, and one for all would keep one core busy
+/// with what a provider that answers at once leaves to do.
+const ABREAST: usize = 32;
+
 /// The most runs that are recorded in one transaction.
-const GROUP: usize = 500;
+const GROUP: usize = BATCH;
 
 /// How long an outcome waits for others: as long as the messages of a claim take to begin, so that a batch is recorded at once.
 /// What is not recorded when the server dies is sent once more, with the same Message-ID.
@@ -113,33 +117,39 @@ impl Flight {
         }
     }
 
-    /// Sends what was claimed, each run in a task of its own. All are under way from the beginning, so that the first outcomes
-    /// wait for the others, and are recorded with them, however slowly the tasks are started.
+    /// Sends what was claimed, some runs in one task. All are under way from the beginning, so that the first outcomes wait for the
+    /// others, and are recorded with them, however slowly the tasks are started.
     pub(super) fn launch(&self, claimed: Vec<Claimed>) {
         self.shared.under_way.fetch_add(claimed.len(), Ordering::Relaxed);
         self.shared.to_come.fetch_add(claimed.len(), Ordering::Relaxed);
-        for claimed in claimed {
-            self.send(claimed);
+        let mut claimed = claimed.into_iter();
+        while claimed.len() > 0 {
+            self.send(claimed.by_ref().take(ABREAST).collect());
         }
     }
 
-    fn send(&self, claimed: Claimed) {
+    /// Sends for some runs, all at a time: one is begun when the one before it waits, so that what waits for nobody needs no memory of
+    /// its own.
+    fn send(&self, claimed: Vec<Claimed>) {
         let (engine, served, shared) = (Arc::clone(&self.engine), self.served.clone(), Arc::clone(&self.shared));
         let task = async move {
-            let id = claimed.run.id;
-            if let Ok(outcome) = AssertUnwindSafe(engine.serve(claimed)).catch_unwind().await {
-                // The recorder is there as long as anybody can send to it.
-                let _ = served.send(outcome);
-            } else {
-                tracing::error!(
-                    progress_id = id.0,
-                    "serving run {id} panicked, which is a fault of this service; when its lease is over, what it was \
-                     sending is treated as after a crash"
-                );
-                shared.to_come.fetch_sub(1, Ordering::Relaxed);
-                shared.landed(1);
-            }
-            engine.lanes.freed.notify_waiters();
+            let serve = async |claimed: Claimed| {
+                let id = claimed.run.id;
+                if let Ok(outcome) = AssertUnwindSafe(engine.serve(claimed)).catch_unwind().await {
+                    // The recorder is there as long as anybody can send to it.
+                    let _ = served.send(outcome);
+                } else {
+                    tracing::error!(
+                        progress_id = id.0,
+                        "serving run {id} panicked, which is a fault of this service; when its lease is over, what it was \
+                         sending is treated as after a crash"
+                    );
+                    shared.to_come.fetch_sub(1, Ordering::Relaxed);
+                    shared.landed(1);
+                }
+                engine.lanes.freed.notify_waiters();
+            };
+            futures::stream::iter(claimed).for_each_concurrent(None, serve).await;
         };
         self.engine.tracker.spawn(task.in_current_span());
     }

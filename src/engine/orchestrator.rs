@@ -285,7 +285,7 @@ impl Engine {
             return Err(EngineError::Concurrent);
         }
         let started = self.enter(txn, vec![(Arc::new(timeline), run)], now).await?;
-        let view = started.into_iter().next().flatten().ok_or(EngineError::Concurrent)?;
+        let view = started.into_iter().next().ok_or(EngineError::Concurrent)?;
         Ok(Assignment::Started(Box::new(view)))
     }
 

@@ -10,7 +10,7 @@ use super::flight::Flight;
 use super::tick::Limits;
 use super::{Engine, EngineError};
 use crate::domain::{Circuit, ProgressId, Releases, SendingHold, SendingHolds, Timeline, TimelineId, released};
-use crate::store::{Before, Claim, CustomerRange};
+use crate::store::{Claim, CustomerRange};
 
 /// For so long after a reset somebody may put off what he decided before he heard of it.
 const LATE_WORD: Duration = Duration::seconds(15);
@@ -102,8 +102,7 @@ impl Engine {
                 if run.lease.is_some_and(|lease| lease.expires_at > now) {
                     left += 1;
                 } else if let Some(woken) = released(timeline, run, releases, now) {
-                    let before = Before::of(run, timeline.revision);
-                    claims.push(Claim { before, run: woken });
+                    claims.push(Claim::new(run, woken, timeline.revision));
                 }
             }
             txn.claim(&claims.iter().collect::<Vec<_>>(), now).await?;

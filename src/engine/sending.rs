@@ -111,7 +111,8 @@ impl Engine {
         } = claimed;
         let (mut executions, mut permits, mut handed_back, mut put_off) = (Vec::new(), Vec::new(), 0, Vec::new());
         let mut suppress = Vec::new();
-        for (in_flight, seat) in run.in_flight.clone().into_iter().zip(rooms) {
+        let was = Box::new(run.clone());
+        for (in_flight, seat) in was.in_flight.iter().zip(rooms) {
             let action = timeline.action(in_flight.id);
             let is_probe = seat.is_probe;
             let attempt = match action {
@@ -120,7 +121,7 @@ impl Engine {
                         &run,
                         &timeline,
                         action,
-                        &in_flight,
+                        in_flight,
                         customer.as_ref(),
                         &campaigns,
                         seat,
@@ -147,19 +148,18 @@ impl Engine {
             }
             run.record(
                 &timeline,
-                &in_flight,
+                in_flight,
                 attempt.result.clone(),
                 &self.settings.retry,
                 self.random.fraction(),
                 now,
             );
             let waits = action.is_some_and(|action| action.definition.completion.within().is_some());
-            executions.extend(entry(&run, channel, &in_flight, attempt, waits, now));
+            executions.extend(entry(&run, channel, in_flight, attempt, waits, now));
         }
         let moves = plan::settle(&timeline, &mut run, self.clock.now());
-        let completion = Completion { before, token, run };
         Served {
-            completion,
+            completion: Completion::new(before, token, &was, run),
             hold,
             executions,
             moves,

@@ -14,7 +14,7 @@ use crate::domain::{
     TraceParent, Zone, plan,
 };
 use crate::failpoint::{Failpoint, reach};
-use crate::store::{Begun, Execution, ExecutionOutcome, ExecutionReason, RunOf, Store, Txn};
+use crate::store::{Begun, Execution, ExecutionOutcome, ExecutionReason, RunOf, Store, StoreError, Txn};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -60,8 +60,8 @@ struct Known {
 
 /// What is to come of a start.
 enum Decided {
-    /// The new run at this place.
-    Starts(usize),
+    /// The next new run.
+    Starts,
     /// The new run at this place is that of an earlier start in the same batch.
     IsTwinOf(usize),
     Refused(EngineError),
@@ -187,15 +187,17 @@ impl Engine {
                 (Ok(started), None) => {
                     places.insert(key, runs.len());
                     runs.push(started);
-                    Decided::Starts(runs.len() - 1)
+                    Decided::Starts
                 }
             });
         }
-        let mut views = self.enter(txn, runs, now).await?;
-        let ids: Vec<Option<ProgressId>> = views.iter().map(|view| Some(view.as_ref()?.run.id)).collect();
+        let views = self.enter(txn, runs, now).await?;
+        let ids: Vec<ProgressId> = views.iter().map(|view| view.run.id).collect();
+        // They come in the order in which they were decided.
+        let mut views = views.into_iter();
         let started = decided.into_iter().map(|decided| match decided {
-            Decided::Starts(at) => views[at].take().ok_or(EngineError::Concurrent),
-            Decided::IsTwinOf(at) => Err(ids[at].map_or(EngineError::Concurrent, EngineError::RunIsLive)),
+            Decided::Starts => views.next().ok_or(EngineError::Concurrent),
+            Decided::IsTwinOf(at) => Err(EngineError::RunIsLive(ids[at])),
             Decided::Refused(error) => Err(error),
         });
         Ok(started.collect())
@@ -262,30 +264,35 @@ impl Engine {
         Ok((Arc::clone(timeline), run))
     }
 
-    /// Plans and stores new runs, each of another customer or timeline, of customers that are locked and timelines that are held. None:
-    /// somebody else was faster.
+    /// Plans and stores new runs, each of another customer or timeline, of customers that are locked and timelines that are held.
     pub(super) async fn enter(
         &self,
         txn: &Txn,
         mut runs: Vec<(Arc<Timeline>, Run)>,
         now: Timestamp,
-    ) -> Result<Vec<Option<RunView>>, EngineError> {
+    ) -> Result<Vec<RunView>, EngineError> {
         for (timeline, run) in &mut runs {
             plan::settle(timeline, run, now);
             debug_assert_eq!(run.status, Status::Active, "a run starts active");
         }
         let new: Vec<&Run> = runs.iter().map(|(_, run)| run).collect();
-        let mut ids = txn.insert_runs(&new).await?.into_iter();
-        let views = runs.into_iter().map(|(timeline, run)| {
-            let id = ids.next().flatten()?;
+        let ids = txn.insert_runs(&new).await.map_err(|error| {
+            // Whoever starts runs locks their customers first, so this was done by something else.
+            if matches!(error, StoreError::Duplicate) {
+                EngineError::Concurrent
+            } else {
+                error.into()
+            }
+        })?;
+        let views = runs.into_iter().zip(ids).map(|((timeline, run), id)| {
             let run = Run { id, ..run };
             let skipped = run.skipped.iter();
             let executions = skipped.filter_map(|skipped| skipped_at_start(&timeline, &run, skipped.id, now));
             let executions = executions.collect();
-            Some(RunView::new(run, timeline, executions, now))
+            RunView::new(run, timeline, executions, now)
         });
-        let views: Vec<Option<RunView>> = views.collect();
-        let skipped = views.iter().flatten().flat_map(|view| view.executions.iter().cloned());
+        let views: Vec<RunView> = views.collect();
+        let skipped = views.iter().flat_map(|view| view.executions.iter().cloned());
         txn.insert_missing_executions(&skipped.collect::<Vec<_>>()).await?;
         Ok(views)
     }

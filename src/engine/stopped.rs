@@ -66,19 +66,15 @@ impl Engine {
         let is_test = of_run.is_some_and(|customer| customer.is_test);
         let before = Before::of(&run, timeline.revision);
         let lost = || plan::lost(&timeline, run.clone(), &self.settings.retry, now);
-        let Ok((run, decisions)) = catch_unwind(AssertUnwindSafe(lost)) else {
+        let Ok((lost, decisions)) = catch_unwind(AssertUnwindSafe(lost)) else {
             let what = "finding out what became of it panicked, which is a fault of this service";
             return later(txn, &BrokenRun::of(&run, what)).await;
         };
         let entries = decisions
             .iter()
-            .filter_map(|decision| entry(&run, &timeline, decision, now));
+            .filter_map(|decision| entry(&lost, &timeline, decision, now));
         let entries: Vec<_> = entries.collect();
-        let completion = Completion {
-            before,
-            token: lease.token,
-            run,
-        };
+        let completion = Completion::new(before, lease.token, &run, lost);
         txn.complete(&[&completion], now).await?;
         txn.insert_missing_executions(&entries).await?;
         txn.forget_stopped(customer, id).await?;

@@ -100,8 +100,8 @@ impl Batch {
     }
 
     /// Adds a row with a cell for each column, in their order.
-    pub(super) fn push<const N: usize>(&mut self, cells: [Cell<'_>; N]) {
-        debug_assert_eq!(N, self.columns.len(), "a cell for each column");
+    pub(super) fn push<'a>(&mut self, cells: impl IntoIterator<Item = Cell<'a>>) {
+        let mut columns = 0;
         for (at, cell) in cells.into_iter().enumerate() {
             match self.cells.get_mut(at) {
                 Some(known) => known.push(cell, self.rows),
@@ -109,7 +109,9 @@ impl Batch {
                 None if at == 0 => self.cells.push(Cells::Each(vec![cell.into_owned()])),
                 None => self.cells.push(Cells::Same(cell.into_owned())),
             }
+            columns += 1;
         }
+        debug_assert_eq!(columns, self.columns.len(), "a cell for each column");
         self.rows += 1;
     }
 

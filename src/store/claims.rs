@@ -4,43 +4,16 @@
 //! committed is not sent.
 
 use chrono::NaiveDate;
-use chrono_tz::Tz;
 use sea_orm::{FromQueryResult, Value};
-use serde_json::json;
 use std::collections::{HashMap, HashSet};
 
-use super::batch::{Batch, Cell, Col};
+use super::batch::{Batch, Col};
 use super::broken::{read, value};
-use super::finished::{completed_text, skipped_text};
 use super::layout::Part;
+use super::planned::{BRIEF_SET, Before, Extent, Planned, WHOLE_SET};
 use super::progress::TABLE;
 use super::{StoreError, Txn};
 use crate::domain::{CustomerId, ProgressId, Run, Status, Timestamp};
-
-/// What a run was like when it was read. A write that finds it otherwise does nothing, or wakes it to be planned anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Before {
-    /// The revision of its timeline by which it was planned.
-    pub revision: i64,
-    /// Its day.
-    pub current_day: i32,
-    /// The date of that day.
-    pub day_date: NaiveDate,
-    /// Its zone.
-    pub tz: Tz,
-}
-
-impl Before {
-    /// What a run is like that is planned by this revision of its timeline.
-    pub fn of(run: &Run, revision: i64) -> Self {
-        Self {
-            revision,
-            current_day: run.current_day,
-            day_date: run.day_date,
-            tz: run.zone.tz,
-        }
-    }
-}
 
 /// A run as it was planned: with a lease when something is to be sent, without one when all is decided.
 #[derive(Debug, Clone)]
@@ -49,6 +22,19 @@ pub struct Claim {
     pub before: Before,
     /// What it is to be.
     pub run: Run,
+    /// How much of it is otherwise than it was read.
+    extent: Extent,
+}
+
+impl Claim {
+    /// Of what planning by a revision of its timeline made of a run.
+    pub fn new(was: &Run, run: Run, revision: i64) -> Self {
+        Self {
+            before: Before::of(was, revision),
+            extent: Extent::of(was, &run),
+            run,
+        }
+    }
 }
 
 /// A run as it is after its sends.
@@ -60,6 +46,20 @@ pub struct Completion {
     pub token: i64,
     /// What it is to be.
     pub run: Run,
+    /// How much of it is otherwise than it was claimed.
+    extent: Extent,
+}
+
+impl Completion {
+    /// Of what became of a run that was claimed under a token.
+    pub fn new(before: Before, token: i64, was: &Run, run: Run) -> Self {
+        Self {
+            before,
+            token,
+            extent: Extent::of(was, &run),
+            run,
+        }
+    }
 }
 
 /// A run whose outcomes were recorded, as it is now.
@@ -107,31 +107,29 @@ struct LandedRow {
 impl Txn {
     /// Commits what was planned for runs, and says which were as they had been read; nothing was done about the others.
     pub async fn claim(&self, claims: &[&Claim], now: Timestamp) -> Result<HashSet<ProgressId>, StoreError> {
-        let mut batch = Batch::new(PLANNED);
-        for claim in claims {
-            push_planned(
-                &mut batch,
-                &claim.before,
-                &claim.run,
-                claim.run.lease.map(|lease| lease.token),
-            );
-        }
         let mut claimed = HashSet::new();
-        for part in self.parts(batch, &[now.into()]) {
-            let sql = format!(
-                "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, in_flight_actions = u.in_flight, \
-                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
-                 deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
-                 day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
-                 shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, \
-                 next_action_at = u.wake, updated_at = $1, is_woken = false \
-                 from {} where p.customer_id = u.customer and p.id = u.run_id and p.status = 'active' \
-                 and (p.lease_expires_at is null or p.lease_expires_at <= $1) \
-                 and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone {} returning id",
-                part.table,
-                part.only("p.customer_id")
-            );
-            claimed.extend(self.run_ids(&sql, part.values).await?);
+        for extent in Extent::ALL {
+            let mut planned = Planned::new(extent);
+            for claim in claims.iter().filter(|claim| claim.extent == extent) {
+                let token = claim.run.lease.map(|lease| lease.token);
+                planned.push(&claim.before, &claim.run, token);
+            }
+            let (set, not_before) = match extent {
+                Extent::Brief => (BRIEF_SET, ""),
+                Extent::Whole => (WHOLE_SET, "not_before = u.begin_at,"),
+            };
+            for part in planned.parts(self, now) {
+                let sql = format!(
+                    "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, {set}, {not_before} \
+                     updated_at = $1, is_woken = false \
+                     from {} where p.customer_id = u.customer and p.id = u.run_id and p.status = 'active' \
+                     and (p.lease_expires_at is null or p.lease_expires_at <= $1) \
+                     and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone {} returning id",
+                    part.table,
+                    part.only("p.customer_id")
+                );
+                claimed.extend(self.run_ids(&sql, part.values).await?);
+            }
         }
         Ok(claimed)
     }
@@ -164,21 +162,24 @@ impl Txn {
         now: Timestamp,
     ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
         let mut landed: HashSet<ProgressId> = HashSet::new();
-        for part in self.completed(completions, now) {
-            let sql = format!(
-                "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
-                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
-                 deferred_actions = u.deferred, last_late = u.late, jumped_days = u.jumped, \
-                 day_shifted_at = u.day_shifted, current_day = u.new_day, day_date = u.new_date, day_started_at = u.day_begin, \
-                 shifted_days = u.shifted, ended_at = u.ended, next_action_at = u.wake, is_woken = false, status = u.new_status, \
-                 updated_at = $1 from {} join (select id as timeline_id, is_active, revision from campaign_timelines) t \
-                 on t.timeline_id = u.timeline \
-                 where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token and {UNMOVED} \
-                 and (u.wake is null or not p.is_woken) {} returning id",
-                part.table,
-                part.only("p.customer_id")
-            );
-            landed.extend(self.run_ids(&sql, part.values).await?);
+        for extent in Extent::ALL {
+            let set = match extent {
+                Extent::Brief => BRIEF_SET,
+                Extent::Whole => WHOLE_SET,
+            };
+            let of_extent = completions.iter().copied().filter(|done| done.extent == extent);
+            for part in self.completed(extent, of_extent, now) {
+                let sql = format!(
+                    "update {TABLE} as p set lease_token = null, lease_expires_at = null, {set}, is_woken = false, \
+                     updated_at = $1 from {} join (select id as timeline_id, is_active, revision from campaign_timelines) t \
+                     on t.timeline_id = u.timeline \
+                     where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token and {UNMOVED} \
+                     and (u.wake is null or not p.is_woken) {} returning id",
+                    part.table,
+                    part.only("p.customer_id")
+                );
+                landed.extend(self.run_ids(&sql, part.values).await?);
+            }
         }
         let done = completions.iter().filter(|done| landed.contains(&done.run.id));
         let landed = done.map(|done| {
@@ -199,7 +200,7 @@ impl Txn {
         now: Timestamp,
     ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
         let mut rows = Vec::new();
-        for part in self.completed(completions, now) {
+        for part in self.completed(Extent::Whole, completions.iter().copied(), now) {
             let sql = format!(
                 "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
                  completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
@@ -240,12 +241,17 @@ impl Txn {
     }
 
     /// Runs as they are after their sends, as the table `u`, and `now` as the first parameter.
-    fn completed(&self, completions: &[&Completion], now: Timestamp) -> Vec<Part> {
-        let mut batch = Batch::new(PLANNED);
+    fn completed<'a>(
+        &self,
+        extent: Extent,
+        completions: impl Iterator<Item = &'a Completion>,
+        now: Timestamp,
+    ) -> Vec<Part> {
+        let mut planned = Planned::new(extent);
         for done in completions {
-            push_planned(&mut batch, &done.before, &done.run, Some(done.token));
+            planned.push(&done.before, &done.run, Some(done.token));
         }
-        self.parts(batch, &[now.into()])
+        planned.parts(self, now)
     }
 
     /// Prolongs leases that are held under their tokens still, and says which are.
@@ -290,62 +296,3 @@ impl Txn {
 /// Whether a run stands where it stood when it was claimed, and its timeline is as it was.
 const UNMOVED: &str = "p.status = 'active' and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone \
      and t.is_active and t.revision = u.was_revision";
-
-/// A planned run as it travels.
-pub(super) const PLANNED: &[(&str, Col)] = &[
-    ("customer", Col::Text),
-    ("run_id", Col::BigInt),
-    ("timeline", Col::BigInt),
-    ("was_revision", Col::BigInt),
-    ("was_day", Col::Int),
-    ("was_date", Col::Date),
-    ("was_zone", Col::Text),
-    ("token", Col::OptBigInt),
-    ("lease_until", Col::OptTime),
-    ("in_flight", Col::Json),
-    ("completed", Col::Text),
-    ("skipped", Col::Text),
-    ("failed", Col::Json),
-    ("deferred", Col::Json),
-    ("jumped", Col::Json),
-    ("late", Col::Json),
-    ("new_day", Col::Int),
-    ("new_date", Col::Date),
-    ("day_begin", Col::Time),
-    ("begin_at", Col::Time),
-    ("day_shifted", Col::OptTime),
-    ("shifted", Col::Int),
-    ("new_status", Col::Text),
-    ("ended", Col::OptTime),
-    ("wake", Col::OptTime),
-];
-
-pub(super) fn push_planned(batch: &mut Batch, before: &Before, run: &Run, token: Option<i64>) {
-    batch.push([
-        run.customer_id.as_str().into(),
-        run.id.0.into(),
-        run.timeline_id.0.into(),
-        before.revision.into(),
-        before.current_day.into(),
-        before.day_date.into(),
-        before.tz.name().into(),
-        token.into(),
-        Cell::from(run.lease.map(|lease| lease.expires_at)),
-        json!(run.in_flight).into(),
-        completed_text(&run.completed).into(),
-        skipped_text(&run.skipped).into(),
-        json!(run.failed).into(),
-        json!(run.deferred).into(),
-        json!(run.jumped_days).into(),
-        json!(run.last_late).into(),
-        run.current_day.into(),
-        run.day_date.into(),
-        run.day_started_at.into(),
-        run.not_before.into(),
-        run.day_shifted_at.into(),
-        run.shifted_days.into(),
-        run.status.as_str().into(),
-        run.ended_at.into(),
-        run.next_action_at.into(),
-    ]);
-}

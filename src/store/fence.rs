@@ -2,8 +2,7 @@
 
 use sea_orm::FromQueryResult;
 
-use super::batch::Batch;
-use super::claims::{PLANNED, push_planned};
+use super::planned::{Extent, Planned, WHOLE_SET};
 use super::progress::{TABLE, read_run};
 use super::session::values;
 use super::{Before, CustomerRange, Reader, StoreError, Txn};
@@ -55,19 +54,16 @@ impl Txn {
 
     /// Stores runs that were fenced. The runs must be locked by this transaction.
     pub async fn put_fenced(&self, runs: &[Run], before: Timestamp) -> Result<(), StoreError> {
-        let mut batch = Batch::new(PLANNED);
+        // What was listed as skipped may not be any more.
+        let mut planned = Planned::new(Extent::Whole);
         for run in runs {
-            // What was listed as skipped may not be any more.
-            push_planned(&mut batch, &Before::of(run, 0), run, None);
+            planned.push(&Before::of(run, 0), run, None);
         }
         let mut changed = 0;
-        for part in self.parts(batch, &[before.into()]) {
+        for part in planned.parts(self, before) {
             let sql = format!(
-                "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
-                 completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
-                 deferred_actions = u.deferred, jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, \
-                 day_date = u.new_date, day_started_at = u.day_begin, day_shifted_at = u.day_shifted, not_before = u.begin_at, \
-                 shifted_days = u.shifted, status = u.new_status, ended_at = u.ended, next_action_at = u.wake, updated_at = $1, is_woken = false \
+                "update {TABLE} as p set lease_token = null, lease_expires_at = null, {WHOLE_SET}, not_before = u.begin_at, \
+                 updated_at = $1, is_woken = false \
                  from {} where p.customer_id = u.customer and p.id = u.run_id {}",
                 part.table,
                 part.only("p.customer_id")

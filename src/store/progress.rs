@@ -4,8 +4,9 @@
 
 use chrono::{Datelike as _, NaiveDate};
 use chrono_tz::Tz;
-use sea_orm::{ConnectionTrait, QueryResult, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
 use serde::de::DeserializeOwned;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::batch::{Batch, Col};
@@ -66,6 +67,14 @@ row! {
     }
 }
 
+#[derive(FromQueryResult)]
+struct OfTimeline {
+    customer_id: String,
+    id: i64,
+    campaign_timeline_id: i64,
+    revision: i64,
+}
+
 impl<C: ConnectionTrait> Session<C> {
     /// A run of a customer.
     pub async fn run(&self, customer: &CustomerId, id: ProgressId) -> Result<Option<Run>, StoreError> {
@@ -109,6 +118,34 @@ impl<C: ConnectionTrait> Session<C> {
         }
         let read = |row: &QueryResult| Ok((read_run(row)?, value(row, "revision").unwrap_or_default()));
         Ok(rows.iter().map(read).collect())
+    }
+
+    /// Of which timelines runs of customers are, and at which revisions those stand, whatever else the runs are like. Runs that are
+    /// not there are left out.
+    pub async fn timelines_of_runs<'a>(
+        &self,
+        asked: impl IntoIterator<Item = (&'a CustomerId, ProgressId)>,
+    ) -> Result<HashMap<(String, ProgressId), (TimelineId, i64)>, StoreError> {
+        let mut batch = Batch::new(&[("customer", Col::Text), ("run_id", Col::BigInt)]);
+        for (customer, run) in asked {
+            batch.push([customer.as_str().into(), run.0.into()]);
+        }
+        let mut rows: Vec<OfTimeline> = Vec::new();
+        for part in self.parts(batch, &[]) {
+            let sql = format!(
+                "select p.customer_id, p.id, p.campaign_timeline_id, t.revision from {} \
+                 join {TABLE} p on p.customer_id = u.customer and p.id = u.run_id {} \
+                 join campaign_timelines t on t.id = p.campaign_timeline_id",
+                part.table,
+                part.only("p.customer_id")
+            );
+            rows.extend(self.rows(&sql, part.values).await?);
+        }
+        let of_run = |row: OfTimeline| {
+            let run = (row.customer_id, ProgressId(row.id));
+            (run, (TimelineId(row.campaign_timeline_id), row.revision))
+        };
+        Ok(rows.into_iter().map(of_run).collect())
     }
 
     /// The run of a customer that ended last.

@@ -18,7 +18,7 @@ on_each_database!(
 );
 
 /// How many customers one statement is about.
-const BATCH: usize = 500;
+const BATCH: usize = 1000;
 
 /// How many statements record a group of outcomes.
 const GROUP_STATEMENTS: u64 = 3;

@@ -17,13 +17,14 @@
 mod claims;
 mod leases;
 mod once;
+mod planned;
 mod schedule;
 
 use campaign_automation::domain::{
     CustomerId, FirstDay, Lease, Origin, Run, Slug, Stage, Timeline, TimelineDefinition, TimelineId, Timestamp,
     WhenMissed, Zone,
 };
-use campaign_automation::store::{Before, Claim, ConnectSettings, Store, StoreUrl};
+use campaign_automation::store::{Claim, ConnectSettings, Store, StoreUrl};
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
 use std::time::Duration;
 
@@ -142,10 +143,7 @@ fn leased(run: &Run, token: i64, now: Timestamp) -> Claim {
         token,
         expires_at: now + chrono::Duration::minutes(2),
     });
-    Claim {
-        before: Before::of(run, 1),
-        run: claimed,
-    }
+    Claim::new(run, claimed, 1)
 }
 
 /// A run that is not stored yet.

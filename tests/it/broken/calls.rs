@@ -163,10 +163,9 @@ async fn a_batch_goes_on_for_the_others(backend: Backend) {
         action_id: action_id(&timeline),
         ..Default::default()
     };
+    // What was done is noted, whatever the run is like.
     let recorded = app.record(runs.iter().map(engagement).collect()).await;
-    let error = recorded[0].error.as_ref().expect("an error");
-    says_broken(of_item::<()>(error), &runs[0]);
-    assert_eq!(recorded[1].error, None);
+    assert!(recorded.iter().all(|one| one.error.is_none()), "{recorded:?}");
 
     // Where the status itself can't be read.
     alter(&app, &ids[0], "status = 'frozen'").await;

@@ -21,11 +21,7 @@ fn done(run: &Run, token: i64, action: i64) -> Completion {
     served.completed.push(ActionId(action));
     served.current_day += 1;
     served.next_action_at = None;
-    Completion {
-        before: Before::of(run, 1),
-        token,
-        run: served,
-    }
+    Completion::new(Before::of(run, 1), token, run, served)
 }
 
 async fn complete(ground: &Ground, completion: &Completion) -> HashMap<i64, Landed> {

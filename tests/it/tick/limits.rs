@@ -247,15 +247,15 @@ async fn a_large_timeline_does_not_starve_a_small_one(backend: Backend) {
     let wait = || action(1, 0, pb::Channel::Wait, pb::ActionType::Wait, "");
     let large = app.timeline(definition("large", 1, vec![wait()])).await;
     let small = app.timeline(definition("small", 1, vec![wait()])).await;
-    crowd(&app, &large, "large", 520).await;
+    crowd(&app, &large, "large", 1020).await;
     let few = crowd(&app, &small, "small", 10).await;
     let request = Process {
-        max_actions: 515,
+        max_actions: 1015,
         ..Default::default()
     };
     let waited = |summary: &pb::TickSummary| summary.counts.as_ref().expect("counts").channels[0].completed;
     let summary = process(&app, request).await.expect("a summary");
-    assert_eq!((waited(&summary), summary.has_more), (515, true));
+    assert_eq!((waited(&summary), summary.has_more), (1015, true));
     for id in &few {
         assert_eq!(app.progress(id).await.completed_actions.len(), 1, "{id}");
     }
