@@ -11,7 +11,7 @@ use super::flight::Flight;
 use super::tick::{Limits, TickEvents, TickRequest};
 use super::{Engine, EngineError};
 use crate::domain::schedule::{instant, local_date};
-use crate::domain::{CustomerId, FirstDay, Origin, Run, Timeline, TimelineId, Timestamp, Zone, plan};
+use crate::domain::{CustomerId, FirstDay, Origin, Run, Status, Timeline, TimelineId, Timestamp, Zone, plan};
 use crate::failpoint::{Failpoint, reach};
 use crate::store::{BrokenCohort, Buckets, Cohort, CohortMove, Cohorts, CustomerRange, ZoneDate};
 
@@ -30,8 +30,21 @@ struct Sweep<'a> {
     now: Timestamp,
     /// After which customer it goes on; none: it is at its end.
     after: tokio::sync::Mutex<Option<String>>,
-    /// The zones in which something was moved, or can't be.
+    /// The zones in which something is left to move, or can't be moved.
     unfinished: Mutex<HashSet<Tz>>,
+}
+
+impl Sweep<'_> {
+    fn note_unfinished(&self, zones: impl Iterator<Item = Tz>) {
+        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        unfinished.extend(zones);
+    }
+
+    /// Whether runs are where this moment wants them when they are moved so.
+    fn is_last(&self, to: &CohortMove) -> bool {
+        let today = self.zones.iter().find(|zone| zone.tz == to.cohort.tz);
+        to.run.status != Status::Active || today.is_some_and(|today| to.run.day_date >= today.date)
+    }
 }
 
 impl Engine {
@@ -138,14 +151,10 @@ impl Engine {
                 .plan_cohorts(&range, zones, timelines, request.buckets, now)
                 .await?;
             note_broken(&broken, flight);
-            {
-                // Who mends one does not wait for tomorrow.
-                let mut unfinished = sweep.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
-                unfinished.extend(broken.iter().filter_map(|broken| broken.tz));
-                unfinished.extend(moves.iter().map(|(one, _)| one.cohort.tz));
-            }
+            // Who mends one does not wait for tomorrow.
+            sweep.note_unfinished(broken.iter().filter_map(|broken| broken.tz));
             if !moves.is_empty() {
-                self.move_cohorts(request, &range, moves, limits, flight, now).await?;
+                self.move_cohorts(sweep, &range, moves, limits, flight).await?;
                 events.note(flight.counts());
             }
         }
@@ -199,13 +208,13 @@ impl Engine {
 
     async fn move_cohorts(
         &self,
-        request: &TickRequest,
+        sweep: &Sweep<'_>,
         range: &CustomerRange,
         moves: Vec<(CohortMove, crate::domain::Moves)>,
         limits: &Limits,
         flight: &Flight,
-        now: Timestamp,
     ) -> Result<(), EngineError> {
+        let Sweep { request, now, .. } = *sweep;
         let mut moved: Vec<u64> = moves.iter().map(|(one, _)| one.cohort.runs).collect();
         if !request.dry_run {
             let cohorts: Vec<CohortMove> = moves.iter().map(|(one, _)| one.clone()).collect();
@@ -225,6 +234,10 @@ impl Engine {
                 txn.commit().await?;
             }
         }
+        // Those that stayed got or lost a wake-up, or somebody else moved them, or their timeline was changed.
+        let left = moves.iter().zip(&moved);
+        let left = left.filter(|((to, _), moved)| to.cohort.runs != **moved || !sweep.is_last(to));
+        sweep.note_unfinished(left.map(|((to, _), _)| to.cohort.tz));
         limits.spend(moved.iter().sum());
         flight.count(|counts| {
             for ((_, moves), runs) in moves.iter().zip(moved) {

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use super::batch::{Batch, Col};
 use super::broken::{read, value};
 use super::layout::Part;
-use super::planned::{BRIEF_SET, Before, Extent, Planned, WHOLE_SET};
+use super::planned::{Before, Extent, Planned};
 use super::progress::TABLE;
 use super::{StoreError, Txn};
 use crate::domain::{CustomerId, ProgressId, Run, Status, Timestamp};
@@ -114,14 +114,15 @@ impl Txn {
                 let token = claim.run.lease.map(|lease| lease.token);
                 planned.push(&claim.before, &claim.run, token);
             }
-            let (set, not_before) = match extent {
-                Extent::Brief => (BRIEF_SET, ""),
-                Extent::Whole => (WHOLE_SET, "not_before = u.begin_at,"),
+            let set = extent.set();
+            let not_before = match extent {
+                Extent::Held | Extent::Sent => "",
+                Extent::Whole => ", not_before = u.begin_at",
             };
             for part in planned.parts(self, now) {
                 let sql = format!(
-                    "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, {set}, {not_before} \
-                     updated_at = $1, is_woken = false \
+                    "update {TABLE} as p set lease_token = u.token, lease_expires_at = u.lease_until, updated_at = $1, \
+                     is_woken = false, {set} {not_before} \
                      from {} where p.customer_id = u.customer and p.id = u.run_id and p.status = 'active' \
                      and (p.lease_expires_at is null or p.lease_expires_at <= $1) \
                      and p.current_day = u.was_day and p.day_date = u.was_date and p.time_zone = u.was_zone {} returning id",
@@ -163,10 +164,7 @@ impl Txn {
     ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
         let mut landed: HashSet<ProgressId> = HashSet::new();
         for extent in Extent::ALL {
-            let set = match extent {
-                Extent::Brief => BRIEF_SET,
-                Extent::Whole => WHOLE_SET,
-            };
+            let set = extent.set();
             let of_extent = completions.iter().copied().filter(|done| done.extent == extent);
             for part in self.completed(extent, of_extent, now) {
                 let sql = format!(

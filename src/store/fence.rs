@@ -2,7 +2,7 @@
 
 use sea_orm::FromQueryResult;
 
-use super::planned::{Extent, Planned, WHOLE_SET};
+use super::planned::{Extent, Planned};
 use super::progress::{TABLE, read_run};
 use super::session::values;
 use super::{Before, CustomerRange, Reader, StoreError, Txn};
@@ -59,10 +59,10 @@ impl Txn {
         for run in runs {
             planned.push(&Before::of(run, 0), run, None);
         }
-        let mut changed = 0;
+        let (mut changed, set) = (0, Extent::Whole.set());
         for part in planned.parts(self, before) {
             let sql = format!(
-                "update {TABLE} as p set lease_token = null, lease_expires_at = null, {WHOLE_SET}, not_before = u.begin_at, \
+                "update {TABLE} as p set lease_token = null, lease_expires_at = null, {set}, not_before = u.begin_at, \
                  updated_at = $1, is_woken = false \
                  from {} where p.customer_id = u.customer and p.id = u.run_id {}",
                 part.table,

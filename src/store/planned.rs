@@ -1,7 +1,7 @@
 //! Runs as they were planned, as rows of a table `u`, and what a statement sets by them.
 //!
-//! Most claims and sends change little of a run. Those travel briefly: every column that a statement sets costs the database about as
-//! much as finding the row, whether its value is another or not.
+//! Most claims and sends change little of a run, and then no more of it travels: all columns would cost the database a fifth more,
+//! whether their values are others or not.
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
@@ -39,36 +39,52 @@ impl Before {
     }
 }
 
-/// How much of a run is written.
+/// How much of a run is written. Each has the columns of those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// Its lease, its actions that are in flight or completed, and its wake-up. All else is as it was.
-    Brief,
+    /// Its lease, its actions in flight, and its wake-up: what most claims change.
+    Held,
+    /// Its completed actions as well: what most sends change.
+    Sent,
     /// All that planning and sending can change.
     Whole,
 }
 
 impl Extent {
-    /// Both.
-    pub(super) const ALL: [Self; 2] = [Self::Brief, Self::Whole];
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Held, Self::Sent, Self::Whole];
 
     /// Of what a run became, beside what it was.
     pub(super) fn of(was: &Run, run: &Run) -> Self {
-        if run.stands_as(was) { Self::Brief } else { Self::Whole }
+        if !run.stands_as(was) {
+            Self::Whole
+        } else if run.completed == was.completed {
+            Self::Held
+        } else {
+            Self::Sent
+        }
+    }
+
+    /// What a statement sets, but for the lease, and for `not_before`, which a claim alone may write.
+    pub(super) fn set(self) -> String {
+        match self {
+            Self::Held => HELD_SET.to_owned(),
+            Self::Sent => format!("{HELD_SET}, {SENT_SET}"),
+            Self::Whole => format!("{HELD_SET}, {SENT_SET}, {REST_SET}"),
+        }
+    }
+
+    fn columns(self) -> &'static [(&'static str, Col)] {
+        match self {
+            Self::Held => COLUMNS.split_at(HELD).0,
+            Self::Sent => COLUMNS.split_at(SENT).0,
+            Self::Whole => COLUMNS,
+        }
     }
 }
 
-/// What is set of a run that is written briefly, but for its lease.
-pub(super) const BRIEF_SET: &str =
-    "in_flight_actions = u.in_flight, completed_actions = u.completed, next_action_at = u.wake";
-
-/// What is set of one that is written as a whole, but for its lease, and for `not_before`, which a claim alone may write.
-pub(super) const WHOLE_SET: &str = "in_flight_actions = u.in_flight, completed_actions = u.completed, next_action_at = u.wake, \
-     skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, jumped_days = u.jumped, \
-     last_late = u.late, current_day = u.new_day, day_date = u.new_date, day_started_at = u.day_begin, \
-     day_shifted_at = u.day_shifted, shifted_days = u.shifted, status = u.new_status, ended_at = u.ended";
-
-const BRIEF: &[(&str, Col)] = &[
+/// The columns of `u`, in the order of extents.
+const COLUMNS: &[(&str, Col)] = &[
     ("customer", Col::Text),
     ("run_id", Col::BigInt),
     ("timeline", Col::BigInt),
@@ -79,23 +95,8 @@ const BRIEF: &[(&str, Col)] = &[
     ("token", Col::OptBigInt),
     ("lease_until", Col::OptTime),
     ("in_flight", Col::Json),
-    ("completed", Col::Text),
     ("wake", Col::OptTime),
-];
-
-const WHOLE: &[(&str, Col)] = &[
-    ("customer", Col::Text),
-    ("run_id", Col::BigInt),
-    ("timeline", Col::BigInt),
-    ("was_revision", Col::BigInt),
-    ("was_day", Col::Int),
-    ("was_date", Col::Date),
-    ("was_zone", Col::Text),
-    ("token", Col::OptBigInt),
-    ("lease_until", Col::OptTime),
-    ("in_flight", Col::Json),
     ("completed", Col::Text),
-    ("wake", Col::OptTime),
     ("skipped", Col::Text),
     ("failed", Col::Json),
     ("deferred", Col::Json),
@@ -111,6 +112,23 @@ const WHOLE: &[(&str, Col)] = &[
     ("ended", Col::OptTime),
 ];
 
+/// How many of them there are of [`Extent::Held`].
+const HELD: usize = 11;
+
+/// How many of them there are of [`Extent::Sent`].
+const SENT: usize = HELD + 1;
+
+/// What is set by those of [`Extent::Held`], but for the lease.
+const HELD_SET: &str = "in_flight_actions = u.in_flight, next_action_at = u.wake";
+
+/// What is set by those that [`Extent::Sent`] has beside them.
+const SENT_SET: &str = "completed_actions = u.completed";
+
+/// What is set by the others, but for `not_before`.
+const REST_SET: &str = "skipped_actions = u.skipped, failed_actions = u.failed, deferred_actions = u.deferred, \
+     jumped_days = u.jumped, last_late = u.late, current_day = u.new_day, day_date = u.new_date, day_started_at = u.day_begin, \
+     day_shifted_at = u.day_shifted, shifted_days = u.shifted, status = u.new_status, ended_at = u.ended";
+
 /// Planned runs as they travel.
 pub(super) struct Planned {
     extent: Extent,
@@ -119,19 +137,15 @@ pub(super) struct Planned {
 
 impl Planned {
     pub(super) fn new(extent: Extent) -> Self {
-        let columns = match extent {
-            Extent::Brief => BRIEF,
-            Extent::Whole => WHOLE,
-        };
         Self {
             extent,
-            batch: Batch::new(columns),
+            batch: Batch::new(extent.columns()),
         }
     }
 
     /// Adds a run, which is held under this token.
     pub(super) fn push(&mut self, before: &Before, run: &Run, token: Option<i64>) {
-        let brief = [
+        let held: [Cell<'_>; HELD] = [
             run.customer_id.as_str().into(),
             run.id.0.into(),
             run.timeline_id.0.into(),
@@ -142,12 +156,13 @@ impl Planned {
             token.into(),
             Cell::from(run.lease.map(|lease| lease.expires_at)),
             json!(run.in_flight).into(),
-            completed_text(&run.completed).into(),
             run.next_action_at.into(),
         ];
+        let completed = || Cell::from(completed_text(&run.completed));
         match self.extent {
-            Extent::Brief => self.batch.push(brief),
-            Extent::Whole => self.batch.push(brief.into_iter().chain(rest(run))),
+            Extent::Held => self.batch.push(held),
+            Extent::Sent => self.batch.push(held.into_iter().chain([completed()])),
+            Extent::Whole => self.batch.push(held.into_iter().chain([completed()]).chain(rest(run))),
         }
     }
 
@@ -157,8 +172,8 @@ impl Planned {
     }
 }
 
-/// What is not brief of a run.
-fn rest(run: &Run) -> [Cell<'_>; WHOLE.len() - BRIEF.len()] {
+/// What [`Extent::Whole`] alone has of a run.
+fn rest(run: &Run) -> [Cell<'_>; COLUMNS.len() - SENT] {
     [
         skipped_text(&run.skipped).into(),
         json!(run.failed).into(),
