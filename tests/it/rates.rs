@@ -92,13 +92,14 @@ async fn a_small_timeline_has_its_turn_beside_a_large_one(backend: Backend) {
     let app = App::start_with(backend, |config| config.limits.email_rate = rate("6000/m")).await;
     let large = app.timeline(definition("large", 1, vec![email(1, 0, "A")])).await;
     let small = app.timeline(definition("small", 1, vec![email(1, 0, "A")])).await;
-    crowd(&app, &large, "l", 620).await;
+    // More than one claim takes.
+    crowd(&app, &large, "l", 1120).await;
     let few = crowd(&app, &small, "s", 10).await;
-    for _ in 0..=5 {
+    for _ in 0..=10 {
         app.hourly().await;
         app.clock.advance(chrono::Duration::seconds(1));
     }
-    assert_eq!(app.sent_count(), 600);
+    assert_eq!(app.sent_count(), 1100);
     for id in &few {
         assert_eq!(app.progress(id).await.completed_actions.len(), 1, "{id}");
     }
