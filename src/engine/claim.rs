@@ -106,14 +106,9 @@ impl Engine {
         };
         // From now on, as others may have been waited for that long.
         let term = Term::until(Some(limits.deadline()));
-        let due = Due {
-            timeline: id,
-            after: cursor,
-            now,
-            buckets,
-            limit: limits.most_runs(BATCH),
-        };
-        let due = txn.due_runs_for_update(&due).await?;
+        let due = txn
+            .due_runs_for_update(&next_due(id, cursor, buckets, limits, now))
+            .await?;
         due.broken.iter().for_each(|broken| flight.note_broken(broken));
         let (runs, more, last) = (due.runs, due.more, due.last.unwrap_or_else(|| cursor.clone()));
         if runs.is_empty() {
@@ -188,14 +183,7 @@ impl Engine {
         limits: &Limits,
     ) -> Result<Claims, EngineError> {
         let (reader, now) = (self.store.reader(), self.clock.now());
-        let due = Due {
-            timeline: id,
-            after: cursor,
-            now,
-            buckets,
-            limit: limits.most_runs(BATCH),
-        };
-        let due = reader.due_runs(&due).await?;
+        let due = reader.due_runs(&next_due(id, cursor, buckets, limits, now)).await?;
         due.broken.iter().for_each(|broken| flight.note_broken(broken));
         let (runs, last) = (due.runs, due.last.unwrap_or_else(|| cursor.clone()));
         let more = due.more && last != *cursor;
@@ -427,6 +415,17 @@ impl Engine {
         reach(Failpoint::AfterClaimCommit);
         self.probes_begun(begun);
         Ok(Some((claimed, campaigns)))
+    }
+}
+
+/// What one claim asks for.
+fn next_due<'a>(timeline: TimelineId, after: &'a Cursor, buckets: Buckets, limits: &Limits, now: Timestamp) -> Due<'a> {
+    Due {
+        timeline,
+        after,
+        now,
+        buckets,
+        limit: limits.most_runs(BATCH),
     }
 }
 

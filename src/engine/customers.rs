@@ -247,7 +247,7 @@ impl Engine {
         txn: &Txn,
         events: &[Engagement],
     ) -> Result<HashMap<(String, ProgressId), Option<Arc<Timeline>>>, EngineError> {
-        let about = |event: &'_ Engagement| Some((event.customer_id.clone(), event.about?.0));
+        let about = |event: &Engagement| Some((event.customer_id.clone(), event.about?.0));
         let asked: BTreeSet<(CustomerId, ProgressId)> = events.iter().filter_map(about).collect();
         let asked = asked.iter().map(|(customer, run)| (customer, *run));
         let of_runs = txn.timelines_of_runs(asked).await?;
