@@ -105,7 +105,8 @@ struct LandedRow {
 }
 
 impl Txn {
-    /// Commits what was planned for runs, and says which were as they had been read; nothing was done about the others.
+    /// Commits what was planned for runs, which are locked, and says which were as they had been read; nothing was done about the
+    /// others.
     pub async fn claim(&self, claims: &[&Claim], now: Timestamp) -> Result<HashSet<ProgressId>, StoreError> {
         let mut claimed = HashSet::new();
         for extent in Extent::ALL {
@@ -156,28 +157,28 @@ impl Txn {
         Ok(landed.into_iter().chain(moved).collect())
     }
 
-    /// Records those that nobody has moved or woken meanwhile, which is nearly all.
+    /// Records those that nobody has moved or woken meanwhile, which is nearly all. They are locked here, and in their order, so they
+    /// go with one statement, whose extent is the largest among them.
     async fn complete_as_planned(
         &self,
         completions: &[&Completion],
         now: Timestamp,
     ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
         let mut landed: HashSet<ProgressId> = HashSet::new();
-        for extent in Extent::ALL {
-            let set = extent.set();
-            let of_extent = completions.iter().copied().filter(|done| done.extent == extent);
-            for part in self.completed(extent, of_extent, now) {
-                let sql = format!(
-                    "update {TABLE} as p set lease_token = null, lease_expires_at = null, {set}, is_woken = false, \
-                     updated_at = $1 from {} join (select id as timeline_id, is_active, revision from campaign_timelines) t \
-                     on t.timeline_id = u.timeline \
-                     where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token and {UNMOVED} \
-                     and (u.wake is null or not p.is_woken) {} returning id",
-                    part.table,
-                    part.only("p.customer_id")
-                );
-                landed.extend(self.run_ids(&sql, part.values).await?);
-            }
+        let extent = completions.iter().map(|done| done.extent).max();
+        let extent = extent.unwrap_or(Extent::Whole);
+        for part in self.completed(extent, completions, now) {
+            let sql = format!(
+                "update {TABLE} as p set lease_token = null, lease_expires_at = null, {}, is_woken = false, \
+                 updated_at = $1 from {} join (select id as timeline_id, is_active, revision from campaign_timelines) t \
+                 on t.timeline_id = u.timeline \
+                 where p.customer_id = u.customer and p.id = u.run_id and p.lease_token = u.token and {UNMOVED} \
+                 and (u.wake is null or not p.is_woken) {} returning id",
+                extent.set(),
+                part.table,
+                part.only("p.customer_id")
+            );
+            landed.extend(self.run_ids(&sql, part.values).await?);
         }
         let done = completions.iter().filter(|done| landed.contains(&done.run.id));
         let landed = done.map(|done| {
@@ -198,7 +199,7 @@ impl Txn {
         now: Timestamp,
     ) -> Result<HashMap<ProgressId, Landed>, StoreError> {
         let mut rows = Vec::new();
-        for part in self.completed(Extent::Whole, completions.iter().copied(), now) {
+        for part in self.completed(Extent::Whole, completions, now) {
             let sql = format!(
                 "update {TABLE} as p set lease_token = null, lease_expires_at = null, in_flight_actions = u.in_flight, \
                  completed_actions = u.completed, skipped_actions = u.skipped, failed_actions = u.failed, \
@@ -239,12 +240,7 @@ impl Txn {
     }
 
     /// Runs as they are after their sends, as the table `u`, and `now` as the first parameter.
-    fn completed<'a>(
-        &self,
-        extent: Extent,
-        completions: impl Iterator<Item = &'a Completion>,
-        now: Timestamp,
-    ) -> Vec<Part> {
+    fn completed(&self, extent: Extent, completions: &[&Completion], now: Timestamp) -> Vec<Part> {
         let mut planned = Planned::new(extent);
         for done in completions {
             planned.push(&done.before, &done.run, Some(done.token));

@@ -40,7 +40,7 @@ impl Before {
 }
 
 /// How much of a run is written. Each has the columns of those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Extent {
     /// Its lease, its actions in flight, and its wake-up: what most claims change.
     Held,

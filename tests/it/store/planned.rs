@@ -6,11 +6,15 @@ use campaign_automation::domain::{
 };
 use campaign_automation::store::{Before, Claim, Completion};
 use chrono::TimeDelta;
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 
 use super::{Ground, leased, now};
 use crate::support::{Backend, on_each_database};
 
-on_each_database!(a_run_is_stored_as_it_was_planned);
+on_each_database!(
+    a_run_is_stored_as_it_was_planned,
+    who_waits_to_record_a_run_holds_none_behind_it,
+);
 
 /// What is made of a run.
 type Change = fn(&mut Run);
@@ -132,4 +136,57 @@ async fn a_run_is_stored_as_it_was_planned(backend: Backend) {
         assert!(landed[&completion.run.id].as_planned, "{:?}", completion.run);
         assert_eq!(stored(&ground, &completion.run).await, completion.run);
     }
+}
+
+/// Whoever locks runs of many customers takes them in the order of customers, and so does a record, however little it changes of
+/// some: or else each could wait for the other. On SQLite there is one writer.
+async fn who_waits_to_record_a_run_holds_none_behind_it(backend: Backend) {
+    let ground = Ground::new(backend).await;
+    ground.runs("c", 2, "n").await;
+    let runs = [ground.run("c00001").await, ground.run("c00002").await];
+    let claims = [leased(&runs[0], 1, now()), leased(&runs[1], 2, now())];
+    assert_eq!(ground.claim(&claims, now()).await.len(), 2);
+    let done = |claim: &Claim, change: Change| {
+        let mut run = claim.run.clone();
+        let token = run.lease.take().expect("a lease").token;
+        change(&mut run);
+        Completion::new(Before::of(&claim.run, 1), token, &claim.run, run)
+    };
+    let much: Change = |run| run.shifted_days += 1;
+    let little: Change = |run| run.completed.push(ActionId(1));
+    let served = [done(&claims[0], much), done(&claims[1], little)];
+
+    let somebody = ground.sql.begin().await.expect("a transaction");
+    let lock = |customer: &str| {
+        format!("select 1 from customer_timeline_progress where customer_id = '{customer}' for update nowait")
+    };
+    if backend == Backend::Postgres {
+        somebody.execute_unprepared(&lock("c00001")).await.expect("locked");
+    }
+    let record = async {
+        let txn = ground.store.begin().await.expect("a transaction");
+        let landed = txn.complete(&served.iter().collect::<Vec<_>>(), now()).await;
+        txn.commit().await.expect("committed");
+        landed.expect("recorded")
+    };
+    let (landed, ()) = tokio::join!(record, async {
+        if backend == Backend::Postgres {
+            let waits =
+                "select 1 as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+            let waits = sea_orm::Statement::from_string(ground.sql.get_database_backend(), waits);
+            while ground
+                .sql
+                .query_one_raw(waits.clone())
+                .await
+                .expect("an answer")
+                .is_none()
+            {
+                tokio::task::yield_now().await;
+            }
+            let next = somebody.execute_unprepared(&lock("c00002")).await;
+            next.expect("nobody holds it");
+        }
+        somebody.commit().await.expect("committed");
+    });
+    assert_eq!(landed.len(), 2);
 }
