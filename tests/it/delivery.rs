@@ -9,7 +9,6 @@ mod unknown;
 use campaign_automation::engine::PublicUrl;
 use campaign_automation::proto::campaign::v1 as pb;
 use sea_orm::{ConnectionTrait as _, Database};
-use std::time::Duration;
 
 use crate::providers;
 use crate::support::given::{action, customer, definition, shown, sms};
@@ -30,12 +29,11 @@ on_each_database!(
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A server that is reached from outside, and waits a second for its provider.
+/// A server that is reached from outside.
 async fn app(backend: Backend, twilio: &HttpServer) -> App {
     let crm = HttpServer::start().await;
     providers::app(backend, twilio, &crm, |config| {
         config.public_url = Some(PublicUrl::parse(PUBLIC).expect("a URL"));
-        config.send_timeout = Duration::from_secs(1);
     })
     .await
 }

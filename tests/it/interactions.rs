@@ -74,7 +74,6 @@ async fn started(
     let (twilio, crm) = (HttpServer::twilio().await, HttpServer::start().await);
     crm.answer(201, "{\"id\":\"task-9\"}");
     let app = app(backend, &twilio, &crm, |config| {
-        config.send_timeout = Duration::from_secs(2);
         config.retry_base = Duration::from_hours(1);
         config.retry_cap = Duration::from_hours(1);
     })
@@ -241,6 +240,7 @@ async fn a_task_is_reported_while_it_is_sent(backend: Backend) {
         for key in ["call", "visit"] {
             report(&app, &run, key, TaskOutcome::Done).await.expect("a report");
         }
+        crm.hang_up().await;
     };
     tokio::join!(app.hourly(), reports);
     for hours in [0, 2, 72] {
