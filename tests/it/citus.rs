@@ -7,7 +7,8 @@
 //! TEST_CITUS=1 TEST_DATABASE_URL=$(tests/citus/cluster.sh start DIRECTORY) cargo test --features test-support --test it
 //! ```
 //!
-//! Tests that stop a server by a trigger, give a row to another customer or count the statements of a tick don't pass there.
+//! Tests that stop a server by a trigger, give a row to another customer, count statements, or wait until the database says that somebody
+//! waits for a lock don't pass there.
 //!
 //! Everywhere else it is played: a server that reads of shards works as it does there, and a single PostgreSQL takes all that it says.
 

@@ -18,7 +18,7 @@ pub(crate) const CAMPAIGNCTL: &str = env!("CARGO_BIN_EXE_campaignctl");
 pub(crate) const CAMPAIGN_TICK: &str = env!("CARGO_BIN_EXE_campaign-tick");
 
 /// Bounds what must happen by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A program with no environment but what it is given, and the secret of tests.
 pub(crate) fn program(path: &str, directory: &Path, arguments: &[&str]) -> Command {
