@@ -1,19 +1,18 @@
 //! Many rows as the parameters of one statement.
 //!
 //! A [`Batch`] stands in a statement's FROM as a table `u`. On `PostgreSQL` it is UNNEST over one array per column, which is
-//! the fastest way in, and on `SQLite` a JSON document that `json_each` takes apart. sea-query's arrays can't hold NULL, so a
+//! the fastest way in, and on `SQLite` a JSON document that `json_each` takes apart. sea-query's arrays can't hold NULL, so there a
 //! NULL travels as a value that never occurs, and NULLIF turns it back.
 //!
-//! UNNEST takes each column apart on its own before it puts rows together, and for a claim with its two dozen columns that was half of
-//! the statement, though most say the same for all rows. Such a column travels as an array of one: UNNEST pads it with NULL, and
-//! COALESCE puts the one in. So the text of a statement is the same whatever its rows have in common.
+//! Both take each row apart column by column, and for a claim with its dozen columns that was half of the statement, though most say the
+//! same for all rows. Such a column travels as one plain parameter. So the text of a statement depends on what its rows have in
+//! common, which is nearly always the same for one kind of work: few texts are prepared.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use sea_orm::sea_query::ArrayType;
 use sea_orm::{DbBackend, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use crate::domain::text::hexadecimal;
 
@@ -44,6 +43,7 @@ pub(super) enum Cell<'a> {
     BigInt(i64),
     Time(DateTime<Utc>),
     Date(NaiveDate),
+    /// An array or an object.
     Json(serde_json::Value),
     Bytes(Vec<u8>),
     Null,
@@ -163,63 +163,70 @@ impl Batch {
     }
 
     fn bind_arrays(self, first: usize) -> (String, Vec<Value>) {
-        let (mut outer, mut params, mut names) = (String::new(), String::new(), String::new());
-        for (at, (name, col)) in self.columns.iter().enumerate() {
-            let comma = if at == 0 { "" } else { ", " };
-            let sql_type = sql_type(*col);
-            let param = format!("${}::{sql_type}[]", first + at);
-            let cell = if at == 0 {
-                format!("r.{name}")
-            } else {
-                format!("coalesce(r.{name}, ({param})[1])")
+        let (mut selected, mut arrays, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        let mut values = Vec::new();
+        let without_rows = std::iter::repeat_with(|| Cells::Each(Vec::new()));
+        let cells = self.cells.into_iter().chain(without_rows);
+        for ((at, (name, col)), cells) in self.columns.iter().enumerate().zip(cells) {
+            let param = format!("${}::{}", first + at, sql_type(*col));
+            let cell = match cells {
+                Cells::Same(same) => {
+                    values.push(postgres_value(same, *col));
+                    param
+                }
+                Cells::Each(each) => {
+                    let each = each.into_iter().map(|cell| postgres_value(cell, *col)).collect();
+                    values.push(Value::Array(array_type(*col), Some(Box::new(each))));
+                    arrays.push(format!("{param}[]"));
+                    names.push(*name);
+                    format!("r.{name}")
+                }
             };
-            let selected = match null_text(*col) {
-                Some(null) => format!("nullif({cell}, {null})"),
-                None => cell,
-            };
-            let _ = write!(outer, "{comma}{selected} as {name}");
-            let _ = write!(params, "{comma}{param}");
-            let _ = write!(names, "{comma}{name}");
+            selected.push(match null_text(*col) {
+                Some(null) => format!("nullif({cell}, {null}) as {name}"),
+                None => format!("{cell} as {name}"),
+            });
         }
-        let table = format!("(select {outer} from unnest({params}) as r({names})) as u");
-        let mut cells = self.cells.into_iter();
-        let values = self.columns.iter().map(|(_, col)| {
-            let column = match cells.next() {
-                Some(Cells::Same(same)) => vec![array_value(same, *col)],
-                Some(Cells::Each(each)) => each.into_iter().map(|cell| array_value(cell, *col)).collect(),
-                None => Vec::new(),
-            };
-            Value::Array(array_type(*col), Some(Box::new(column)))
-        });
-        (table, values.collect())
+        let (selected, arrays, names) = (selected.join(", "), arrays.join(", "), names.join(", "));
+        let table = format!("(select {selected} from unnest({arrays}) as r({names})) as u");
+        (table, values)
     }
 
     fn bind_json(self, first: usize) -> (String, Vec<Value>) {
-        let columns: Vec<String> = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(at, (name, col))| match col {
-                Col::Bytes => format!("unhex(json_extract(value, '$[{at}]')) as {name}"),
-                Col::Text
-                | Col::OptText
-                | Col::Bool
-                | Col::Int
-                | Col::BigInt
-                | Col::OptBigInt
-                | Col::Time
-                | Col::OptTime
-                | Col::Date
-                | Col::Json => format!("json_extract(value, '$[{at}]') as {name}"),
-            })
-            .collect();
-        let table = format!("(select {} from json_each(${first})) as u", columns.join(", "));
-        let row = |row| {
-            let cells = self.cells.iter().filter_map(|cells| cells.at(row));
-            cells.map(json_value).collect::<Vec<_>>()
-        };
-        let rows: Vec<Vec<serde_json::Value>> = (0..self.rows).map(row).collect();
-        (table, vec![Value::from(serde_json::json!(rows).to_string())])
+        let (mut selected, mut each, mut same) = (Vec::new(), Vec::new(), Vec::new());
+        let without_rows = std::iter::repeat_with(|| Cells::Each(Vec::new()));
+        let cells = self.cells.into_iter().chain(without_rows);
+        for ((name, col), cells) in self.columns.iter().zip(cells) {
+            selected.push(match cells {
+                Cells::Same(cell) => {
+                    same.push(sqlite_value(cell));
+                    format!("${} as {name}", first + same.len())
+                }
+                Cells::Each(cells) => {
+                    let cell = format!("json_extract(value, '$[{}]')", each.len());
+                    each.push(cells.into_iter());
+                    match col {
+                        Col::Bytes => format!("unhex({cell}) as {name}"),
+                        Col::Text
+                        | Col::OptText
+                        | Col::Bool
+                        | Col::Int
+                        | Col::BigInt
+                        | Col::OptBigInt
+                        | Col::Time
+                        | Col::OptTime
+                        | Col::Date
+                        | Col::Json => format!("{cell} as {name}"),
+                    }
+                }
+            });
+        }
+        let table = format!("(select {} from json_each(${first})) as u", selected.join(", "));
+        let row = |_| -> serde_json::Value { each.iter_mut().filter_map(Iterator::next).map(json_value).collect() };
+        let rows: serde_json::Value = (0..self.rows).map(row).collect();
+        let mut values = vec![Value::from(rows.to_string())];
+        values.append(&mut same);
+        (table, values)
     }
 }
 
@@ -267,8 +274,8 @@ fn array_type(col: Col) -> ArrayType {
     }
 }
 
-/// A value of an array of `PostgreSQL`, with what stands there for NULL.
-fn array_value(cell: Cell<'_>, col: Col) -> Value {
+/// A value of `PostgreSQL`, with what stands there for NULL.
+fn postgres_value(cell: Cell<'_>, col: Col) -> Value {
     match cell {
         Cell::Text(text) => text.into_owned().into(),
         Cell::Bool(truth) => truth.into(),
@@ -290,17 +297,32 @@ fn array_value(cell: Cell<'_>, col: Col) -> Value {
 }
 
 /// A value of a document for `SQLite`.
-fn json_value(cell: &Cell<'_>) -> serde_json::Value {
+fn json_value(cell: Cell<'_>) -> serde_json::Value {
     match cell {
-        Cell::Text(text) => text.as_ref().into(),
-        Cell::Bool(truth) => (*truth).into(),
-        Cell::Int(number) => (*number).into(),
-        Cell::BigInt(number) => (*number).into(),
-        Cell::Time(time) => sqlite_time(*time).into(),
+        Cell::Text(text) => text.into_owned().into(),
+        Cell::Bool(truth) => truth.into(),
+        Cell::Int(number) => number.into(),
+        Cell::BigInt(number) => number.into(),
+        Cell::Time(time) => sqlite_time(time).into(),
         Cell::Date(date) => date.to_string().into(),
-        Cell::Json(json) => json.clone(),
-        Cell::Bytes(bytes) => hexadecimal(bytes).into(),
+        Cell::Json(json) => json,
+        Cell::Bytes(bytes) => hexadecimal(&bytes).into(),
         Cell::Null => serde_json::Value::Null,
+    }
+}
+
+/// A value of `SQLite`: what `json_extract` makes of that of a document.
+fn sqlite_value(cell: Cell<'_>) -> Value {
+    match cell {
+        Cell::Text(text) => text.into_owned().into(),
+        Cell::Bool(truth) => truth.into(),
+        Cell::Int(number) => number.into(),
+        Cell::BigInt(number) => number.into(),
+        Cell::Time(time) => sqlite_time(time).into(),
+        Cell::Date(date) => date.to_string().into(),
+        Cell::Json(json) => json.to_string().into(),
+        Cell::Bytes(bytes) => bytes.into(),
+        Cell::Null => Value::String(None),
     }
 }
 
@@ -419,6 +441,71 @@ mod tests {
             assert_eq!(row(batch, at), expected);
         }
         assert!(Batch::new(columns).cut(|_| 0).is_empty());
+    }
+
+    #[test]
+    fn what_all_rows_share_travels_once() {
+        let columns = &[
+            ("customer", Col::Text),
+            ("day", Col::Int),
+            ("token", Col::OptBigInt),
+            ("lists", Col::Json),
+            ("hash", Col::Bytes),
+        ];
+        let batch = |rows: &[(&str, Option<i64>)]| {
+            let mut batch = Batch::new(columns);
+            for (customer, token) in rows {
+                let lists = serde_json::json!([1]);
+                batch.push([
+                    (*customer).into(),
+                    7.into(),
+                    (*token).into(),
+                    lists.into(),
+                    vec![10].into(),
+                ]);
+            }
+            batch
+        };
+        let alike = [("anna", None), ("bert", None)];
+        let (table, values) = batch(&alike).bind(DbBackend::Postgres, 2);
+        assert_eq!(
+            table,
+            "(select r.customer as customer, $3::integer as day, nullif($4::bigint, -1) as token, $5::jsonb as lists, \
+             $6::bytea as hash from unnest($2::text[]) as r(customer)) as u"
+        );
+        assert_eq!(values[1..3], [7.into(), Value::from(-1_i64)]);
+        let (table, values) = batch(&alike).bind(DbBackend::Sqlite, 2);
+        assert_eq!(
+            table,
+            "(select json_extract(value, '$[0]') as customer, $3 as day, $4 as token, $5 as lists, $6 as hash from json_each($2)) as u"
+        );
+        let null = Value::String(None);
+        assert_eq!(
+            values,
+            [
+                r#"[["anna"],["bert"]]"#.into(),
+                7.into(),
+                null,
+                "[1]".into(),
+                vec![10_u8].into()
+            ]
+        );
+
+        let unlike = [("anna", None), ("bert", Some(3))];
+        let (table, values) = batch(&unlike).bind(DbBackend::Postgres, 2);
+        assert!(
+            table.contains("nullif(r.token, -1) as token")
+                && table.contains("unnest($2::text[], $4::bigint[]) as r(customer, token)"),
+            "{table}"
+        );
+        let tokens: Vec<Value> = vec![(-1_i64).into(), 3_i64.into()];
+        assert_eq!(values[2], Value::Array(ArrayType::BigInt, Some(Box::new(tokens))));
+        let (table, values) = batch(&unlike).bind(DbBackend::Sqlite, 2);
+        assert!(
+            table.contains("json_extract(value, '$[1]') as token, $4 as lists"),
+            "{table}"
+        );
+        assert_eq!(values[0], r#"[["anna",null],["bert",3]]"#.into());
     }
 
     /// Empty batches are parameters, too: of each column none.
