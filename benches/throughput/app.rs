@@ -23,12 +23,14 @@ pub(crate) struct App {
     pub(crate) channel: Channel,
 }
 
-/// A timeline to define, with a mail at the first hour of some days, and a campaign of the same name.
+/// A timeline to define, with a mail on some days, and a campaign of the same name.
 pub(crate) struct Definition<'a> {
     pub(crate) slug: &'a str,
     pub(crate) is_active: bool,
     pub(crate) duration_days: i32,
     pub(crate) days: Vec<i32>,
+    /// The hour of their mails. Late mails cost more, as they are kept apart.
+    pub(crate) hour: i32,
     /// The text of the mails, a template.
     pub(crate) text: String,
 }
@@ -59,13 +61,14 @@ impl App {
         Ok(channels)
     }
 
-    /// A timeline with a mail on each of these days; its id.
+    /// A timeline with a mail at noon of each of these days; its id.
     pub(crate) async fn define(&self, duration_days: i32, days: impl Iterator<Item = i32>) -> anyhow::Result<i64> {
         self.apply(Definition {
             slug: "bench",
             is_active: true,
             duration_days,
             days: days.collect(),
+            hour: 12,
             text: "Hello {{ customer.name }}".to_owned(),
         })
         .await
@@ -134,6 +137,7 @@ pub(crate) async fn apply(channel: &Channel, definition: Definition<'_>) -> anyh
     let mail = |day_number: &i32| pb::ActionDefinition {
         key: format!("d{day_number}"),
         day_number: *day_number,
+        delay_hours: definition.hour,
         channel: pb::Channel::Email.into(),
         action_type: pb::ActionType::SendEmail.into(),
         campaign_id: definition.slug.to_owned(),

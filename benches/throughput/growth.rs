@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::Plan;
 use crate::app::{App, Definition};
+use crate::floor::Floor;
 use crate::hourly::AT_A_TIME;
 use crate::measure::{Line, NO_FLOOR, per_second};
 use crate::place::{NOON, Place};
@@ -29,6 +30,8 @@ struct Step {
     runs: usize,
     /// Mails in a second, by round.
     hourly: Vec<f64>,
+    /// The same rows in a second when plain SQL writes them into tables that are as large, by round.
+    floor: Vec<f64>,
     /// Runs moved in a second, by round.
     daily: Vec<f64>,
     /// How long ticks took that found nothing, sorted.
@@ -44,7 +47,7 @@ pub(crate) async fn measure(plan: &Plan) -> anyhow::Result<Vec<Line>> {
         steps.push(step(plan, runs).await?);
     }
     let first = steps.first().context("GROWTH is less than 100,000")?;
-    let (hourly, daily) = (median(&first.hourly), median(&first.daily));
+    let (hourly, floor, daily) = (median(&first.hourly), median(&first.floor), median(&first.daily));
     draw(&steps, Path::new(PICTURE))?;
     let lines = steps.into_iter().flat_map(|step| {
         let beside = |rates: &[f64], first| rates.iter().map(|rate| (first, *rate)).collect();
@@ -53,6 +56,11 @@ pub(crate) async fn measure(plan: &Plan) -> anyhow::Result<Vec<Line>> {
             times: step.lateness,
             statements: step.statements,
             ..Line::new(format!("hourly of {}", words(step.runs as f64)))
+        };
+        let sql = Line {
+            rounds: beside(&step.floor, floor),
+            times: vec![Duration::from_secs_f64(DUE as f64 / median(&step.floor))],
+            ..Line::new(format!("SQL of {}", words(step.runs as f64)))
         };
         let moves = Line {
             rounds: beside(&step.daily, daily),
@@ -64,7 +72,7 @@ pub(crate) async fn measure(plan: &Plan) -> anyhow::Result<Vec<Line>> {
             times: step.idle,
             ..Line::new(format!("idle of {}", words(step.runs as f64)))
         };
-        [mails.sorted(), moves, idle]
+        [mails.sorted(), sql, moves, idle]
     });
     Ok(lines.collect())
 }
@@ -80,6 +88,7 @@ async fn step(plan: &Plan, runs: usize) -> anyhow::Result<Step> {
         is_active: true,
         duration_days: days + 1,
         days: vec![days + 1],
+        hour: 12,
         text: "Hello {{ customer.name }}".to_owned(),
     };
     let others = app.apply(others).await?;
@@ -90,11 +99,14 @@ async fn step(plan: &Plan, runs: usize) -> anyhow::Result<Step> {
     place
         .load_shares(timeline, others, runs, each, &format!("'{NOON}'"))
         .await?;
+    let mut floor = Floor::of_hourly(&place, due).await?;
+    floor.execute().await?;
     let sent = app.execute().await?;
     ensure!(sent == due as u64, "{sent} mails were sent");
     let mut step = Step {
         runs,
         hourly: Vec::new(),
+        floor: Vec::new(),
         daily: Vec::new(),
         idle: Vec::new(),
         statements: 0.0,
@@ -102,6 +114,8 @@ async fn step(plan: &Plan, runs: usize) -> anyhow::Result<Step> {
     };
     for _ in 0..plan.rounds {
         app.next_day();
+        place.vacuum().await?;
+        step.floor.push(per_second(due, floor.execute().await?));
         place.vacuum().await?;
         let begun = Instant::now();
         let moved = app.advance().await?;
@@ -131,8 +145,11 @@ async fn step(plan: &Plan, runs: usize) -> anyhow::Result<Step> {
 type Curve = (&'static str, RGBColor, fn(&Step) -> f64);
 
 fn draw(steps: &[Step], path: &Path) -> anyhow::Result<()> {
-    let curves: [Curve; 3] = [
+    let curves: [Curve; 4] = [
         ("mails of an hourly tick in a second", BLUE, |step| median(&step.hourly)),
+        ("their rows in a second, written by plain SQL", CYAN, |step| {
+            median(&step.floor)
+        }),
         ("runs that a daily tick moves in a second", RED, |step| {
             median(&step.daily)
         }),

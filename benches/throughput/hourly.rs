@@ -72,7 +72,7 @@ pub(crate) async fn beside(plan: &Plan, work: &str, server: impl Days, other: im
     Ok(line.sorted())
 }
 
-/// A server whose customers have one mail each day, at the first hour.
+/// A server whose customers have one mail each day, at noon.
 pub(crate) struct Daily {
     place: Place,
     app: App,
@@ -174,6 +174,7 @@ pub(crate) async fn fairness(plan: &Plan) -> anyhow::Result<Line> {
         is_active: true,
         duration_days: days,
         days: (1..=days).collect(),
+        hour: 12,
         text: "Hello {{ customer.name }}".to_owned(),
     };
     let small = app.apply(small).await?;

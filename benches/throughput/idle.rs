@@ -23,6 +23,7 @@ pub(crate) async fn measure(plan: &Plan, plans: Option<&Plans>) -> anyhow::Resul
         is_active: false,
         duration_days: 1,
         days: vec![1],
+        hour: 12,
         text: String::from("Hello"),
     };
     let inactive = app.apply(inactive).await?;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use campaign_automation::clock::{Clock as _, SystemClock};
+use chrono::Timelike as _;
 use std::fmt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -48,6 +49,7 @@ pub(crate) async fn measure(plan: &Plan) -> anyhow::Result<Memory> {
         is_active: true,
         duration_days: 90,
         days: vec![1],
+        hour: i32::try_from(now.hour())?,
         text: "Hello {{ customer.name }}".to_owned(),
     };
     let timeline = app::apply(&server.channel, definition).await?;

@@ -7,6 +7,7 @@ use campaign_automation::config::Config;
 use campaign_automation::server;
 use campaign_automation::store::StoreUrl;
 use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, Statement};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -143,7 +144,7 @@ impl Place {
     }
 
     /// Starts the first `count` customers: one of `each` on a timeline, with its next action at `wake`, and the others on another,
-    /// with nothing to do.
+    /// with nothing to do, so that those of both are spread over the whole table.
     pub(crate) async fn load_shares(
         &self,
         timeline: i64,
@@ -153,24 +154,30 @@ impl Place {
         wake: &str,
     ) -> anyhow::Result<()> {
         let (with, from) = self.series(count);
-        let (columns, row) = self.run_row(timeline, &self.customer("n"), "n", wake);
-        let (_, other_row) = self.run_row(others, &self.customer("n"), "n", "null");
-        let insert = format!("insert into customer_timeline_progress ({columns}) {with} select");
-        let due = format!("{insert} {row} from {from} where n % {each} = 0");
-        let rest = format!("{insert} {other_row} from {from} where n % {each} <> 0");
-        self.run(&[rest.as_str(), due.as_str()]).await?;
+        let of_each = |this: &str, other: &str| format!("case when n % {each} = 0 then {this} else {other} end");
+        let timeline = of_each(&timeline.to_string(), &others.to_string());
+        let wake = of_each(wake, "null");
+        let (columns, row) = self.run_row(timeline, &self.customer("n"), "n", &wake);
+        let runs = format!("insert into customer_timeline_progress ({columns}) {with} select {row} from {from}");
+        self.run(&[&runs]).await?;
         self.vacuum().await
     }
 
     /// The columns of a run that begins, and what they are for a customer with a number, all in SQL.
-    pub(crate) fn run_row(&self, timeline: i64, customer: &str, number: &str, wake: &str) -> (&'static str, String) {
+    pub(crate) fn run_row(
+        &self,
+        timeline: impl Display,
+        customer: &str,
+        number: &str,
+        wake: &str,
+    ) -> (&'static str, String) {
         let (midnight, day) = (self.midnight(), &self.day);
         let (stamp, date) = (self.pick("::timestamptz", ""), self.pick("::date", ""));
         let bucket = self.bucket(customer, number);
         let columns = "customer_id, campaign_timeline_id, next_action_at, not_before, day_started_at, started_at, updated_at, bucket, \
              current_day, day_date, zone_is_default, origin, status, time_zone";
         let row = format!(
-            "{customer}, {timeline}, {wake}{stamp}, {midnight}, {midnight}, {midnight}, {midnight}, {bucket}, 1, \
+            "{customer}, {timeline}, ({wake}){stamp}, {midnight}, {midnight}, {midnight}, {midnight}, {bucket}, 1, \
              '{day}'{date}, false, 'started', 'active', 'Etc/UTC'"
         );
         (columns, row)

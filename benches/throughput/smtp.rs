@@ -42,6 +42,7 @@ pub(crate) async fn measure(plan: &Plan) -> anyhow::Result<[Line; 2]> {
         is_active: true,
         duration_days: days,
         days: (1..=days).collect(),
+        hour: 12,
         text: text("{{ customer.name }}"),
     };
     let timeline = app.apply(definition).await?;
