@@ -112,6 +112,7 @@ struct CohortRow {
 #[derive(FromQueryResult)]
 struct UntilRow {
     until: Option<String>,
+    runs: i64,
 }
 
 impl<C: ConnectionTrait> Session<C> {
@@ -128,17 +129,41 @@ impl<C: ConnectionTrait> Session<C> {
         Ok(rows.iter().filter_map(zone).collect())
     }
 
-    /// The next `size` runs' customers after `after`; none: there are no more.
+    /// The next `size` runs' customers after `after`, on Citus about so many; none: there are no more.
     pub async fn next_range(&self, after: &str, size: usize) -> Result<Option<CustomerRange>, StoreError> {
-        let sql = format!(
-            "select max(r.customer_id) as until from (select p.customer_id from {TABLE} p where p.customer_id > $1 \
-             order by p.customer_id limit {size}) r"
-        );
-        let row: Option<UntilRow> = self.row(&sql, values![after]).await?;
-        Ok(row.and_then(|row| row.until).map(|until| CustomerRange {
+        let sampled = if self.layout.is_distributed() {
+            // For all, each shard would send `size` customers to be sorted with those of the others. A hash deals customers out, so
+            // where a sample has its share, all have about as many.
+            let share = size / Buckets::SAMPLES;
+            let found = self.next_runs(after, Buckets::SAMPLE, share).await?;
+            found.filter(|(_, runs)| *runs == share)
+        } else {
+            None
+        };
+        let found = match sampled {
+            Some(found) => Some(found),
+            None => self.next_runs(after, Buckets::ALL, size).await?,
+        };
+        Ok(found.map(|(until, _)| CustomerRange {
             after: after.to_owned(),
             until,
         }))
+    }
+
+    /// The last customer of the next `size` runs in some buckets, and how many there are.
+    async fn next_runs(
+        &self,
+        after: &str,
+        buckets: Buckets,
+        size: usize,
+    ) -> Result<Option<(String, usize)>, StoreError> {
+        let sql = format!(
+            "select max(r.customer_id) as until, count(*) as runs from (select p.customer_id from {TABLE} p \
+             where p.customer_id > $1 {} order by p.customer_id limit {size}) r",
+            buckets.and_in()
+        );
+        let row: Option<UntilRow> = self.row(&sql, values![after]).await?;
+        Ok(row.and_then(|row| Some((row.until?, usize::try_from(row.runs).unwrap_or_default()))))
     }
 
     /// The cohorts of a range whose day is over: active runs of these timelines, in these zones before these dates, with nothing overdue.

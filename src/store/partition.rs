@@ -16,6 +16,12 @@ impl Buckets {
     /// All customers.
     pub const ALL: Self = Self { begin: 0, end: BUCKETS };
 
+    /// Some customers, who are in one shard where there are shards: one of [`Self::SAMPLES`].
+    pub(super) const SAMPLE: Self = Self { begin: 0, end: PART };
+
+    /// How many samples all customers are.
+    pub(super) const SAMPLES: usize = (BUCKETS / PART) as usize;
+
     /// Part `index` of `count` equal ones, with 0 ≤ `index` < `count` ≤ [`BUCKETS`].
     pub fn part(index: i32, count: i32) -> Self {
         Self {

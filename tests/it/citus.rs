@@ -21,6 +21,8 @@ use migrations::distribution::{Place, TABLES, statement};
 use sea_orm::{ConnectionTrait as _, Database, DbBackend, Statement};
 use std::path::Path;
 
+use crate::support::given::{definition, email};
+use crate::support::mailing::crowd;
 use crate::support::{App, Backend, TestDatabase, is_citus, on_each_database, postgres_url};
 use crate::upgrades::{statements_of_all_methods, walk};
 
@@ -114,6 +116,46 @@ async fn every_table_has_a_place_that_its_keys_allow() {
         first.contains("'default'") && other.contains("colocate_with => 'customers'"),
         "{first} {other}"
     );
+}
+
+/// Where runs lie in shards, how many there are is told from a sample.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ranges_of_runs_are_about_as_long_as_they_are_asked_for() {
+    const RUNS: usize = 2000;
+    if postgres_url().is_none() {
+        return;
+    }
+    let app = app_with_shards().await;
+    let timeline = app.timeline(definition("hook", 1, vec![email(1, 0, "A")])).await;
+    crowd(&app, &timeline, "c", RUNS).await;
+    let store = app.server.engine().store().reader();
+    for size in [1, 31, 640, RUNS, 2 * RUNS] {
+        let (mut after, mut lengths) = (String::new(), Vec::new());
+        while let Some(range) = store.next_range(&after, size).await.expect("a range") {
+            assert!(range.after == after && range.until > after, "{range:?}");
+            let number = |customer: &str| {
+                customer
+                    .get(1..)
+                    .map_or(0, |digits| 1 + digits.parse::<usize>().expect("a number"))
+            };
+            lengths.push(number(&range.until) - number(&after));
+            after = range.until;
+            if size < 100 && lengths.len() == 10 {
+                break;
+            }
+        }
+        let about = size / 2..=2 * size;
+        let (last, others) = lengths.split_last().expect("ranges");
+        assert!(
+            others.iter().all(|length| about.contains(length)),
+            "{size}: {lengths:?}"
+        );
+        assert!(*last <= 2 * size, "{size}: {lengths:?}");
+        if size >= 100 {
+            assert_eq!(lengths.iter().sum::<usize>(), RUNS, "{size}");
+        }
+    }
+    app.server.shutdown().await.expect("stopped");
 }
 
 /// What it knows of the shards is from its start.
