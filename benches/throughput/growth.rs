@@ -158,6 +158,12 @@ fn draw(steps: &[Step], path: &Path) -> anyhow::Result<()> {
         }),
     ];
     let last = steps.last().map_or(0, |step| step.runs) as f64;
+    let points = |rate: fn(&Step) -> f64| {
+        let point = |step: &Step| (step.runs as f64, rate(step) / rate(&steps[0]));
+        steps.iter().map(point).collect::<Vec<(f64, f64)>>()
+    };
+    let all = curves.iter().flat_map(|(_, _, rate)| points(*rate));
+    let top = all.map(|(_, rate)| rate).fold(1.0, f64::max) + 0.1;
     let area = SVGBackend::new(path, (760, 420)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
@@ -165,7 +171,7 @@ fn draw(steps: &[Step], path: &Path) -> anyhow::Result<()> {
         .margin(16)
         .x_label_area_size(40)
         .y_label_area_size(50)
-        .build_cartesian_2d((STEPS[0] as f64..last).log_scale(), 0.0..1.5)?;
+        .build_cartesian_2d((STEPS[0] as f64..last).log_scale(), 0.0..top)?;
     chart
         .configure_mesh()
         .x_desc("runs")
@@ -173,12 +179,8 @@ fn draw(steps: &[Step], path: &Path) -> anyhow::Result<()> {
         .y_label_formatter(&|rate| format!("{rate:.1}"))
         .draw()?;
     for (name, color, rate) in &curves {
-        let points: Vec<(f64, f64)> = steps
-            .iter()
-            .map(|step| (step.runs as f64, rate(step) / rate(&steps[0])))
-            .collect();
         chart
-            .draw_series(LineSeries::new(points, color).point_size(3))?
+            .draw_series(LineSeries::new(points(*rate), color).point_size(3))?
             .label(*name)
             .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], *color));
     }
