@@ -11,6 +11,7 @@ Kubernetes does.
 
 import argparse
 import contextlib
+import datetime
 import pathlib
 import re
 import secrets
@@ -180,12 +181,12 @@ class Release:
         assert "panicked" not in server.said(), server.said()
 
     def seed(self):
-        """Somebody to whom something is due, who is there for tests where there is a folder for these."""
+        """Somebody to whom something is due, and for whom it is day, who is there for tests where there is a folder for these."""
         self.ctl("apply", ROOT / "examples")
-        if self.values["testOutbox"]["enabled"]:
-            customer = self.scratch / "anna.yaml"
-            customer.write_text("customers: [{customerId: anna, email: anna@shop.example, isTest: true}]")
-            self.ctl("apply", customer)
+        is_test = "true" if self.values["testOutbox"]["enabled"] else "false"
+        customer = self.scratch / "anna.yaml"
+        customer.write_text(f"customers: [{{customerId: anna, email: anna@shop.example, timeZone: {zone_of_day()}, isTest: {is_test}}}]")
+        self.ctl("apply", customer)
         self.ctl("start", "anna", "hook-90-day")
 
     def expect_sent(self):
@@ -209,6 +210,11 @@ class Release:
     def psql(self, statement, url=None):
         subprocess.run(["psql", url or self.arguments.postgres, "--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--command", statement],
                        capture_output=True, check=True)
+
+
+def zone_of_day():
+    """A zone in which it is about noon now. Its name says how far it is to UTC, not from it."""
+    return f"Etc/GMT{datetime.datetime.now(datetime.timezone.utc).hour - 12:+d}"
 
 
 def made(folder):
