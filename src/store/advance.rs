@@ -7,7 +7,6 @@
 use chrono::NaiveDate;
 use chrono_tz::Tz;
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
-use serde_json::json;
 use std::collections::BTreeSet;
 
 use super::batch::{Batch, Cell, Col};
@@ -242,8 +241,8 @@ impl Txn {
             ("new_date", Col::Date),
             ("shifted", Col::Int),
             ("new_status", Col::Text),
-            ("ended", Col::OptTime),
-            ("wake", Col::OptTime),
+            ("ended", Col::Time),
+            ("wake", Col::Time),
             ("idle", Col::Int),
             ("jumped", Col::Json),
         ]);
@@ -267,7 +266,7 @@ impl Txn {
                 run.ended_at.into(),
                 run.next_action_at.into(),
                 i32::from(cohort.is_idle).into(),
-                json!(run.jumped_days).into(),
+                Cell::json(&run.jumped_days),
             ]);
         }
         if batch.is_empty() {

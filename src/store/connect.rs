@@ -310,8 +310,14 @@ fn sqlite_options(options: SqliteConnectOptions, forced_to_disk: bool, busy_time
 }
 
 /// Generic plans: with a custom one the planner takes a lease token, of which it has seen none, for one that no row has,
-/// and scans the table.
-const ONE_NODE: &[(&str, &str)] = &[("plan_cache_mode", "force_generic_plan")];
+/// and scans the table. And each statement has an index by which it finds its rows: a plan of the time when the table was small would
+/// read all of it, for each customer in the worst case, until somebody analyzes it. What has none counts as so costly then that it would
+/// be compiled each time.
+const ONE_NODE: &[(&str, &str)] = &[
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("jit", "off"),
+];
 
 /// Citus can't plan without knowing the parameters by which rows are in one shard or another. Each session has one connection to each
 /// node: there are many sessions, and what is committed on many connections is prepared on each of them first.

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::batch::{Batch, Cell, Col};
 use super::broken::{read, value};
-use super::layout::Part;
+use super::layout::{Among, Part};
 use super::row::row;
 use super::session::{Session, values};
 use super::suppressions::{SuppressedRow, suppressed_of_customer};
@@ -149,19 +149,12 @@ impl<C: ConnectionTrait> Session<C> {
         ids: impl IntoIterator<Item = &'a CustomerId>,
         lock: &str,
     ) -> Vec<(String, Vec<sea_orm::Value>)> {
-        let mut batch = Batch::new(&[("customer_id", Col::Text)]);
-        for id in ids {
-            batch.push([id.as_str().into()]);
-        }
-        let select = |part: Part| {
-            let sql = format!(
-                "select {columns} from {} join {TABLE} c on c.customer_id = u.customer_id {} order by c.customer_id {lock}",
-                part.table,
-                part.only("c.customer_id")
-            );
-            (sql, part.values)
+        let select = |among: Among| {
+            let wanted = among.has("c.customer_id");
+            let sql = format!("select {columns} from {TABLE} c where {wanted} order by c.customer_id {lock}");
+            (sql, among.values)
         };
-        self.parts(batch, &[]).into_iter().map(select).collect()
+        self.among(ids, &[]).into_iter().map(select).collect()
     }
 }
 
@@ -248,22 +241,22 @@ impl Txn {
 }
 
 /// Customers as they travel.
-fn batch(customers: &[CustomerRow<'_>]) -> Batch {
+fn batch<'a>(customers: &'a [CustomerRow<'_>]) -> Batch<'a> {
     let mut batch = Batch::new(&[
         ("customer_id", Col::Text),
         ("bucket", Col::Int),
         ("display_name", Col::Text),
-        ("email", Col::OptText),
-        ("phone", Col::OptText),
-        ("email_hash", Col::OptText),
-        ("phone_hash", Col::OptText),
-        ("time_zone", Col::OptText),
-        ("pipeline_stage", Col::OptText),
+        ("email", Col::Text),
+        ("phone", Col::Text),
+        ("email_hash", Col::Text),
+        ("phone_hash", Col::Text),
+        ("time_zone", Col::Text),
+        ("pipeline_stage", Col::Text),
         ("stage_visit", Col::BigInt),
         ("engagement_score", Col::Int),
         ("attributes", Col::Json),
         ("is_test", Col::Bool),
-        ("source_time", Col::OptTime),
+        ("source_time", Col::Time),
         ("created_at", Col::Time),
         ("updated_at", Col::Time),
     ]);
@@ -281,7 +274,7 @@ fn batch(customers: &[CustomerRow<'_>]) -> Batch {
             customer.pipeline_stage.as_ref().map(Stage::as_str).into(),
             customer.stage_visit.into(),
             customer.engagement_score.into(),
-            Cell::Json(serde_json::Value::Object(customer.attributes.clone())),
+            Cell::json(&customer.attributes),
             customer.is_test.into(),
             customer.source_time.into(),
             customer.created_at.into(),

@@ -159,11 +159,11 @@ impl Txn {
             ("customer_id", Col::Text),
             ("event_id", Col::Text),
             ("kind", Col::Text),
-            ("name", Col::OptText),
+            ("name", Col::Text),
             ("occurred_at", Col::Time),
             ("received_at", Col::Time),
-            ("progress_id", Col::OptBigInt),
-            ("action_id", Col::OptBigInt),
+            ("progress_id", Col::BigInt),
+            ("action_id", Col::BigInt),
         ]);
         for event in events {
             batch.push([

@@ -324,13 +324,13 @@ impl Txn {
             ("finished_at", Col::Time),
             ("channel", Col::Text),
             ("outcome", Col::Text),
-            ("reason", Col::OptText),
-            ("provider_id", Col::OptText),
-            ("detail", Col::OptText),
-            ("content_revision", Col::OptBigInt),
-            ("provider_status", Col::OptText),
-            ("provider_error_code", Col::OptText),
-            ("provider_status_at", Col::OptTime),
+            ("reason", Col::Text),
+            ("provider_id", Col::Text),
+            ("detail", Col::Text),
+            ("content_revision", Col::BigInt),
+            ("provider_status", Col::Text),
+            ("provider_error_code", Col::Text),
+            ("provider_status_at", Col::Time),
         ]);
         for execution in executions {
             let state = execution.provider_state.as_ref();

@@ -5,13 +5,15 @@
 //! here, and each part says in plain words which customers it is about: Citus sees in a list of ids where they are, and not in
 //! a join.
 
+use sea_orm::sea_query::ArrayType;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::StoreError;
 use super::batch::Batch;
 use super::session::{Number, Session};
-use crate::domain::hashtext;
+use crate::domain::{CustomerId, hashtext};
 
 /// How the tables of customers lie. Read once, when the store connects: servers are restarted after the tables were distributed, and
 /// after shards were split.
@@ -57,6 +59,37 @@ impl Part {
     }
 }
 
+/// Customers of one shard, as a parameter.
+#[derive(Debug)]
+pub(super) struct Among {
+    /// All parameters of the statement.
+    pub(super) values: Vec<Value>,
+    backend: DbBackend,
+    /// Which parameter has their ids.
+    ids: usize,
+}
+
+impl Among {
+    /// Says that a row is one of theirs. So it is found by their ids, whatever the database thinks of the size of the table.
+    pub(super) fn has(&self, customer_id: &str) -> String {
+        let ids = self.ids;
+        if self.backend == DbBackend::Postgres {
+            format!("{customer_id} = any(${ids}::text[])")
+        } else {
+            format!("{customer_id} in (select value from json_each(${ids}))")
+        }
+    }
+}
+
+/// Ids as one value.
+fn ids_value<'a>(ids: impl Iterator<Item = &'a str>, backend: DbBackend) -> Value {
+    if backend == DbBackend::Postgres {
+        Value::Array(ArrayType::String, Some(Box::new(ids.map(Value::from).collect())))
+    } else {
+        ids.collect::<serde_json::Value>().to_string().into()
+    }
+}
+
 #[derive(FromQueryResult)]
 struct ShardRow {
     first: i32,
@@ -83,7 +116,7 @@ impl<C: ConnectionTrait> Session<C> {
     }
 
     /// Rows whose first column is the customer's id, cut by shard; none where there are none. `before`: the parameters before theirs.
-    pub(super) fn parts(&self, batch: Batch, before: &[Value]) -> Vec<Part> {
+    pub(super) fn parts(&self, batch: Batch<'_>, before: &[Value]) -> Vec<Part> {
         let shards = if batch.is_empty() {
             Vec::new()
         } else if self.layout.is_distributed() {
@@ -92,15 +125,40 @@ impl<C: ConnectionTrait> Session<C> {
             vec![batch]
         };
         let first = before.len() + 1;
-        let part = |batch: Batch| {
+        let part = |batch: Batch<'_>| {
+            // Citus prunes by an array alone that is one as it comes.
+            let ids: Option<Vec<Value>> =
+                (self.layout.is_distributed()).then(|| batch.keys().map(Value::from).collect());
             let (table, values) = batch.bind(self.backend, first);
-            Part {
-                table,
-                values: before.iter().cloned().chain(values).collect(),
-                ids: self.layout.is_distributed().then_some(first),
-            }
+            let mut values: Vec<Value> = before.iter().cloned().chain(values).collect();
+            let ids = ids.map(|ids| {
+                values.push(Value::Array(ArrayType::String, Some(Box::new(ids))));
+                values.len()
+            });
+            Part { table, values, ids }
         };
         shards.into_iter().map(part).collect()
+    }
+
+    /// Customers, cut by shard; none where there are none. `before`: the parameters before their ids.
+    pub(super) fn among<'a>(&self, ids: impl IntoIterator<Item = &'a CustomerId>, before: &[Value]) -> Vec<Among> {
+        let mut shards: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+        for id in ids {
+            shards
+                .entry(self.layout.shard(id.as_str()))
+                .or_default()
+                .push(id.as_str());
+        }
+        let among = |ids: Vec<&str>| Among {
+            values: before
+                .iter()
+                .cloned()
+                .chain([ids_value(ids.into_iter(), self.backend)])
+                .collect(),
+            backend: self.backend,
+            ids: before.len() + 1,
+        };
+        shards.into_values().map(among).collect()
     }
 }
 

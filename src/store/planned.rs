@@ -6,7 +6,6 @@
 use chrono::NaiveDate;
 use chrono_tz::Tz;
 use sea_orm::ConnectionTrait;
-use serde_json::json;
 
 use super::batch::{Batch, Cell, Col};
 use super::finished::{completed_text, skipped_text};
@@ -92,10 +91,10 @@ const COLUMNS: &[(&str, Col)] = &[
     ("was_day", Col::Int),
     ("was_date", Col::Date),
     ("was_zone", Col::Text),
-    ("token", Col::OptBigInt),
-    ("lease_until", Col::OptTime),
+    ("token", Col::BigInt),
+    ("lease_until", Col::Time),
     ("in_flight", Col::Json),
-    ("wake", Col::OptTime),
+    ("wake", Col::Time),
     ("completed", Col::Text),
     ("skipped", Col::Text),
     ("failed", Col::Json),
@@ -106,10 +105,10 @@ const COLUMNS: &[(&str, Col)] = &[
     ("new_date", Col::Date),
     ("day_begin", Col::Time),
     ("begin_at", Col::Time),
-    ("day_shifted", Col::OptTime),
+    ("day_shifted", Col::Time),
     ("shifted", Col::Int),
     ("new_status", Col::Text),
-    ("ended", Col::OptTime),
+    ("ended", Col::Time),
 ];
 
 /// How many of them there are of [`Extent::Held`].
@@ -130,12 +129,12 @@ const REST_SET: &str = "skipped_actions = u.skipped, failed_actions = u.failed, 
      day_shifted_at = u.day_shifted, shifted_days = u.shifted, status = u.new_status, ended_at = u.ended";
 
 /// Planned runs as they travel.
-pub(super) struct Planned {
+pub(super) struct Planned<'a> {
     extent: Extent,
-    batch: Batch,
+    batch: Batch<'a>,
 }
 
-impl Planned {
+impl<'a> Planned<'a> {
     pub(super) fn new(extent: Extent) -> Self {
         Self {
             extent,
@@ -144,7 +143,7 @@ impl Planned {
     }
 
     /// Adds a run, which is held under this token.
-    pub(super) fn push(&mut self, before: &Before, run: &Run, token: Option<i64>) {
+    pub(super) fn push(&mut self, before: &Before, run: &'a Run, token: Option<i64>) {
         let held: [Cell<'_>; HELD] = [
             run.customer_id.as_str().into(),
             run.id.0.into(),
@@ -155,7 +154,7 @@ impl Planned {
             before.tz.name().into(),
             token.into(),
             Cell::from(run.lease.map(|lease| lease.expires_at)),
-            json!(run.in_flight).into(),
+            Cell::json(&run.in_flight),
             run.next_action_at.into(),
         ];
         let completed = || Cell::from(completed_text(&run.completed));
@@ -176,10 +175,10 @@ impl Planned {
 fn rest(run: &Run) -> [Cell<'_>; COLUMNS.len() - SENT] {
     [
         skipped_text(&run.skipped).into(),
-        json!(run.failed).into(),
-        json!(run.deferred).into(),
-        json!(run.jumped_days).into(),
-        json!(run.last_late).into(),
+        Cell::json(&run.failed),
+        Cell::json(&run.deferred),
+        Cell::json(&run.jumped_days),
+        Cell::json(&run.last_late),
         run.current_day.into(),
         run.day_date.into(),
         run.day_started_at.into(),

@@ -216,20 +216,14 @@ impl Txn {
         &self,
         customers: impl IntoIterator<Item = &'a CustomerId>,
     ) -> Result<Vec<ReadRun>, StoreError> {
-        let mut batch = Batch::new(&[("customer_id", Col::Text)]);
-        for customer in customers {
-            batch.push([customer.as_str().into()]);
-        }
+        let lock = self.pick("for update of p", "");
         let mut found = Vec::new();
-        for part in self.parts(batch, &[]) {
-            let sql = format!(
-                "select {COLUMNS} from {} join {TABLE} p on p.customer_id = u.customer_id \
-                 where p.status in ('active', 'paused') {} order by p.customer_id, p.id {}",
-                part.table,
-                part.only("p.customer_id"),
-                self.pick("for update of p", "")
+        for among in self.among(customers, &[]) {
+            let condition = format!(
+                "{} and p.status in ('active', 'paused') order by p.customer_id, p.id",
+                among.has("p.customer_id")
             );
-            found.extend(self.read_runs(&sql, part.values).await?);
+            found.extend(self.read_where(&condition, lock, among.values).await?);
         }
         Ok(found)
     }

@@ -3,9 +3,8 @@
 //! The ledger's index of dead letters finds them. Whether one is dead still, its run alone knows.
 
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
-use serde_json::json;
 
-use super::batch::{Batch, Col};
+use super::batch::{Batch, Cell, Col};
 use super::broken::{ReadRun, read, value};
 use super::executions::{ExecutionFilter, ExecutionKey};
 use super::progress::{COLUMNS, TABLE, parsed};
@@ -116,14 +115,14 @@ impl Txn {
             ("customer", Col::Text),
             ("run_id", Col::BigInt),
             ("failed", Col::Json),
-            ("wake", Col::OptTime),
+            ("wake", Col::Time),
             ("updated", Col::Time),
         ]);
         for run in runs {
             batch.push([
                 run.customer_id.as_str().into(),
                 run.id.0.into(),
-                json!(run.failed).into(),
+                Cell::json(&run.failed),
                 run.next_action_at.into(),
                 run.updated_at.into(),
             ]);

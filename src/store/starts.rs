@@ -7,6 +7,7 @@ use super::batch::{Batch, Col};
 use super::finished::skipped_text;
 use super::layout::Part;
 use super::progress::TABLE;
+use super::timelines::list;
 use super::{StoreError, Txn};
 use crate::domain::{CustomerId, Origin, ProgressId, Run, Status, TimelineId};
 
@@ -35,31 +36,30 @@ impl Txn {
         &self,
         wanted: &BTreeSet<RunOf>,
     ) -> Result<HashMap<RunOf, (ProgressId, Option<Status>)>, StoreError> {
-        let mut batch = Batch::new(&[("customer", Col::Text), ("timeline", Col::BigInt)]);
-        for (customer, timeline) in wanted {
-            batch.push([customer.as_str().into(), timeline.0.into()]);
-        }
+        let customers: BTreeSet<&CustomerId> = wanted.iter().map(|(customer, _)| customer).collect();
+        let timelines: BTreeSet<i64> = wanted.iter().map(|(_, timeline)| timeline.0).collect();
+        let timelines = list(timelines);
         let mut rows: Vec<LastRow> = Vec::new();
-        for part in self.parts(batch, &[]) {
+        for among in self.among(customers, &[]) {
             let sql = format!(
-                "select p.customer_id, p.campaign_timeline_id, p.id, p.status from {} \
-                 join {TABLE} p on p.customer_id = u.customer and p.campaign_timeline_id = u.timeline \
-                 where not exists (select 1 from {TABLE} later where later.customer_id = p.customer_id \
-                 and later.campaign_timeline_id = p.campaign_timeline_id and later.id > p.id) {}",
-                part.table,
-                part.only("p.customer_id")
+                "select p.customer_id, p.campaign_timeline_id, p.id, p.status from {TABLE} p \
+                 where {} and p.campaign_timeline_id in ({timelines})",
+                among.has("p.customer_id")
             );
-            rows.extend(self.rows(&sql, part.values).await?);
+            rows.extend(self.rows(&sql, among.values).await?);
         }
-        rows.into_iter()
-            .map(|row| {
-                let corrupt = |what: String| StoreError::corrupt(TABLE, row.id, what);
-                let status = Status::ALL.into_iter().find(|known| known.as_str() == row.status);
-                let customer = CustomerId::parse(&row.customer_id).map_err(|error| corrupt(error.to_string()))?;
-                let key = (customer, TimelineId(row.campaign_timeline_id));
-                Ok((key, (ProgressId(row.id), status)))
-            })
-            .collect()
+        rows.sort_unstable_by_key(|row| row.id);
+        let mut last = HashMap::new();
+        for row in rows {
+            let corrupt = |what: String| StoreError::corrupt(TABLE, row.id, what);
+            let status = Status::ALL.into_iter().find(|known| known.as_str() == row.status);
+            let customer = CustomerId::parse(&row.customer_id).map_err(|error| corrupt(error.to_string()))?;
+            let run = (customer, TimelineId(row.campaign_timeline_id));
+            if wanted.contains(&run) {
+                last.insert(run, (ProgressId(row.id), status));
+            }
+        }
+        Ok(last)
     }
 
     /// Stores new runs, each of another customer or timeline, and says their ids in the same order. Their customers are locked, so what
@@ -69,8 +69,8 @@ impl Txn {
         let mut batch = Batch::new(&[
             ("customer_id", Col::Text),
             ("campaign_timeline_id", Col::BigInt),
-            ("stage_visit", Col::OptBigInt),
-            ("next_action_at", Col::OptTime),
+            ("stage_visit", Col::BigInt),
+            ("next_action_at", Col::Time),
             ("not_before", Col::Time),
             ("day_started_at", Col::Time),
             ("started_at", Col::Time),
@@ -84,7 +84,7 @@ impl Txn {
             ("status_reason", Col::Text),
             ("time_zone", Col::Text),
             ("skipped_actions", Col::Text),
-            ("trace_parent", Col::OptText),
+            ("trace_parent", Col::Text),
         ]);
         for run in runs {
             let (origin, visit) = match run.origin {

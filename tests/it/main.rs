@@ -38,6 +38,7 @@ mod feedback;
 mod fence;
 mod field_failures;
 mod gates;
+mod growth;
 mod holds;
 mod interactions;
 mod kills;

@@ -214,8 +214,11 @@ fn stable(tokens: &[String]) -> impl Iterator<Item = String> + '_ {
             "interval",
         ]
         .contains(&token.as_str());
-        // A parameter or a text is read when the statement is planned; the text of a column depends on its type.
-        let casts = token == "::" && !before(at).starts_with(['$', '\'']);
+        // A parameter or a text is read when the statement is planned, by one type after the other; the text of a column depends on its
+        // type. JSON says the same to all.
+        let is_cast = |at: usize| tokens.get(at).is_some_and(|token| token == "::");
+        let read = std::iter::successors(Some(at), |at| at.checked_sub(2).filter(|before| is_cast(*before))).last();
+        let casts = is_cast(at) && after != "jsonb" && !read.is_some_and(|read| before(read).starts_with(['$', '\'']));
         let of_column =
             token == "cast" && after == "(" && !tokens[at..].iter().take(6).any(|word| word.ends_with("_actions"));
         (calls || of_time || casts || of_column).then(|| format!("{} {token} {after}", before(at)))
@@ -324,6 +327,9 @@ mod tests {
         for (set, expected) in [
             ("engagement_score = coalesce(engagement_score, $2::integer)", None),
             ("updated_at = nullif($2, '0001-01-01T00:00:00Z'::timestamptz)", None),
+            ("engagement_score = any($2::text::integer[])", None),
+            ("attributes = $2::text::jsonb || display_name::jsonb", None),
+            ("attributes = updated_at::text::jsonb", Some(stable)),
             ("updated_at = now()", Some(stable)),
             ("updated_at = current_timestamp", Some(stable)),
             ("updated_at = updated_at + interval '1 day'", Some(stable)),
