@@ -59,6 +59,8 @@ create table campaign_timeline_actions (
     removed_at timestamptz,
     unique (campaign_timeline_id, key)
 );
+create index campaign_timeline_actions_awaited on campaign_timeline_actions (until_event, coalesce(until_event_name, ''))
+    where until_event is not null;
 
 create table campaigns (
     id text collate "C" primary key,
@@ -354,6 +356,8 @@ create table campaign_timeline_actions (
     removed_at text,
     unique (campaign_timeline_id, key)
 );
+create index campaign_timeline_actions_awaited on campaign_timeline_actions (until_event, coalesce(until_event_name, ''))
+    where until_event is not null;
 
 create table campaigns (
     id text primary key,

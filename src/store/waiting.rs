@@ -2,10 +2,10 @@
 //!
 //! Whoever stores an event locks the active runs of its customer whose timelines wait for such events, and only then looks
 //! whether they wait: a claim that did not see the event has committed by then, and one that comes later sees it. Where no
-//! timeline waits for what happened, that is one statement which finds nothing.
+//! timeline waits for what happened, which is asked before, no runs are looked for.
 
 use sea_orm::FromQueryResult;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::batch::{Batch, Col};
 use super::progress::TABLE;
@@ -13,11 +13,20 @@ use super::{StoreError, Txn};
 use crate::domain::Engagement;
 
 #[derive(FromQueryResult)]
+struct KindRow {
+    kind: String,
+    name: String,
+}
+
+#[derive(FromQueryResult)]
 struct Row {
     customer_id: String,
     id: i64,
     waits: i32,
 }
+
+/// A kind of event, and its name where it is one of the caller's own.
+type Kind<'a> = (&'a str, &'a str);
 
 impl Txn {
     /// Has the runs looked at again that wait for an event such as these, which this transaction has stored. One that lies in the
@@ -29,14 +38,15 @@ impl Txn {
         let Some(now) = events.clone().map(|event| event.received_at).max() else {
             return Ok(());
         };
-        let happened: BTreeSet<(&str, &str, &str)> = events
+        let happened: BTreeSet<(&str, Kind<'_>)> = events
             .map(|event| {
                 let name = event.kind.name().unwrap_or_default();
-                (event.customer_id.as_str(), event.kind.as_str(), name)
+                (event.customer_id.as_str(), (event.kind.as_str(), name))
             })
             .collect();
+        let awaited = self.awaited(happened.iter().map(|(_, kind)| *kind).collect()).await?;
         let mut batch = Batch::new(&[("customer", Col::Text), ("kind", Col::Text), ("name", Col::Text)]);
-        for (customer, kind, name) in happened {
+        for (customer, (kind, name)) in happened.into_iter().filter(|(_, kind)| awaited.contains(kind)) {
             batch.push([customer.into(), kind.into(), name.into()]);
         }
         let mut rows: Vec<Row> = Vec::new();
@@ -72,5 +82,24 @@ impl Txn {
             self.execute(&sql, part.values).await?;
         }
         Ok(())
+    }
+
+    /// For which of these some timeline waits.
+    async fn awaited<'a>(&self, kinds: BTreeSet<Kind<'a>>) -> Result<HashSet<Kind<'a>>, StoreError> {
+        let mut batch = Batch::new(&[("kind", Col::Text), ("name", Col::Text)]);
+        for (kind, name) in &kinds {
+            batch.push([(*kind).into(), (*name).into()]);
+        }
+        let (table, values) = batch.bind(self.backend, 1);
+        let sql = format!(
+            "select u.kind, u.name from {table} where exists (select 1 from campaign_timeline_actions a \
+             where a.until_event = u.kind and coalesce(a.until_event_name, '') = u.name)"
+        );
+        let rows: Vec<KindRow> = self.rows(&sql, values).await?;
+        let found = |(kind, name): &Kind<'a>| {
+            rows.iter()
+                .any(|row| (row.kind.as_str(), row.name.as_str()) == (*kind, *name))
+        };
+        Ok(kinds.into_iter().filter(found).collect())
     }
 }

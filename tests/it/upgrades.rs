@@ -126,8 +126,19 @@ pub(crate) async fn statements_of_all_methods(app: App) -> Vec<String> {
         let _ = app.call(&method, prost::Message::encode_to_vec(&request)).await;
         assert_eq!(request.descriptor(), method.input());
     }
+    let reply = pb::AwaitedEvent {
+        kind: pb::EngagementKind::Replied.into(),
+        timeout_hours: 24,
+        after_timeout: pb::AfterTimeout::Continue.into(),
+        ..Default::default()
+    };
+    let wait = pb::ActionDefinition {
+        until_event: Some(reply),
+        ..action(1, 0, pb::Channel::Wait, pb::ActionType::Wait, "")
+    };
     let actions = vec![
         email(1, 0, "A"),
+        wait,
         action(1, 1, pb::Channel::Sms, pb::ActionType::SendSms, "A"),
         action(1, 2, pb::Channel::Phone, pb::ActionType::MakeCall, "A"),
         action(2, 9, pb::Channel::Interaction, pb::ActionType::CreateTask, "A"),
@@ -135,6 +146,14 @@ pub(crate) async fn statements_of_all_methods(app: App) -> Vec<String> {
     let timeline = app.timeline(definition("all", 2, actions)).await;
     app.customer("zoe", "Etc/UTC").await;
     app.start_run("zoe", &timeline).await;
+    app.hourly().await;
+    let replies = ["anna", "zoe"].map(|customer| pb::Engagement {
+        customer_id: customer.to_owned(),
+        event_id: "replied".to_owned(),
+        kind: pb::EngagementKind::Replied.into(),
+        ..Default::default()
+    });
+    app.record(replies.into()).await;
     for _ in 0..3 {
         app.tick_hours(8).await;
         app.daily().await;
