@@ -127,14 +127,10 @@ impl<C: ConnectionTrait> Session<C> {
         let first = before.len() + 1;
         let part = |batch: Batch<'_>| {
             // Citus prunes by an array alone that is one as it comes.
-            let ids: Option<Vec<Value>> =
-                (self.layout.is_distributed()).then(|| batch.keys().map(Value::from).collect());
+            let ids = (self.layout.is_distributed()).then(|| ids_value(batch.keys(), self.backend));
             let (table, values) = batch.bind(self.backend, first);
-            let mut values: Vec<Value> = before.iter().cloned().chain(values).collect();
-            let ids = ids.map(|ids| {
-                values.push(Value::Array(ArrayType::String, Some(Box::new(ids))));
-                values.len()
-            });
+            let values: Vec<Value> = before.iter().cloned().chain(values).chain(ids).collect();
+            let ids = (self.layout.is_distributed()).then_some(values.len());
             Part { table, values, ids }
         };
         shards.into_iter().map(part).collect()

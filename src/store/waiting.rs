@@ -96,10 +96,7 @@ impl Txn {
              where a.until_event = u.kind and coalesce(a.until_event_name, '') = u.name)"
         );
         let rows: Vec<KindRow> = self.rows(&sql, values).await?;
-        let found = |(kind, name): &Kind<'a>| {
-            rows.iter()
-                .any(|row| (row.kind.as_str(), row.name.as_str()) == (*kind, *name))
-        };
-        Ok(kinds.into_iter().filter(found).collect())
+        let found: HashSet<Kind<'_>> = rows.iter().map(|row| (row.kind.as_str(), row.name.as_str())).collect();
+        Ok(kinds.into_iter().filter(|kind| found.contains(kind)).collect())
     }
 }
